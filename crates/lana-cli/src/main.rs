@@ -1,0 +1,2 @@
+//! The lana command line.
+fn main() {}
