@@ -1,0 +1,266 @@
+//! What a node can do: the shape rule, the parameters and the multiply-accumulates of each operation.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Shape;
+
+/// An element-wise non-linearity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
+    /// `x · sigmoid(x)`, also called swish.
+    Silu,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// `x · min(max(x + 3, 0), 6) / 6`.
+    HardSwish,
+    /// `min(max(x + 3, 0), 6) / 6`.
+    HardSigmoid,
+}
+
+/// A two-dimensional convolution (cross-correlation, as everywhere in deep learning).
+///
+/// Parameters: `weight` `[out_channels, in_channels / groups, kernel_h, kernel_w]` and, with `bias`, `bias` `[out_channels]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conv2d {
+    /// Channels that come in.
+    pub in_channels: usize,
+    /// Channels that go out.
+    pub out_channels: usize,
+    /// Height and width of the kernel.
+    pub kernel: [usize; 2],
+    /// Step in height and width.
+    pub stride: [usize; 2],
+    /// Zeros added at top, left, bottom, right.
+    pub padding: [usize; 4],
+    /// Number of groups the channels are divided into; equal to `in_channels` for a depthwise convolution.
+    pub groups: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+}
+
+impl Conv2d {
+    /// Whether every input channel is convolved on its own, one output channel each.
+    pub fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.in_channels && self.groups == self.out_channels
+    }
+}
+
+/// What one node computes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Op {
+    /// A convolution.
+    Conv2d(Conv2d),
+    /// Batch normalisation over the channels (Ioffe & Szegedy 2015). Parameters: `weight`, `bias`, `running_mean`,
+    /// `running_var`, each `[channels]`.
+    BatchNorm {
+        /// Added to the variance under the root.
+        eps: f64,
+        /// Weight of a new batch in the running statistics, as in PyTorch (0.1 by default).
+        momentum: f64,
+    },
+    /// An element-wise non-linearity.
+    Activation {
+        /// Which one.
+        kind: Activation,
+    },
+    /// Sum of two values of one shape.
+    Add,
+    /// Product of a feature map and either one of the same shape or a `[channels, 1, 1]` gate.
+    Mul,
+    /// Mean over height and width, which become 1.
+    GlobalAveragePool,
+    /// A feature map as a vector.
+    Flatten,
+    /// A fully connected layer on a vector. Parameters: `weight` `[out_features, in_features]`, `bias` `[out_features]`.
+    Linear {
+        /// Length of the result.
+        out_features: usize,
+        /// Whether a bias is added.
+        bias: bool,
+    },
+    /// Every `stride`-th row and column: the spatial half of the parameter-free shortcut (option A of He et al. 2015).
+    Subsample {
+        /// Step in height and width.
+        stride: usize,
+    },
+    /// Channels of zeros before and after: the other half of option A.
+    PadChannels {
+        /// Zero channels in front.
+        before: usize,
+        /// Zero channels behind.
+        after: usize,
+    },
+}
+
+/// What a parameter is for, hence how it is initialised and whether it is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Kernel of a convolution.
+    Kernel,
+    /// Matrix of a fully connected layer.
+    Matrix,
+    /// Bias of a convolution or a fully connected layer.
+    Bias,
+    /// Scale of a normalisation (γ).
+    Scale,
+    /// Shift of a normalisation (β).
+    Shift,
+    /// Running mean: updated by training, not by the optimizer.
+    RunningMean,
+    /// Running variance: updated by training, not by the optimizer.
+    RunningVariance,
+}
+
+impl Role {
+    /// Whether an optimizer changes it.
+    pub fn is_trained(self) -> bool {
+        !matches!(self, Role::RunningMean | Role::RunningVariance)
+    }
+}
+
+impl Op {
+    /// The operation's name in messages.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Op::Conv2d(_) => "conv2d",
+            Op::BatchNorm { .. } => "batch_norm",
+            Op::Activation { .. } => "activation",
+            Op::Add => "add",
+            Op::Mul => "mul",
+            Op::GlobalAveragePool => "global_average_pool",
+            Op::Flatten => "flatten",
+            Op::Linear { .. } => "linear",
+            Op::Subsample { .. } => "subsample",
+            Op::PadChannels { .. } => "pad_channels",
+        }
+    }
+
+    /// How many values the operation takes.
+    pub fn arity(&self) -> usize {
+        match self {
+            Op::Add | Op::Mul => 2,
+            _ => 1,
+        }
+    }
+
+    /// The shape of the result, or why the inputs do not fit.
+    pub fn infer(&self, inputs: &[&Shape]) -> Result<Shape, String> {
+        if inputs.len() != self.arity() {
+            return Err(format!("{} takes {} inputs, not {}", self.kind(), self.arity(), inputs.len()));
+        }
+        let image = |s: &Shape| s.as_image().ok_or(format!("{} needs a feature map, not {s}", self.kind()));
+        let x = inputs[0];
+        match self {
+            Op::Conv2d(conv) => {
+                let (c, h, w) = image(x)?;
+                if c != conv.in_channels {
+                    return Err(format!("convolution of {} channels on {x}", conv.in_channels));
+                }
+                if conv.out_channels == 0
+                    || conv.groups == 0
+                    || c % conv.groups != 0
+                    || conv.out_channels % conv.groups != 0
+                {
+                    return Err(format!("{c} to {} channels in {} groups", conv.out_channels, conv.groups));
+                }
+                let [top, left, bottom, right] = conv.padding;
+                let out = |size: usize, pad: usize, k: usize, s: usize| match (k, s) {
+                    (0, _) | (_, 0) => Err("kernel and stride must be positive".to_string()),
+                    _ if size + pad < k => Err(format!("kernel {k} on {size} padded by {pad}")),
+                    _ => Ok((size + pad - k) / s + 1),
+                };
+                Ok(Shape::image(
+                    conv.out_channels,
+                    out(h, top + bottom, conv.kernel[0], conv.stride[0])?,
+                    out(w, left + right, conv.kernel[1], conv.stride[1])?,
+                ))
+            }
+            Op::BatchNorm { eps, momentum } => {
+                image(x)?;
+                if !(eps.is_finite() && *eps > 0.0 && (0.0..=1.0).contains(momentum)) {
+                    return Err(format!("batch normalisation with eps {eps}, momentum {momentum}"));
+                }
+                Ok(x.clone())
+            }
+            Op::Activation { .. } => Ok(x.clone()),
+            Op::Add if inputs[0] == inputs[1] => Ok(x.clone()),
+            Op::Add => Err(format!("sum of {} and {}", inputs[0], inputs[1])),
+            Op::Mul => {
+                let y = inputs[1];
+                if x == y || (image(x).is_ok() && *y == Shape::image(x.channels(), 1, 1)) {
+                    Ok(x.clone())
+                } else {
+                    Err(format!("product of {x} and {y}"))
+                }
+            }
+            Op::GlobalAveragePool => Ok(Shape::image(image(x)?.0, 1, 1)),
+            Op::Flatten => Ok(Shape::vector(x.elements())),
+            Op::Linear { out_features, .. } => match x.dims() {
+                [_] if *out_features > 0 => Ok(Shape::vector(*out_features)),
+                _ => Err(format!("linear of {out_features} features on {x}")),
+            },
+            Op::Subsample { stride } => {
+                let (c, h, w) = image(x)?;
+                if *stride == 0 {
+                    return Err("stride must be positive".into());
+                }
+                Ok(Shape::image(c, h.div_ceil(*stride), w.div_ceil(*stride)))
+            }
+            Op::PadChannels { before, after } => {
+                let (c, h, w) = image(x)?;
+                Ok(Shape::image(c + before + after, h, w))
+            }
+        }
+    }
+
+    /// Parameters by their name within the node, with shape and role, in a fixed order.
+    pub fn parameters(&self, inputs: &[&Shape]) -> Vec<(&'static str, Vec<usize>, Role)> {
+        match self {
+            Op::Conv2d(c) => {
+                let kernel = vec![c.out_channels, c.in_channels / c.groups.max(1), c.kernel[0], c.kernel[1]];
+                let mut list = vec![("weight", kernel, Role::Kernel)];
+                if c.bias {
+                    list.push(("bias", vec![c.out_channels], Role::Bias));
+                }
+                list
+            }
+            Op::BatchNorm { .. } => {
+                let c = vec![inputs[0].channels()];
+                vec![
+                    ("weight", c.clone(), Role::Scale),
+                    ("bias", c.clone(), Role::Shift),
+                    ("running_mean", c.clone(), Role::RunningMean),
+                    ("running_var", c, Role::RunningVariance),
+                ]
+            }
+            Op::Linear { out_features, bias } => {
+                let mut list = vec![("weight", vec![*out_features, inputs[0].channels()], Role::Matrix)];
+                if *bias {
+                    list.push(("bias", vec![*out_features], Role::Bias));
+                }
+                list
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Multiply-accumulates for one sample. As everywhere in the field only convolutions and fully connected layers
+    /// count; element-wise work does not.
+    pub fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 {
+        match self {
+            Op::Conv2d(c) => {
+                output.elements() as u64
+                    * (c.in_channels / c.groups.max(1) * c.kernel[0] * c.kernel[1]) as u64
+            }
+            Op::Linear { out_features, .. } => (inputs[0].elements() * out_features) as u64,
+            _ => 0,
+        }
+    }
+}

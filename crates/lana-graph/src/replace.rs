@@ -1,0 +1,134 @@
+//! Cutting networks and putting them together: how students are made.
+
+use crate::{Error, Graph, Layer, Node, Result, Value};
+
+impl Graph {
+    /// The part of the network that makes `to` out of `from`, as a network of its own.
+    ///
+    /// Layers that lie wholly inside come along. Names lose `prefix` (for a layer: its name and a dot) where they have
+    /// it. It is an error if `to` needs anything but `from`.
+    pub fn subgraph(&self, from: Value, to: Value, prefix: &str) -> Result<Graph> {
+        let (first, last) = (from.index(), to.index());
+        if last < first {
+            return Err(Error::Graph {
+                graph: self.name().to_string(),
+                reason: format!("value {first} comes after value {last}, nothing lies between"),
+            });
+        }
+        let mut needed = vec![false; last + 1];
+        needed[last] = true;
+        for value in (first + 1..=last).rev() {
+            if needed[value] {
+                for input in &self.nodes()[value - 1].inputs {
+                    if input.index() < first {
+                        return Err(Error::Graph {
+                            graph: self.name().to_string(),
+                            reason: format!(
+                                "node `{}` also needs a value from before the cut",
+                                self.nodes()[value - 1].name
+                            ),
+                        });
+                    }
+                    needed[input.index()] = true;
+                }
+            }
+        }
+        let short = |name: &str| name.strip_prefix(prefix).unwrap_or(name).to_string();
+        let mut place = vec![None; last + 1];
+        place[first] = Some(Value::INPUT);
+        let mut nodes = Vec::new();
+        for value in first + 1..=last {
+            if needed[value] {
+                let node = &self.nodes()[value - 1];
+                let inputs = node.inputs.iter().filter_map(|v| place[v.index()]).collect();
+                nodes.push(Node { name: short(&node.name), op: node.op.clone(), inputs });
+                place[value] = Some(Value::of_node(nodes.len() - 1));
+            }
+        }
+        let at = |v: Value| place.get(v.index()).copied().flatten();
+        let mut layers = Vec::new();
+        for layer in self.layers() {
+            let whole = layer.nodes.clone().all(|n| n + 1 > first && n < last && needed[n + 1]);
+            if let (true, Some(input), Some(output)) = (whole, at(layer.input), at(layer.output)) {
+                let start = match at(Value::of_node(layer.nodes.start)) {
+                    Some(value) if !layer.nodes.is_empty() => value.index() - 1,
+                    _ => input.index(),
+                };
+                let nodes = start..start + layer.nodes.len();
+                layers.push(Layer {
+                    name: short(&layer.name),
+                    stage: layer.stage.clone(),
+                    nodes,
+                    input,
+                    output,
+                });
+            }
+        }
+        let output = at(to).unwrap_or(Value::INPUT);
+        Graph::new(self.name(), self.shape(from).clone(), nodes, output, layers)
+    }
+
+    /// A layer as a network of its own: its nodes lose the layer's name as prefix, so that it can replace any layer of
+    /// the same shapes.
+    pub fn layer_graph(&self, layer: &str) -> Result<Graph> {
+        let (_, found) = self.layer(layer)?;
+        let graph = self.subgraph(found.input, found.output, &format!("{layer}."))?;
+        let (_, input, nodes, output, _) = graph.into_parts();
+        Graph::new(layer, input, nodes, output, Vec::new())
+    }
+
+    /// The network with `operation` in the place of a layer. The operation's nodes get the layer's name as prefix. An
+    /// operation without nodes skips the layer. This is the only way a student is made.
+    pub fn replace(&self, layer: &str, operation: &Graph) -> Result<Graph> {
+        let (position, found) = self.layer(layer)?;
+        let found = found.clone();
+        let (want_in, want_out) = (self.shape(found.input), self.shape(found.output));
+        if operation.input_shape() != want_in || operation.output_shape() != want_out {
+            return Err(Error::Replacement {
+                operation: operation.name().to_string(),
+                layer: layer.to_string(),
+                got_in: operation.input_shape().clone(),
+                got_out: operation.output_shape().clone(),
+                want_in: want_in.clone(),
+                want_out: want_out.clone(),
+            });
+        }
+        let start = found.nodes.start;
+        let inner = |v: Value| match v.node() {
+            None => found.input,
+            Some(n) => Value::of_node(start + n),
+        };
+        let new_output = inner(operation.output());
+        // Where an operation passes its input on although it has nodes, those nodes are dead: leave them out.
+        let added: &[Node] = if operation.output() == Value::INPUT { &[] } else { operation.nodes() };
+        let shift = |n: usize| n + added.len() - found.nodes.len();
+        let outer = |v: Value| match v.node() {
+            _ if v == found.output => new_output,
+            Some(n) if n >= found.nodes.end => Value::of_node(shift(n)),
+            _ => v,
+        };
+        let mut nodes = self.nodes()[..start].to_vec();
+        nodes.extend(added.iter().map(|n| Node {
+            name: format!("{layer}.{}", n.name),
+            op: n.op.clone(),
+            inputs: n.inputs.iter().map(|&v| inner(v)).collect(),
+        }));
+        nodes.extend(self.nodes()[found.nodes.end..].iter().map(|n| Node {
+            name: n.name.clone(),
+            op: n.op.clone(),
+            inputs: n.inputs.iter().map(|&v| outer(v)).collect(),
+        }));
+        let mut layers = Vec::with_capacity(self.layers().len());
+        for (index, old) in self.layers().iter().enumerate() {
+            let (range, input, output) = match index.cmp(&position) {
+                std::cmp::Ordering::Less => (old.nodes.clone(), old.input, old.output),
+                std::cmp::Ordering::Equal => (start..start + added.len(), old.input, new_output),
+                std::cmp::Ordering::Greater => {
+                    (shift(old.nodes.start)..shift(old.nodes.end), outer(old.input), outer(old.output))
+                }
+            };
+            layers.push(Layer { nodes: range, input, output, ..old.clone() });
+        }
+        Graph::new(self.name(), self.input_shape().clone(), nodes, outer(self.output()), layers)
+    }
+}

@@ -1,0 +1,62 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The shape of one value without its batch dimension: `[channels, height, width]` for a feature map,
+/// `[features]` for a vector.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Shape(Vec<usize>);
+
+impl Shape {
+    /// A feature map.
+    pub fn image(channels: usize, height: usize, width: usize) -> Self {
+        Self(vec![channels, height, width])
+    }
+
+    /// A vector.
+    pub fn vector(features: usize) -> Self {
+        Self(vec![features])
+    }
+
+    /// All dimensions but the batch.
+    pub fn dims(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// Number of elements of one sample.
+    pub fn elements(&self) -> usize {
+        self.0.iter().product()
+    }
+
+    /// Channels of a feature map, features of a vector.
+    pub fn channels(&self) -> usize {
+        self.0.first().copied().unwrap_or(0)
+    }
+
+    /// `(channels, height, width)` if this is a feature map.
+    pub fn as_image(&self) -> Option<(usize, usize, usize)> {
+        match *self.0 {
+            [c, h, w] => Some((c, h, w)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, d) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("×")?;
+            }
+            write!(f, "{d}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
