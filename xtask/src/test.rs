@@ -1,0 +1,82 @@
+//! `cargo xtask test`: everything that must hold before a change is merged.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::failure::Failure;
+use crate::{command, setup};
+
+/// One check: cargo's arguments, variables to set, and what to do when it fails.
+struct Check {
+    arguments: &'static [&'static str],
+    variables: &'static [(&'static str, &'static str)],
+    hint: &'static str,
+}
+
+/// In order of cost, so that what fails quickly fails first.
+const CHECKS: &[Check] = &[
+    Check {
+        arguments: &["fmt", "--all", "--check"],
+        variables: &[],
+        hint: "`cargo fmt --all` formats the code (`rustup component add rustfmt` installs it)",
+    },
+    Check {
+        arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        variables: &[],
+        hint: "what to mend is above (`rustup component add clippy` installs it)",
+    },
+    Check {
+        arguments: &["doc", "--workspace", "--no-deps"],
+        variables: &[("RUSTDOCFLAGS", "-Dwarnings")],
+        hint: "a doc comment needs mending, see above",
+    },
+    Check {
+        arguments: &["test", "--workspace"],
+        variables: &[],
+        hint: "the tests that failed are named above",
+    },
+];
+
+/// Sets up, then runs every check; stops at the first that fails.
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    setup::run()?;
+    for check in CHECKS {
+        let line = line(check);
+        eprintln!("$ {line}");
+        let status = command::cargo()
+            .args(check.arguments)
+            .envs(check.variables.iter().copied())
+            .status()
+            .context("starting cargo")?;
+        if !status.success() {
+            return Err(Failure::new(format!("`{line}` failed ({status})"), check.hint));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The check as one would type it into a shell.
+fn line(check: &Check) -> String {
+    let variables: String = check.variables.iter().map(|(name, value)| format!("{name}={value} ")).collect();
+    variables + &command::describe(check.arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_read_as_they_are_typed() {
+        let lines: Vec<String> = CHECKS.iter().map(line).collect();
+        assert_eq!(
+            lines,
+            [
+                "cargo fmt --all --check",
+                "cargo clippy --workspace --all-targets -- -D warnings",
+                "RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps",
+                "cargo test --workspace",
+            ]
+        );
+    }
+}
