@@ -1,1 +1,34 @@
-//! Placeholder.
+//! The LANA pipeline (Molchanov et al., ECCV 2022): from a trained network, images, a device and a budget to a network
+//! that, measured on that device, meets the budget with the least loss of accuracy.
+//!
+//! The steps, each in its module under `stages`, each resumable, all their results files of a [`Run`] directory:
+//!
+//! 1. *teacher*: the network and its weights are taken in, evaluated and exported.
+//! 2. *profile*: the latency table of the device is measured, operations in the context of the whole network.
+//! 3. *pretrain*: every operation of every layer learns to imitate its layer (phase 1).
+//! 4. *score*: what replacing one layer by one operation does to the loss.
+//! 5. *select*: the integer program under the budget; its K diverse solutions really evaluated and really timed (phase 2).
+//! 6. *finetune*: the winner trained with distillation from the teacher (phase 3).
+//! 7. *export* and *report*: ONNX verified against libtorch, figures measured again, everything on one page.
+//!
+//! [`accelerate`] runs them all.
+#![deny(missing_docs)]
+
+mod budget;
+mod config;
+mod error;
+mod progress;
+mod records;
+mod run;
+
+pub use budget::{Amount, Budget, Limit, Quantity};
+pub use config::{
+    Config, FinetuneConfig, LatencyConfig, PretrainConfig, ScoreConfig, SelectConfig,
+};
+pub use error::Error;
+pub use progress::{Progress, Silent};
+pub use records::*;
+pub use run::{Run, read_json, read_or_redo, read_weights, set_aside, sha256, write_atomic, write_json};
+
+/// What functions of this crate return.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,262 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use lana_graph::{Activation, Graph, Op, Role, Tensor as Array, Value, Weights, fold_batch_norm};
+use tch::{Kind, Tensor};
+
+use crate::{Device, Result};
+
+/// Which statistics batch normalisation uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchNorm {
+    /// Those of the batch, which also update the running ones: training.
+    Train,
+    /// Those of the batch, leaving the running ones alone: the paper's way to evaluate an assembled student before it is
+    /// fine-tuned, whose running statistics belong to other inputs.
+    Batch,
+    /// The running ones: inference.
+    Running,
+}
+
+/// A graph with its weights on a device, ready to run.
+#[derive(Debug)]
+pub struct Network {
+    graph: Arc<Graph>,
+    device: Device,
+    names: Vec<(String, Role)>,
+    tensors: Vec<Tensor>,
+    /// For each node where its parameters begin in `tensors`.
+    first: Vec<usize>,
+    uses: Vec<usize>,
+}
+
+impl Network {
+    /// Puts `weights`, which must be those of `graph`, on `device`, not to be trained.
+    pub fn new(graph: &Graph, weights: &Weights, device: Device) -> Result<Self> {
+        weights.check(graph)?;
+        let mut first = vec![0; graph.nodes().len()];
+        let (mut names, mut tensors) = (Vec::new(), Vec::new());
+        let mut count = 0;
+        let parameters = graph.parameters();
+        for (node, slot) in first.iter_mut().enumerate() {
+            *slot = count;
+            count += parameters.iter().filter(|p| p.node == node).count();
+        }
+        for parameter in parameters {
+            if let Some(array) = weights.get(&parameter.name) {
+                let mut tensor = to_tensor(array, device)?;
+                if parameter.role == Role::Kernel {
+                    tensor = channels_last(&tensor)?;
+                }
+                tensors.push(tensor);
+                names.push((parameter.name, parameter.role));
+            }
+        }
+        Ok(Network { graph: Arc::new(graph.clone()), device, names, tensors, first, uses: graph.uses() })
+    }
+
+    /// The inference form: batch normalisation folded, not to be trained. Layer names and boundaries stay, though the
+    /// values' numbers do not: take them from [`Network::graph`].
+    pub fn frozen(graph: &Graph, weights: &Weights, device: Device) -> Result<Self> {
+        weights.check(graph)?;
+        let (graph, weights) = fold_batch_norm(graph, weights)?;
+        Self::new(&graph, &weights, device)
+    }
+
+    /// Makes the parameters trainable (all but running statistics).
+    pub fn into_trainable(mut self) -> Self {
+        for (tensor, (_, role)) in self.tensors.iter_mut().zip(&self.names) {
+            if role.is_trained() {
+                *tensor = tensor.set_requires_grad(true);
+            }
+        }
+        self
+    }
+
+    /// The network as data.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Trainable parameters with their roles, in a fixed order.
+    pub(crate) fn trained(&self) -> impl Iterator<Item = (&str, Role, &Tensor)> {
+        self.names
+            .iter()
+            .zip(&self.tensors)
+            .filter(|((_, role), _)| role.is_trained())
+            .map(|((name, role), tensor)| (name.as_str(), *role, tensor))
+    }
+
+    /// The weights as data.
+    pub fn weights(&self) -> Result<Weights> {
+        self.names.iter().zip(&self.tensors).map(|((n, _), t)| Ok((n.clone(), to_array(t)?))).collect()
+    }
+
+    /// Another network of the same graph that shares these tensors, for another thread. Only for networks that are
+    /// not being trained.
+    pub fn share(&self) -> Self {
+        Network {
+            graph: Arc::clone(&self.graph),
+            device: self.device,
+            names: self.names.clone(),
+            tensors: self.tensors.iter().map(Tensor::shallow_clone).collect(),
+            first: self.first.clone(),
+            uses: self.uses.clone(),
+        }
+    }
+
+    /// Runs the network on `x` (`[n, channels, height, width]`); gives `[n, …output shape]`.
+    pub fn forward(&self, x: &Tensor, mode: BatchNorm) -> Result<Tensor> {
+        Ok(self.run(Value::INPUT, x, mode, &[])?.0)
+    }
+
+    /// Runs the network and also gives the values `taps`, in their order.
+    pub fn forward_tapped(
+        &self,
+        x: &Tensor,
+        mode: BatchNorm,
+        taps: &[Value],
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        self.run(Value::INPUT, x, mode, taps)
+    }
+
+    /// Runs what lies behind the value `from`, given that value. Nothing behind may need an earlier value.
+    pub fn forward_from(&self, from: Value, x: &Tensor, mode: BatchNorm) -> Result<Tensor> {
+        Ok(self.run(from, x, mode, &[])?.0)
+    }
+
+    fn run(
+        &self,
+        from: Value,
+        x: &Tensor,
+        mode: BatchNorm,
+        taps: &[Value],
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let graph = &*self.graph;
+        let mut values: Vec<Option<Tensor>> = Vec::new();
+        values.resize_with(graph.nodes().len() + 1, || None);
+        values[from.index()] = Some(x.shallow_clone());
+        let mut left = self.uses.clone();
+        let mut tapped: HashMap<Value, Tensor> = HashMap::new();
+        let mut tap = |value: Value, tensor: &Tensor| {
+            if taps.contains(&value) {
+                tapped.insert(value, tensor.shallow_clone());
+            }
+        };
+        tap(from, x);
+        for index in from.index()..graph.nodes().len() {
+            let node = &graph.nodes()[index];
+            let mut inputs = Vec::with_capacity(node.inputs.len());
+            let mut mine = true;
+            for &value in &node.inputs {
+                left[value.index()] -= 1;
+                // The last reader takes the value, so that memory is free again (and may be written in place).
+                let last = left[value.index()] == 0;
+                mine &= last && value != from && !taps.contains(&value);
+                let slot = &mut values[value.index()];
+                let tensor = if last { slot.take() } else { slot.as_ref().map(Tensor::shallow_clone) };
+                inputs.push(tensor.ok_or_else(|| lana_graph::Error::Graph {
+                    graph: graph.name().to_string(),
+                    reason: format!("`{}` needs a value from before the point the run starts at", node.name),
+                })?);
+            }
+            let in_place = mine && self.uses[node.inputs[0].index()] == 1;
+            let result = self.apply(index, &inputs, mode, in_place)?;
+            drop(inputs);
+            tap(Value::of_node(index), &result);
+            values[index + 1] = Some(result);
+        }
+        let output = values[graph.output().index()].take().unwrap_or_else(|| x.shallow_clone());
+        let tapped = taps.iter().filter_map(|v| tapped.get(v).map(Tensor::shallow_clone)).collect();
+        Ok((output, tapped))
+    }
+
+    fn apply(&self, index: usize, inputs: &[Tensor], mode: BatchNorm, in_place: bool) -> Result<Tensor> {
+        let x = &inputs[0];
+        let p = &self.tensors[self.first[index]..];
+        Ok(match &self.graph.nodes()[index].op {
+            Op::Conv2d(c) => {
+                let bias = c.bias.then(|| &p[1]);
+                let stride = [c.stride[0] as i64, c.stride[1] as i64];
+                let [top, left, bottom, right] = c.padding.map(|v| v as i64);
+                if top == bottom && left == right {
+                    x.f_conv2d(&p[0], bias, stride, [top, left], [1, 1], c.groups as i64)?
+                } else {
+                    let padded = x.f_constant_pad_nd([left, right, top, bottom])?;
+                    padded.f_conv2d(&p[0], bias, stride, [0, 0], [1, 1], c.groups as i64)?
+                }
+            }
+            Op::BatchNorm { eps, momentum } => match mode {
+                BatchNorm::Batch => {
+                    let none: Option<&Tensor> = None;
+                    x.f_batch_norm(Some(&p[0]), Some(&p[1]), none, none, true, *momentum, *eps, true)?
+                }
+                _ => {
+                    let training = mode == BatchNorm::Train;
+                    x.f_batch_norm(
+                        Some(&p[0]),
+                        Some(&p[1]),
+                        Some(&p[2]),
+                        Some(&p[3]),
+                        training,
+                        *momentum,
+                        *eps,
+                        true,
+                    )?
+                }
+            },
+            Op::Activation { kind } => {
+                let mut x = x.shallow_clone();
+                match kind {
+                    // Writing in place saves a pass over memory; its derivative needs only the result.
+                    Activation::Relu if in_place => x.f_relu_()?,
+                    Activation::Relu => x.f_relu()?,
+                    Activation::Relu6 => x.f_clamp(0.0, 6.0)?,
+                    Activation::Silu => x.f_silu()?,
+                    Activation::Sigmoid => x.f_sigmoid()?,
+                    Activation::HardSwish => x.f_hardswish()?,
+                    Activation::HardSigmoid => x.f_hardsigmoid()?,
+                }
+            }
+            Op::Add => x.f_add(&inputs[1])?,
+            Op::Mul => x.f_mul(&inputs[1])?,
+            Op::GlobalAveragePool => x.f_mean_dim([2i64, 3].as_slice(), true, None::<Kind>)?,
+            Op::Flatten => x.f_flatten(1, -1)?,
+            Op::Linear { bias, .. } => x.f_linear(&p[0], bias.then(|| &p[1]))?,
+            Op::Subsample { stride } => {
+                let s = *stride as i64;
+                x.f_slice(2, None, None, s)?.f_slice(3, None, None, s)?
+            }
+            Op::PadChannels { before, after } => {
+                x.f_constant_pad_nd([0, 0, 0, 0, *before as i64, *after as i64])?
+            }
+        })
+    }
+}
+
+/// The same values with the channels innermost in memory.
+pub(crate) fn channels_last(x: &Tensor) -> Result<Tensor> {
+    if x.dim() != 4 {
+        return Ok(x.shallow_clone());
+    }
+    Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+}
+
+pub(crate) fn to_tensor(array: &Array, device: Device) -> Result<Tensor> {
+    let size: Vec<i64> = array.shape.iter().map(|&d| d as i64).collect();
+    Ok(Tensor::f_from_slice(&array.data)?.f_reshape(size.as_slice())?.f_to_device(device.raw())?)
+}
+
+pub(crate) fn to_array(tensor: &Tensor) -> Result<Array> {
+    let shape: Vec<usize> = tensor.size().iter().map(|&d| d as usize).collect();
+    let flat = tensor.detach().f_to_device(tch::Device::Cpu)?.f_contiguous()?;
+    let mut data = vec![0.0f32; shape.iter().product()];
+    let count = data.len();
+    flat.f_copy_data(&mut data, count)?;
+    Ok(Array { shape, data })
+}

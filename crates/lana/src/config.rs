@@ -1,0 +1,318 @@
+//! The configuration of a run: what `run.toml` holds and `--config` takes. Every field has a default but the teacher
+//! and the images.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Budget, Error, Result};
+
+/// Everything a run depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The teacher: a name that `lana zoo` lists.
+    pub teacher: String,
+    /// Its weights, a safetensors file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
+    /// Training images, as `cifar10:PATH`, `imagefolder:PATH`, `webdataset:PATH` or `generated:NAME`.
+    pub train: String,
+    /// Validation images, likewise: only for reporting, never for choosing.
+    pub val: String,
+    /// What students must cost at most. Each gives a student of its own.
+    pub budgets: Vec<Budget>,
+    /// Operations to try: `compact` or a list of patterns.
+    pub pool: String,
+    /// Where training runs: `cpu` or `cuda`.
+    pub device: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Threads of lana's own work (training, decoding); 0 for one a core.
+    pub workers: usize,
+    /// How latency is measured.
+    pub latency: LatencyConfig,
+    /// Phase 1.
+    pub pretrain: PretrainConfig,
+    /// Scoring.
+    pub score: ScoreConfig,
+    /// Selection.
+    pub select: SelectConfig,
+    /// Phase 3.
+    pub finetune: FinetuneConfig,
+}
+
+/// How latency is measured: the deployment that budgets speak of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LatencyConfig {
+    /// The runtime: `onnxruntime`.
+    pub runtime: String,
+    /// Images in a batch.
+    pub batch: usize,
+    /// Threads of the runtime.
+    pub threads: usize,
+    /// Longest time for the lookup table, in seconds.
+    pub time_limit_s: f64,
+    /// Share of the budget that is left unused on purpose, so that a measurement on another day meets it too.
+    pub margin: f64,
+}
+
+/// Phase 1: training all operations of all layers on the teacher's feature maps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PretrainConfig {
+    /// Images every operation sees; more than the data has means several epochs.
+    pub images: usize,
+    /// Images in a batch.
+    pub batch: usize,
+    /// Peak learning rate of AdamW.
+    pub learning_rate: f64,
+    /// Decoupled weight decay of kernels.
+    pub weight_decay: f64,
+    /// Whether operations slower than their teacher layer are trained too, though no latency budget can want them.
+    pub keep_slow: bool,
+    /// Seconds between checkpoints.
+    pub checkpoint_s: f64,
+}
+
+/// Scoring: each operation alone in its layer's place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScoreConfig {
+    /// Training images used, for scores and for the evaluation of candidates.
+    pub images: usize,
+    /// Images in a batch (whose statistics batch normalisation uses).
+    pub batch: usize,
+    /// What the integer program sums: `kl` (divergence from the teacher) or `loss` (change of the loss).
+    pub by: String,
+}
+
+/// Selection: the integer program and the real evaluation of its solutions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SelectConfig {
+    /// Number K of diverse solutions to evaluate.
+    pub solutions: usize,
+    /// Largest share of layers in which two solutions may agree.
+    pub max_overlap: f64,
+    /// Seconds for the integer program.
+    pub time_limit_s: f64,
+    /// Rounds of measuring, correcting the table and solving again.
+    pub rounds: usize,
+}
+
+/// Phase 3: training the chosen student with distillation from the teacher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FinetuneConfig {
+    /// Passes over the training images.
+    pub epochs: usize,
+    /// Images in a batch.
+    pub batch: usize,
+    /// Peak learning rate of SGD with Nesterov momentum 0.9.
+    pub learning_rate: f64,
+    /// L2 penalty on kernels and matrices.
+    pub weight_decay: f64,
+    /// Weight of the distillation term beside the cross-entropy.
+    pub distillation: f64,
+    /// Temperature of the distillation.
+    pub temperature: f64,
+    /// Pixels of zero padding from which a random crop is taken; crops and flips are the augmentation.
+    pub crop_padding: usize,
+    /// Seconds between checkpoints.
+    pub checkpoint_s: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            teacher: String::new(),
+            weights: None,
+            train: String::new(),
+            val: String::new(),
+            budgets: Vec::new(),
+            pool: "compact".into(),
+            device: "cpu".into(),
+            seed: 0,
+            workers: 0,
+            latency: LatencyConfig::default(),
+            pretrain: PretrainConfig::default(),
+            score: ScoreConfig::default(),
+            select: SelectConfig::default(),
+            finetune: FinetuneConfig::default(),
+        }
+    }
+}
+
+impl Default for LatencyConfig {
+    fn default() -> Self {
+        LatencyConfig { runtime: "onnxruntime".into(), batch: 1, threads: 1, time_limit_s: 300.0, margin: 0.015 }
+    }
+}
+
+impl Default for PretrainConfig {
+    fn default() -> Self {
+        PretrainConfig {
+            images: 12_800,
+            batch: 128,
+            learning_rate: 3e-3,
+            weight_decay: 1e-4,
+            keep_slow: false,
+            checkpoint_s: 120.0,
+        }
+    }
+}
+
+impl Default for ScoreConfig {
+    fn default() -> Self {
+        ScoreConfig { images: 2048, batch: 256, by: "kl".into() }
+    }
+}
+
+impl Default for SelectConfig {
+    fn default() -> Self {
+        SelectConfig { solutions: 30, max_overlap: 0.7, time_limit_s: 20.0, rounds: 4 }
+    }
+}
+
+impl Default for FinetuneConfig {
+    fn default() -> Self {
+        FinetuneConfig {
+            epochs: 4,
+            batch: 128,
+            learning_rate: 0.05,
+            weight_decay: 1e-4,
+            distillation: 4.0,
+            temperature: 2.0,
+            crop_padding: 4,
+            checkpoint_s: 120.0,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a TOML file.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        toml::from_str(&text).map_err(|e| {
+            Error::input(
+                format!("{}: {}", path.display(), e.to_string().trim().replace('\n', " ")),
+                "`run.toml` in any run directory shows every field",
+            )
+        })
+    }
+
+    /// The configuration as TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Checks every field; errors name it.
+    pub fn validate(&self) -> Result<()> {
+        let wrong = |field: &str, value: String, hint: &str| {
+            Err(Error::input(format!("`{field}` is {value}"), format!("{hint} (option --{field}, or `{field}` in run.toml)")))
+        };
+        for (field, text) in [("teacher", &self.teacher), ("train", &self.train), ("val", &self.val)] {
+            if text.is_empty() {
+                return Err(Error::input(format!("`{field}` is not given"), format!("give --{field}, or `{field}` in --config")));
+            }
+        }
+        let whole = [
+            ("batch", self.latency.batch),
+            ("threads", self.latency.threads),
+            ("pretrain.images", self.pretrain.images),
+            ("pretrain.batch", self.pretrain.batch),
+            ("score.images", self.score.images),
+            ("score.batch", self.score.batch),
+            ("select.solutions", self.select.solutions),
+            ("select.rounds", self.select.rounds),
+            ("finetune.epochs", self.finetune.epochs),
+            ("finetune.batch", self.finetune.batch),
+        ];
+        for (field, value) in whole {
+            if value == 0 {
+                return wrong(field, "0".into(), "it must be at least 1");
+            }
+        }
+        let positive = [
+            ("latency.time_limit_s", self.latency.time_limit_s),
+            ("pretrain.learning_rate", self.pretrain.learning_rate),
+            ("pretrain.checkpoint_s", self.pretrain.checkpoint_s),
+            ("select.time_limit_s", self.select.time_limit_s),
+            ("finetune.learning_rate", self.finetune.learning_rate),
+            ("finetune.temperature", self.finetune.temperature),
+            ("finetune.checkpoint_s", self.finetune.checkpoint_s),
+        ];
+        for (field, value) in positive {
+            if !(value.is_finite() && value > 0.0) {
+                return wrong(field, value.to_string(), "it must be a positive number");
+            }
+        }
+        let at_least_zero = [
+            ("pretrain.weight_decay", self.pretrain.weight_decay),
+            ("finetune.weight_decay", self.finetune.weight_decay),
+            ("finetune.distillation", self.finetune.distillation),
+        ];
+        for (field, value) in at_least_zero {
+            if !(value.is_finite() && value >= 0.0) {
+                return wrong(field, value.to_string(), "it must be zero or a positive number");
+            }
+        }
+        if !(0.0..=1.0).contains(&self.select.max_overlap) {
+            return wrong("select.max_overlap", self.select.max_overlap.to_string(), "it must lie between 0 and 1");
+        }
+        if !(0.0..0.5).contains(&self.latency.margin) {
+            return wrong("latency.margin", self.latency.margin.to_string(), "it must lie between 0 and 0.5");
+        }
+        let one_of = [
+            ("device", &self.device, &["cpu", "cuda"][..]),
+            ("latency.runtime", &self.latency.runtime, &["onnxruntime"][..]),
+            ("score.by", &self.score.by, &["kl", "loss"][..]),
+        ];
+        for (field, value, known) in one_of {
+            if !known.contains(&value.as_str()) {
+                return wrong(field, format!("`{value}`"), &format!("it must be one of: {}", known.join(", ")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The first field in which two configurations differ that decide what is already in a run (teacher, images,
+    /// training of operations, scoring, latency); budgets, selection and fine-tuning may change between calls.
+    pub fn conflict(&self, stored: &Config) -> Option<String> {
+        let fixed = |c: &Config| Config {
+            budgets: Vec::new(),
+            workers: 0,
+            device: String::new(),
+            select: SelectConfig::default(),
+            finetune: FinetuneConfig::default(),
+            pretrain: PretrainConfig { checkpoint_s: 1.0, ..c.pretrain.clone() },
+            latency: LatencyConfig { time_limit_s: 1.0, margin: 0.0, ..c.latency.clone() },
+            ..c.clone()
+        };
+        let (mine, theirs) = (flatten(&fixed(self)), flatten(&fixed(stored)));
+        mine.iter().find(|(k, v)| theirs.get(*k) != Some(v)).map(|(key, value)| {
+            let before = theirs.get(key).map_or("not set".to_string(), ToString::to_string);
+            format!("`{key}` is {value}, the run was made with {before}")
+        })
+    }
+}
+
+/// A configuration as dotted names and values.
+fn flatten(config: &Config) -> std::collections::BTreeMap<String, serde_json::Value> {
+    let mut flat = std::collections::BTreeMap::new();
+    if let Ok(serde_json::Value::Object(top)) = serde_json::to_value(config) {
+        for (key, value) in top {
+            match value {
+                serde_json::Value::Object(section) => {
+                    flat.extend(section.into_iter().map(|(k, v)| (format!("{key}.{k}"), v)));
+                }
+                other => {
+                    flat.insert(key, other);
+                }
+            }
+        }
+    }
+    flat
+}

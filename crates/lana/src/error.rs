@@ -1,0 +1,144 @@
+use std::path::{Path, PathBuf};
+
+/// What can go wrong in the pipeline. [`Error::exit_status`] and [`Error::hint`] are what the command line makes of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument, a configuration field or an input file is wrong.
+    #[error("{message}")]
+    Input {
+        /// What is wrong, with the name of the argument, field or file.
+        message: String,
+        /// The cure.
+        hint: String,
+    },
+    /// No selection can meet the budget.
+    #[error("{message}")]
+    Infeasible {
+        /// Which budget, the smallest reachable cost, the layer that binds.
+        message: String,
+        /// What to relax.
+        hint: String,
+    },
+    /// A stage was asked for whose predecessor has not run.
+    #[error("{run}: {missing} is not there yet")]
+    NotReady {
+        /// The run directory.
+        run: String,
+        /// What is missing.
+        missing: String,
+        /// The command that makes it.
+        command: String,
+    },
+    /// Another process works on the run.
+    #[error("{run}: another lana process (number {process}) works on this run")]
+    Busy {
+        /// The run directory.
+        run: String,
+        /// Its process number.
+        process: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file of the run directory is damaged and what depends on it cannot be redone by itself.
+    #[error("{}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The exported network does not compute what libtorch computes.
+    #[error(
+        "{}: ONNX Runtime and libtorch differ by {difference:.1e} (relative to the largest logit), more than {limit:.0e}",
+        path.display()
+    )]
+    Export {
+        /// The exported file.
+        path: PathBuf,
+        /// Largest difference of a logit.
+        difference: f64,
+        /// What is tolerated.
+        limit: f64,
+    },
+    /// Networks: graphs and weights.
+    #[error(transparent)]
+    Graph(#[from] lana_graph::Error),
+    /// Teachers and operations.
+    #[error(transparent)]
+    Models(#[from] lana_models::Error),
+    /// Images.
+    #[error(transparent)]
+    Data(#[from] lana_data::Error),
+    /// Running and training.
+    #[error(transparent)]
+    Torch(#[from] lana_torch::Error),
+    /// ONNX files.
+    #[error(transparent)]
+    Onnx(#[from] lana_onnx::Error),
+    /// Timing.
+    #[error(transparent)]
+    Latency(#[from] lana_latency::Error),
+    /// Selection.
+    #[error(transparent)]
+    Select(#[from] lana_select::Error),
+}
+
+impl Error {
+    /// A wrong argument, field or file, with its cure.
+    pub fn input(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Error::Input { message: message.into(), hint: hint.into() }
+    }
+
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+        move |source| Error::Io { path: path.to_path_buf(), source }
+    }
+
+    /// Exit status of the process: 1 failed, 2 wrong arguments or input, 3 no selection can meet the budget.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Error::Infeasible { .. } => 3,
+            Error::Input { .. }
+            | Error::NotReady { .. }
+            | Error::Graph(_)
+            | Error::Models(_)
+            | Error::Data(_)
+            | Error::Onnx(_)
+            | Error::Select(_) => 2,
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 2,
+            _ => 1,
+        }
+    }
+
+    /// The cure in one line, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Error::Input { hint, .. } | Error::Infeasible { hint, .. } if !hint.is_empty() => hint.clone(),
+            Error::NotReady { command, .. } => format!("run `{command}` first"),
+            Error::Busy { .. } => "wait for it, or stop it; nothing is lost".into(),
+            Error::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull => {
+                    "free some space and give the same command again; finished work is kept".into()
+                }
+                std::io::ErrorKind::PermissionDenied => {
+                    "choose a place you may write to, or change its rights".into()
+                }
+                _ => return None,
+            },
+            Error::Damaged { .. } => "delete the file and give the same command again".into(),
+            Error::Torch(lana_torch::Error::NoCuda(_)) => "use --device cpu".into(),
+            Error::Graph(
+                lana_graph::Error::MissingWeight { .. }
+                | lana_graph::Error::UnexpectedWeight { .. }
+                | lana_graph::Error::WeightShape { .. },
+            ) => "are these the weights of this teacher? `lana zoo` lists the architectures".into(),
+            _ => return None,
+        })
+    }
+}

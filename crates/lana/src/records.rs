@@ -1,0 +1,264 @@
+//! What stands in the files of a run directory.
+
+use std::collections::BTreeMap;
+
+use lana_graph::Cost;
+use serde::{Deserialize, Serialize};
+
+/// Accuracy of a network on some images.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// Share of images whose class came first.
+    pub top1: f64,
+    /// Share of images whose class was among the first five.
+    pub top5: f64,
+    /// Mean cross-entropy in nats.
+    pub loss: f64,
+    /// Number of images.
+    pub images: u64,
+}
+
+/// `teacher/metrics.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TeacherMetrics {
+    /// Its name in the zoo.
+    pub name: String,
+    /// Accuracy on the validation images.
+    pub val: Accuracy,
+    /// Multiply-accumulates and parameters.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// SHA-256 of the files beside it.
+    pub files: BTreeMap<String, String>,
+}
+
+/// `pool.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolRecord {
+    /// What `--pool` said.
+    pub pool: String,
+    /// Layers in the order of the network.
+    pub layers: Vec<PoolLayer>,
+}
+
+/// The operations that stand at one layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolLayer {
+    /// The layer, such as `layer1.0`.
+    pub layer: String,
+    /// Its stage, such as `layer1`.
+    pub stage: String,
+    /// Shape in front of it, `[channels, height, width]`.
+    pub input: Vec<usize>,
+    /// Shape behind it.
+    pub output: Vec<usize>,
+    /// Operations that apply, the teacher's own first.
+    pub operations: Vec<PoolOperation>,
+    /// Operations that do not apply, with the reason.
+    pub left_out: BTreeMap<String, String>,
+}
+
+/// One operation at one layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolOperation {
+    /// Its name, such as `narrow-w0.5`.
+    pub name: String,
+    /// How it is initialised.
+    pub initialisation: String,
+    /// Multiply-accumulates and parameters.
+    #[serde(flatten)]
+    pub cost: Cost,
+}
+
+/// `operations/LAYER/OP.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperationRecord {
+    /// The layer.
+    pub layer: String,
+    /// The operation.
+    pub operation: String,
+    /// Images it has seen.
+    pub images: u64,
+    /// Normalised error `‖s(x) − t(x)‖² / ‖t(x)‖²` on training images it has not been trained on last.
+    pub error: f64,
+    /// The same for the identity, where shapes agree: what any operation must beat.
+    pub identity_error: Option<f64>,
+    /// Images seen and mean normalised error since the point before.
+    pub curve: Vec<(u64, f64)>,
+    /// Whether training diverged; such an operation is never selected.
+    pub failed: bool,
+    /// SHA-256 of the weights beside it.
+    pub sha256: String,
+}
+
+/// A mean over images with its standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The mean.
+    pub mean: f64,
+    /// Its standard error.
+    pub stderr: f64,
+}
+
+/// `scores.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Training images used.
+    pub images: u64,
+    /// Images in a batch, whose statistics batch normalisation used.
+    pub batch: u64,
+    /// Seed that chose the images.
+    pub seed: u64,
+    /// The teacher's own mean cross-entropy on them.
+    pub teacher_loss: f64,
+    /// By layer and operation. The teacher's own operation is zero by definition.
+    pub layers: BTreeMap<String, BTreeMap<String, Score>>,
+}
+
+/// What replacing one layer by one operation does to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Change of the mean cross-entropy in nats.
+    pub loss: Estimate,
+    /// Divergence `KL(teacher ‖ changed network)` in nats.
+    pub kl: Estimate,
+}
+
+/// A measured latency.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Median in milliseconds for one batch.
+    pub median_ms: f64,
+    /// Its 95 % confidence interval.
+    pub ci_ms: [f64; 2],
+    /// Ratio to the teacher, measured in turns with it.
+    pub ratio: f64,
+    /// Confidence interval of the ratio.
+    pub ratio_ci: [f64; 2],
+}
+
+/// A selection the integer program gave, really evaluated and really timed: an entry of `budgets/BUDGET/candidates.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Round of solving that gave it, from 0.
+    pub round: usize,
+    /// Its place in that round's solutions, from 0.
+    pub rank: usize,
+    /// Operation of each layer, in the order of the network.
+    pub choices: Vec<String>,
+    /// Sum of the scores: the program's objective.
+    pub score: f64,
+    /// Latency the table predicts, in milliseconds.
+    pub predicted_ms: f64,
+    /// Its real cross-entropy on the scoring images, assembled with phase-1 weights, batch statistics.
+    pub loss: f64,
+    /// Its real accuracy on them.
+    pub top1: f64,
+    /// Latency really measured.
+    pub measured: Measured,
+    /// Multiply-accumulates and parameters of the whole network.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// Whether it meets every limit of the budget, by measurement.
+    pub meets_budget: bool,
+}
+
+/// `budgets/BUDGET/candidates.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidates {
+    /// The budget as asked.
+    pub budget: String,
+    /// Largest latency allowed in milliseconds, if latency is limited.
+    pub limit_ms: Option<f64>,
+    /// All that were evaluated.
+    pub candidates: Vec<Candidate>,
+    /// Index of the one that won.
+    pub winner: usize,
+    /// Factor by which measured latencies exceeded the table's in the last round.
+    pub correction: f64,
+}
+
+/// `budgets/BUDGET/solutions.json`: the integer program of the last round and its solutions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Solutions {
+    /// The program.
+    pub problem: lana_select::Problem,
+    /// Its solutions.
+    pub outcome: lana_select::Outcome,
+}
+
+/// One point of the curve of a training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Epochs finished.
+    pub epoch: usize,
+    /// Mean training loss of the epoch (cross-entropy and distillation).
+    pub train_loss: f64,
+    /// Accuracy on the validation images after it.
+    pub val: Accuracy,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// `budgets/BUDGET/student/metrics.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StudentMetrics {
+    /// The budget as asked, in its own unit.
+    pub budget: String,
+    /// Largest latency allowed, in milliseconds, if latency is limited.
+    pub limit_ms: Option<f64>,
+    /// Latency the (corrected) table predicted, in milliseconds.
+    pub predicted: f64,
+    /// Latency of the exported student, measured in turns with the teacher.
+    pub measured: Measured,
+    /// Latency of the teacher in the same run, in milliseconds.
+    pub teacher_measured: f64,
+    /// Whether the measured student meets the budget.
+    pub meets_budget: bool,
+    /// Accuracy on the validation images.
+    pub top1: f64,
+    /// The teacher's.
+    pub teacher_top1: f64,
+    /// All figures of the student on the validation images.
+    pub val: Accuracy,
+    /// Multiply-accumulates and parameters.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// The teacher's.
+    pub teacher_cost: Cost,
+    /// Operation of each layer by the layer's name.
+    pub choices: Vec<(String, String)>,
+    /// The curve of fine-tuning.
+    pub epochs: Vec<EpochRecord>,
+    /// Largest difference between ONNX Runtime's and libtorch's logits, relative to the largest logit.
+    pub export_difference: f64,
+    /// SHA-256 of the files beside it.
+    pub files: BTreeMap<String, String>,
+}
+
+/// What one line of `events.jsonl` holds beside its time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Seconds since 1970.
+    pub time: f64,
+    /// The stage.
+    pub stage: String,
+    /// What happened, as a JSON object.
+    #[serde(flatten)]
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
+/// One stage of a run as `lana status` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageStatus {
+    /// `teacher`, `profile`, `pretrain`, `score`, then `select`, `finetune` and `export` with their budget.
+    pub stage: String,
+    /// Units done.
+    pub done: u64,
+    /// Units in all.
+    pub total: u64,
+    /// Name of the unit.
+    pub unit: String,
+    /// Seconds left by the rate seen so far; none before anything is known.
+    pub eta_s: Option<f64>,
+}

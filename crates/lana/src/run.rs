@@ -1,0 +1,216 @@
+//! The run directory: files written whole or not at all, each vouched for by a checksum.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lana_graph::{Graph, Weights};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::{Budget, Config, Error, Event, Progress, Result};
+
+/// A run directory.
+///
+/// JSON files carry the SHA-256 of their content in the field `checksum`; files of weights and networks are vouched for
+/// by the JSON file beside them. What is damaged is set aside as `NAME.damaged`, reported, and made again.
+#[derive(Debug)]
+pub struct Run {
+    root: PathBuf,
+    /// Held while a process works on the run; the system frees it when the process ends, however it ends.
+    _lock: Option<File>,
+}
+
+impl Run {
+    /// Opens an existing run for reading.
+    pub fn open(root: &Path) -> Result<Self> {
+        let run = Run { root: root.to_path_buf(), _lock: None };
+        match run.path("run.toml").is_file() {
+            true => Ok(run),
+            false => Err(Error::input(
+                format!("{}: not a run directory (it has no run.toml)", root.display()),
+                "give the folder that `lana accelerate --out` wrote",
+            )),
+        }
+    }
+
+    /// Creates the directory or takes it up again, and keeps other processes out.
+    pub fn create(root: &Path) -> Result<Self> {
+        fs::create_dir_all(root).map_err(Error::io(root))?;
+        let foreign = !root.join("run.toml").exists()
+            && fs::read_dir(root)
+                .map_err(Error::io(root))?
+                .flatten()
+                .any(|e| !matches!(e.file_name().to_str(), Some("lock" | "run.toml" | "events.jsonl")) && !e.file_name().to_string_lossy().starts_with('.'));
+        if foreign {
+            return Err(Error::input(
+                format!("{}: the folder is not empty and not a run directory", root.display()),
+                "give --out a new folder, or the folder of the run to go on with",
+            ));
+        }
+        let mut run = Run { root: root.to_path_buf(), _lock: None };
+        run.lock()?;
+        Ok(run)
+    }
+
+    /// Keeps other processes out for as long as this value lives.
+    pub fn lock(&mut self) -> Result<()> {
+        let path = self.path("lock");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .read(true)
+            .open(&path)
+            .map_err(Error::io(&path))?;
+        if file.try_lock().is_err() {
+            let process = fs::read_to_string(&path).unwrap_or_default().trim().to_string();
+            return Err(Error::Busy { run: self.root.display().to_string(), process });
+        }
+        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(Error::io(&path))?;
+        self._lock = Some(file);
+        Ok(())
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path under it.
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// `budgets/BUDGET`.
+    pub fn budget_dir(&self, budget: &Budget) -> PathBuf {
+        self.path("budgets").join(budget.to_string())
+    }
+
+    /// `operations/LAYER/OP` without extension.
+    pub fn operation(&self, layer: &str, operation: &str) -> PathBuf {
+        self.path("operations").join(layer).join(operation)
+    }
+
+    /// The configuration the run was made with.
+    pub fn config(&self) -> Result<Config> {
+        Config::load(&self.path("run.toml"))
+    }
+
+    /// Adds a line to `events.jsonl`.
+    pub fn event(&self, stage: &str, fields: serde_json::Value) -> Result<()> {
+        let path = self.path("events.jsonl");
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        let fields = match fields {
+            serde_json::Value::Object(map) => map,
+            other => serde_json::Map::from_iter([("value".to_string(), other)]),
+        };
+        let event = Event { time: (time * 1e3).round() / 1e3, stage: stage.into(), fields };
+        let line = serde_json::to_string(&event).unwrap_or_default() + "\n";
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
+        file.write_all(line.as_bytes()).map_err(Error::io(&path))
+    }
+
+    /// All events so far. A last line cut off by a crash is left out.
+    pub fn events(&self) -> Vec<Event> {
+        let text = fs::read_to_string(self.path("events.jsonl")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+/// Writes a file so that it is there whole or not at all: temporary name, fsync, rename.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+        }
+        file.persist(path).map_err(|e| e.error)?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(Error::io(path))
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Writes a JSON object with its checksum.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let damaged = |reason: String| Error::Damaged { path: path.to_path_buf(), reason };
+    let mut value = serde_json::to_value(value).map_err(|e| damaged(e.to_string()))?;
+    let sum = sha256(value.to_string().as_bytes());
+    if let serde_json::Value::Object(map) = &mut value {
+        map.insert("checksum".into(), sum.into());
+    }
+    let text = serde_json::to_string_pretty(&value).map_err(|e| damaged(e.to_string()))?;
+    write_atomic(path, (text + "\n").as_bytes())
+}
+
+/// Reads a JSON object written by [`write_json`]: none if there is no file, an error if it is damaged.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+            return Err(Error::Damaged { path: path.to_path_buf(), reason: "it is not text".into() });
+        }
+        Err(e) => return Err(Error::io(path)(e)),
+    };
+    let damaged = |reason: String| Error::Damaged { path: path.to_path_buf(), reason };
+    let mut value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| damaged(format!("not whole: {e}")))?;
+    if let serde_json::Value::Object(map) = &mut value {
+        let sum = map.remove("checksum");
+        let real = sha256(serde_json::Value::Object(map.clone()).to_string().as_bytes());
+        if sum.as_ref().and_then(|s| s.as_str()) != Some(real.as_str()) {
+            return Err(damaged("its checksum does not match its content".into()));
+        }
+    }
+    serde_json::from_value(value).map(Some).map_err(|e| damaged(e.to_string()))
+}
+
+/// As [`read_json`], but a damaged file is set aside and reported, so that the caller makes it again.
+pub fn read_or_redo<T: DeserializeOwned>(path: &Path, progress: &dyn Progress) -> Result<Option<T>> {
+    match read_json(path) {
+        Err(error @ Error::Damaged { .. }) => {
+            progress.warn(&format!("{error}; it is set aside and made again"));
+            set_aside(path)?;
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+/// Renames a damaged file to `NAME.damaged`.
+pub fn set_aside(path: &Path) -> Result<()> {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".damaged");
+    match fs::rename(path, PathBuf::from(name)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads weights that `sum` vouches for and that must be those of `graph`.
+pub fn read_weights(path: &Path, sum: &str, graph: &Graph) -> Result<Weights> {
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    if sha256(&bytes) != sum {
+        return Err(Error::Damaged {
+            path: path.to_path_buf(),
+            reason: "its checksum is not the one noted beside it".into(),
+        });
+    }
+    let weights = Weights::from_bytes(&bytes, path)?;
+    weights.check(graph)?;
+    Ok(weights)
+}
