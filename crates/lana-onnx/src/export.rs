@@ -1,0 +1,77 @@
+use lana_graph::{Graph, Shape, Weights};
+use prost::Message;
+
+use crate::Result;
+use crate::lower::{INPUT, OUTPUT, lower};
+use crate::proto::{
+    DimensionProto, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, ValueInfoProto, data_type,
+};
+use crate::tensor::float_tensor;
+
+/// Key of the metadata entry that holds the network as JSON: what ONNX itself cannot say.
+pub const METADATA_KEY: &str = "lana.graph";
+
+/// Version of the operator set: the first whose runtimes (ONNX Runtime 1.12, TensorRT 8.5) are everywhere.
+const OPSET: i64 = 17;
+/// Version of the file format that belongs to that operator set.
+const IR_VERSION: i64 = 8;
+
+/// How a network is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportOptions {
+    /// Name of the program that writes the file.
+    pub producer: String,
+    /// Its version.
+    pub producer_version: String,
+    /// Images in a batch; none for a symbolic dimension `batch`, so that the file takes any number.
+    pub batch: Option<usize>,
+}
+
+impl Default for ExportOptions {
+    fn default() -> Self {
+        ExportOptions {
+            producer: "lana".into(),
+            producer_version: env!("CARGO_PKG_VERSION").into(),
+            batch: None,
+        }
+    }
+}
+
+/// The bytes of an ONNX file with this network.
+///
+/// # Errors
+/// If the weights are not those of the graph.
+pub fn export(graph: &Graph, weights: &Weights, options: &ExportOptions) -> Result<Vec<u8>> {
+    weights.check(graph)?;
+    let lowered = lower(graph);
+    let mut initializer: Vec<_> =
+        weights.iter().map(|(name, tensor)| float_tensor(name, &tensor.shape, &tensor.data)).collect();
+    initializer.extend(lowered.constants);
+    let model = ModelProto {
+        ir_version: Some(IR_VERSION),
+        producer_name: Some(options.producer.clone()),
+        producer_version: Some(options.producer_version.clone()),
+        graph: Some(GraphProto {
+            node: lowered.nodes,
+            name: Some(graph.name().to_string()),
+            initializer,
+            input: vec![value_info(INPUT, graph.input_shape(), options.batch)],
+            output: vec![value_info(OUTPUT, graph.output_shape(), options.batch)],
+        }),
+        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
+        metadata_props: vec![StringStringEntryProto {
+            key: Some(METADATA_KEY.into()),
+            value: Some(graph.to_json()),
+        }],
+    };
+    Ok(model.encode_to_vec())
+}
+
+fn value_info(name: &str, shape: &Shape, batch: Option<usize>) -> ValueInfoProto {
+    let number = |n: usize| DimensionProto { dim_value: Some(n as i64), dim_param: None };
+    let first = batch.map_or(DimensionProto { dim_value: None, dim_param: Some("batch".into()) }, &number);
+    let dim = std::iter::once(first).chain(shape.dims().iter().map(|&n| number(n))).collect();
+    let tensor = TensorTypeProto { elem_type: Some(data_type::FLOAT), shape: Some(TensorShapeProto { dim }) };
+    ValueInfoProto { name: Some(name.into()), r#type: Some(TypeProto { tensor_type: Some(tensor) }) }
+}

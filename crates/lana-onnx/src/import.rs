@@ -1,0 +1,598 @@
+//! From ONNX nodes to lana's operations.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use lana_graph::{Activation, Conv2d, Graph, Node, Op, Shape, Tensor, Value, Weights};
+use prost::Message;
+
+use crate::lower::lower;
+use crate::proto::{
+    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, TensorProto, attribute_type, data_type,
+};
+use crate::tensor::{floats, integers};
+use crate::{Error, METADATA_KEY, Result};
+
+/// Sizes, strides and paddings beyond this are taken for damage; it keeps every shape computation far from overflow.
+const LARGEST: usize = 1 << 20;
+
+/// Reads an ONNX file; errors name it.
+pub fn import_file(path: &Path) -> Result<(Graph, Weights)> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    import(&bytes).map_err(|source| Error::InFile { path: path.to_path_buf(), source: Box::new(source) })
+}
+
+/// Reads the bytes of an ONNX file.
+///
+/// What [`crate::export()`] wrote comes back exactly, layers and names included. Other models come back without layers;
+/// their nodes are named after their weights where they have any.
+///
+/// # Errors
+/// If the bytes are no ONNX model, or one with nodes that lana has no operation for: the message lists them all.
+pub fn import(bytes: &[u8]) -> Result<(Graph, Weights)> {
+    let model = ModelProto::decode(bytes).map_err(|e| Error::NotOnnx(e.to_string()))?;
+    let Some(graph) = &model.graph else {
+        return Err(Error::NotOnnx("it holds no network".into()));
+    };
+    let opset = opset(&model)?;
+    if let Some(known) = own_graph(&model, graph) {
+        return Ok(known);
+    }
+    Importer::new(graph, opset)?.run()
+}
+
+/// Version of ONNX's own operator set.
+fn opset(model: &ModelProto) -> Result<i64> {
+    let own = |domain: &Option<String>| matches!(domain.as_deref(), None | Some("" | "ai.onnx"));
+    let version = model.opset_import.iter().find(|o| own(&o.domain)).and_then(|o| o.version);
+    match version {
+        None => Err(Error::NotOnnx("it does not name its operator set".into())),
+        // Before 7, Add and Mul had their own rule of broadcasting, BatchNormalization other attributes.
+        Some(old) if old < 7 => Err(Error::Model(format!(
+            "the model uses operator set {old}; convert it to 17 with onnx.version_converter first"
+        ))),
+        Some(version) => Ok(version),
+    }
+}
+
+/// The network from the metadata, if it is the very network that the nodes say.
+fn own_graph(model: &ModelProto, file: &GraphProto) -> Option<(Graph, Weights)> {
+    let entry = model.metadata_props.iter().find(|e| e.key.as_deref() == Some(METADATA_KEY))?;
+    let graph: Graph = serde_json::from_str(entry.value.as_deref()?).ok()?;
+    let lowered = lower(&graph);
+    let shape = image_shape(
+        file.input.first()?.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref()?.dim.as_slice(),
+    )?;
+    if lowered.nodes != file.node || shape != *graph.input_shape() {
+        return None;
+    }
+    let mut tensors: HashMap<&str, &TensorProto> =
+        file.initializer.iter().filter_map(|t| Some((t.name.as_deref()?, t))).collect();
+    for constant in &lowered.constants {
+        let name = constant.name.as_deref()?;
+        if tensors.remove(name)? != constant {
+            return None;
+        }
+    }
+    let mut weights = Weights::new();
+    for (name, tensor) in tensors {
+        weights.insert(name, floats(tensor).ok()?);
+    }
+    // Where the weights are at fault, reading node by node gives the better message.
+    weights.check(&graph).ok()?;
+    Some((graph, weights))
+}
+
+/// The dimensions after the batch, if they are known and reasonable.
+fn image_shape(dims: &[DimensionProto]) -> Option<Shape> {
+    let known = |d: &DimensionProto| {
+        d.dim_value.and_then(|v| usize::try_from(v).ok()).filter(|v| (1..=LARGEST).contains(v))
+    };
+    let sizes: Vec<usize> = dims.get(1..)?.iter().map(known).collect::<Option<_>>()?;
+    match *sizes {
+        [features] => Some(Shape::vector(features)),
+        [c, h, w] => Some(Shape::image(c, h, w)),
+        _ => None,
+    }
+}
+
+/// A value of the model as far as it is known.
+#[derive(Clone)]
+enum Known<'a> {
+    /// A value of the network.
+    Value(Value),
+    /// A constant: an initialiser, or what a Constant node holds.
+    Constant(&'a TensorProto),
+    /// What a node gives that cannot be read: whatever reads it is not looked at.
+    Unknown,
+}
+
+/// What a node was found to be.
+struct Found {
+    op: Op,
+    inputs: Vec<Value>,
+    /// Values of its parameters, by their names within the operation.
+    parameters: Vec<(&'static str, Tensor)>,
+    /// The initialiser its first parameter came from.
+    origin: Option<String>,
+}
+
+impl Found {
+    fn plain(op: Op, inputs: Vec<Value>) -> Self {
+        Found { op, inputs, parameters: Vec::new(), origin: None }
+    }
+}
+
+/// Why a node cannot be read.
+enum Obstacle {
+    /// It reads something that cannot be read either, which is reported there.
+    Upstream,
+    /// Its type is unknown.
+    Type,
+    /// Its type is known, but not this use of it.
+    Detail(String),
+}
+
+impl From<String> for Obstacle {
+    fn from(reason: String) -> Self {
+        Obstacle::Detail(reason)
+    }
+}
+
+struct Importer<'a> {
+    file: &'a GraphProto,
+    opset: i64,
+    known: HashMap<&'a str, Known<'a>>,
+    shapes: Vec<Shape>,
+    nodes: Vec<Node>,
+    weights: Weights,
+    names: HashSet<String>,
+    input: Shape,
+}
+
+impl<'a> Importer<'a> {
+    fn new(file: &'a GraphProto, opset: i64) -> Result<Self> {
+        let mut known = HashMap::new();
+        for tensor in &file.initializer {
+            known.insert(tensor.name.as_deref().unwrap_or_default(), Known::Constant(tensor));
+        }
+        // Old files list their initialisers among the inputs.
+        let inputs: Vec<_> = file
+            .input
+            .iter()
+            .filter(|i| !known.contains_key(i.name.as_deref().unwrap_or_default()))
+            .collect();
+        let [input] = *inputs else {
+            return Err(Error::Model(format!(
+                "the model takes {} inputs, lana's networks take one image",
+                inputs.len()
+            )));
+        };
+        let name = input.name.as_deref().unwrap_or_default();
+        let wrong = |reason: &str| Err(Error::Model(format!("the model's input `{name}` {reason}")));
+        let Some(tensor) = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else {
+            return wrong("has no tensor type");
+        };
+        if tensor.elem_type != Some(data_type::FLOAT) {
+            return wrong("does not hold 32-bit floats");
+        }
+        let dims = tensor.shape.as_ref().map(|s| s.dim.as_slice()).unwrap_or_default();
+        let Some(shape) = image_shape(dims) else {
+            return wrong(
+                "is no batch of images of known size; export the model with fixed channels, height and width",
+            );
+        };
+        known.insert(name, Known::Value(Value::INPUT));
+        Ok(Importer {
+            file,
+            opset,
+            known,
+            shapes: vec![shape.clone()],
+            nodes: Vec::new(),
+            weights: Weights::new(),
+            names: HashSet::new(),
+            input: shape,
+        })
+    }
+
+    fn run(mut self) -> Result<(Graph, Weights)> {
+        let gates = self.gates();
+        let mut unsupported = Vec::new();
+        for (index, node) in self.file.node.iter().enumerate() {
+            let kind = node.op_type.as_deref().unwrap_or_default();
+            let output = node.output.first().map(String::as_str).unwrap_or_default();
+            let result = match kind {
+                // Read together with the product behind it.
+                _ if gates.contains_key(output) && matches!(kind, "Sigmoid" | "HardSigmoid") => continue,
+                "Identity" => node.input.first().map_or(Err(Obstacle::Upstream), |i| self.lookup(i)),
+                "Constant" => constant(node).map(Known::Constant).ok_or(Obstacle::Type),
+                _ => self.read(node, &gates).and_then(|found| self.add(index, node, found)),
+            };
+            let value = result.unwrap_or_else(|obstacle| {
+                let name = node.name.as_deref().filter(|n| !n.is_empty()).unwrap_or(output);
+                match obstacle {
+                    Obstacle::Upstream => {}
+                    Obstacle::Type => unsupported.push(format!("`{name}` ({kind})")),
+                    Obstacle::Detail(reason) => unsupported.push(format!("`{name}` ({kind}: {reason})")),
+                }
+                Known::Unknown
+            });
+            for extra in node.output.iter().skip(1) {
+                self.known.insert(extra, Known::Unknown);
+            }
+            self.known.insert(output, value);
+        }
+        if !unsupported.is_empty() {
+            return Err(Error::Unsupported(unsupported));
+        }
+        let [output] = self.file.output.as_slice() else {
+            let count = self.file.output.len();
+            return Err(Error::Model(format!("the model gives {count} outputs, lana's networks give one")));
+        };
+        let name = output.name.as_deref().unwrap_or_default();
+        let Some(Known::Value(value)) = self.known.get(name) else {
+            return Err(Error::NotOnnx(format!("no node makes its output `{name}`")));
+        };
+        let title = self.file.name.as_deref().filter(|n| !n.is_empty()).unwrap_or("imported");
+        let graph = Graph::new(title, self.input, self.nodes, *value, Vec::new())?;
+        self.weights.check(&graph)?;
+        Ok((graph, self.weights))
+    }
+
+    /// Values that are the gate of `x · gate(x)` and nothing else, with the non-linearity which that product is.
+    fn gates(&self) -> HashMap<&'a str, Activation> {
+        let mut uses: HashMap<&str, usize> = HashMap::new();
+        let outputs = self.file.output.iter().filter_map(|o| o.name.as_ref());
+        for name in self.file.node.iter().flat_map(|n| &n.input).chain(outputs) {
+            *uses.entry(name).or_default() += 1;
+        }
+        let makers: HashMap<&str, &NodeProto> =
+            self.file.node.iter().filter_map(|n| Some((n.output.first()?.as_str(), n))).collect();
+        let mut gates = HashMap::new();
+        for product in self.file.node.iter().filter(|n| n.op_type.as_deref() == Some("Mul")) {
+            for (x, gate) in product.input.iter().zip(product.input.iter().rev()) {
+                let Some(maker) = makers.get(gate.as_str()) else { continue };
+                let kind = match maker.op_type.as_deref() {
+                    Some("Sigmoid") => Activation::Silu,
+                    Some("HardSigmoid") if is_hard_sigmoid(maker) => Activation::HardSwish,
+                    _ => continue,
+                };
+                if maker.input.first() == Some(x) && uses.get(gate.as_str()) == Some(&1) {
+                    gates.insert(gate.as_str(), kind);
+                }
+            }
+        }
+        gates
+    }
+
+    fn lookup(&self, name: &str) -> std::result::Result<Known<'a>, Obstacle> {
+        match self.known.get(name) {
+            Some(Known::Unknown) => Err(Obstacle::Upstream),
+            Some(known) => Ok(known.clone()),
+            None => Err(Obstacle::Detail(format!("reads `{name}`, which no earlier node makes"))),
+        }
+    }
+
+    /// The value that is input number `at`.
+    fn value(&self, node: &NodeProto, at: usize) -> std::result::Result<Value, Obstacle> {
+        let name = node.input.get(at).map(String::as_str).unwrap_or_default();
+        match self.lookup(name)? {
+            Known::Value(value) => Ok(value),
+            _ => Err(Obstacle::Detail(format!("input {at}, `{name}`, is a constant"))),
+        }
+    }
+
+    /// The constant that is input number `at`; none if the node does without.
+    fn constant(
+        &self,
+        node: &NodeProto,
+        at: usize,
+    ) -> std::result::Result<Option<&'a TensorProto>, Obstacle> {
+        match node.input.get(at).filter(|name| !name.is_empty()) {
+            None => Ok(None),
+            Some(name) => match self.lookup(name)? {
+                Known::Constant(tensor) => Ok(Some(tensor)),
+                _ => Err(Obstacle::Detail(format!("input {at}, `{name}`, is not constant"))),
+            },
+        }
+    }
+
+    /// The parameter that is input number `at`.
+    fn parameter(&self, node: &NodeProto, at: usize) -> std::result::Result<Tensor, Obstacle> {
+        let tensor = self.constant(node, at)?.ok_or_else(|| format!("lacks input {at}"))?;
+        let name = tensor.name.as_deref().unwrap_or_default();
+        Ok(floats(tensor).map_err(|e| format!("`{name}`: {e}"))?)
+    }
+
+    /// A list of integers that newer operator sets give as input number `at`, older ones as an attribute.
+    fn list(
+        &self,
+        node: &NodeProto,
+        at: usize,
+        name: &str,
+    ) -> std::result::Result<Option<Vec<i64>>, Obstacle> {
+        match self.constant(node, at)? {
+            Some(tensor) => Ok(Some(integers(tensor)?)),
+            None => Ok(attribute(node, name).map(|a| a.ints.clone())),
+        }
+    }
+
+    /// A number that newer operator sets give as input number `at`, older ones as an attribute.
+    fn scalar(&self, node: &NodeProto, at: usize, name: &str) -> std::result::Result<Option<f32>, Obstacle> {
+        match self.constant(node, at)? {
+            Some(tensor) => Ok(floats(tensor)?.data.first().copied()),
+            None => Ok(attribute(node, name).and_then(|a| a.f)),
+        }
+    }
+
+    fn read(
+        &self,
+        node: &NodeProto,
+        gates: &HashMap<&str, Activation>,
+    ) -> std::result::Result<Found, Obstacle> {
+        if !matches!(node.domain.as_deref(), None | Some("" | "ai.onnx")) {
+            return Err(Obstacle::Type);
+        }
+        let activation = |kind| Ok(Found::plain(Op::Activation { kind }, vec![self.value(node, 0)?]));
+        match node.op_type.as_deref().unwrap_or_default() {
+            "Conv" => self.conv(node),
+            "BatchNormalization" => self.batch_norm(node),
+            "Gemm" => self.gemm(node),
+            "Relu" => activation(Activation::Relu),
+            "Sigmoid" => activation(Activation::Sigmoid),
+            "HardSwish" => activation(Activation::HardSwish),
+            "HardSigmoid" if is_hard_sigmoid(node) => activation(Activation::HardSigmoid),
+            "HardSigmoid" => Err(Obstacle::Detail("only alpha 1/6 and beta 1/2".into())),
+            "Clip" => {
+                let bounds = (self.scalar(node, 1, "min")?, self.scalar(node, 2, "max")?);
+                match bounds {
+                    (Some(0.0), Some(6.0)) => activation(Activation::Relu6),
+                    (Some(0.0), None) => activation(Activation::Relu),
+                    (low, high) => {
+                        Err(Obstacle::Detail(format!("bounds {low:?} and {high:?}, only 0 and 6")))
+                    }
+                }
+            }
+            "Add" => Ok(Found::plain(Op::Add, vec![self.value(node, 0)?, self.value(node, 1)?])),
+            "Mul" => {
+                for (gate, x) in [(0, 1), (1, 0)] {
+                    if let Some(&kind) = node.input.get(gate).and_then(|g| gates.get(g.as_str())) {
+                        return Ok(Found::plain(Op::Activation { kind }, vec![self.value(node, x)?]));
+                    }
+                }
+                let (x, y) = (self.value(node, 0)?, self.value(node, 1)?);
+                // lana's gate is the second factor.
+                let swapped = self.shapes[x.index()].elements() < self.shapes[y.index()].elements();
+                Ok(Found::plain(Op::Mul, if swapped { vec![y, x] } else { vec![x, y] }))
+            }
+            "GlobalAveragePool" => Ok(Found::plain(Op::GlobalAveragePool, vec![self.value(node, 0)?])),
+            "Flatten" => match int(node, "axis").unwrap_or(1) {
+                1 => Ok(Found::plain(Op::Flatten, vec![self.value(node, 0)?])),
+                axis => Err(Obstacle::Detail(format!("axis {axis}, only 1"))),
+            },
+            "Slice" => self.slice(node),
+            "Pad" => self.pad(node),
+            _ => Err(Obstacle::Type),
+        }
+    }
+
+    fn conv(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
+        let x = self.value(node, 0)?;
+        let weight = self.parameter(node, 1)?;
+        let Some((channels, height, width)) = self.shapes[x.index()].as_image() else {
+            return Err(Obstacle::Detail(format!("convolution of {}", self.shapes[x.index()])));
+        };
+        let [out_channels, _, kernel_h, kernel_w] = *weight.shape else {
+            return Err(Obstacle::Detail(format!("kernel of {} dimensions, only 4", weight.shape.len())));
+        };
+        if sizes(node, "dilations", 2)?.is_some_and(|d| d != [1, 1]) {
+            return Err(Obstacle::Detail("dilated".into()));
+        }
+        let stride = sizes(node, "strides", 2)?.map_or([1, 1], |s| [s[0], s[1]]);
+        let same = |upper: bool| {
+            let [(top, bottom), (left, right)] =
+                [(height, kernel_h, stride[0]), (width, kernel_w, stride[1])].map(|(size, kernel, step)| {
+                    let needed = (size.div_ceil(step.max(1)) - 1) * step + kernel;
+                    let total = needed.saturating_sub(size);
+                    let (less, more) = (total / 2, total - total / 2);
+                    if upper { (less, more) } else { (more, less) }
+                });
+            [top, left, bottom, right]
+        };
+        let auto_pad = attribute(node, "auto_pad").and_then(|a| a.s.as_deref()).unwrap_or(b"NOTSET");
+        let padding = match auto_pad {
+            b"NOTSET" => sizes(node, "pads", 4)?.map_or([0; 4], |p| [p[0], p[1], p[2], p[3]]),
+            b"VALID" => [0; 4],
+            b"SAME_UPPER" => same(true),
+            b"SAME_LOWER" => same(false),
+            other => {
+                return Err(Obstacle::Detail(format!("auto_pad {}", String::from_utf8_lossy(other))));
+            }
+        };
+        let groups = size(int(node, "group").unwrap_or(1))?;
+        let bias = self.constant(node, 2)?.is_some();
+        let mut parameters = vec![("weight", weight)];
+        if bias {
+            parameters.push(("bias", self.parameter(node, 2)?));
+        }
+        let kernel = [kernel_h, kernel_w];
+        let conv = Conv2d { in_channels: channels, out_channels, kernel, stride, padding, groups, bias };
+        Ok(Found { op: Op::Conv2d(conv), inputs: vec![x], parameters, origin: self.origin(node, 1) })
+    }
+
+    fn batch_norm(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
+        if int(node, "training_mode").unwrap_or(0) != 0 {
+            return Err(Obstacle::Detail("in training mode; export the model for inference".into()));
+        }
+        let inputs = vec![self.value(node, 0)?];
+        let number = |name: &str, default: f32| attribute(node, name).and_then(|a| a.f).unwrap_or(default);
+        // What stands there as the nearest 32-bit float was written as a decimal number by whoever chose it; digits
+        // beyond the seventh are the subtraction's.
+        let decimal = |x: f32| x.to_string().parse::<f64>().unwrap_or(f64::from(x));
+        let eps = decimal(number("epsilon", 1e-5));
+        let momentum = ((1.0 - decimal(number("momentum", 0.9))) * 1e7).round() / 1e7;
+        let names = ["weight", "bias", "running_mean", "running_var"];
+        let parameters = names
+            .iter()
+            .enumerate()
+            .map(|(at, &name)| Ok((name, self.parameter(node, at + 1)?)))
+            .collect::<std::result::Result<_, Obstacle>>()?;
+        let op = Op::BatchNorm { eps, momentum };
+        Ok(Found { op, inputs, parameters, origin: self.origin(node, 1) })
+    }
+
+    fn gemm(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
+        let inputs = vec![self.value(node, 0)?];
+        let one = |name: &str| attribute(node, name).and_then(|a| a.f).unwrap_or(1.0) == 1.0;
+        if int(node, "transA").unwrap_or(0) != 0 || !one("alpha") || !one("beta") {
+            return Err(Obstacle::Detail("only x·W + b, without factors or transposed x".into()));
+        }
+        let mut weight = self.parameter(node, 1)?;
+        let [rows, columns] = *weight.shape else {
+            return Err(Obstacle::Detail(format!("matrix of {} dimensions", weight.shape.len())));
+        };
+        if int(node, "transB").unwrap_or(0) == 0 {
+            let data = (0..columns)
+                .flat_map(|c| (0..rows).map(move |r| (r, c)))
+                .map(|(r, c)| weight.data[r * columns + c]);
+            weight = Tensor { shape: vec![columns, rows], data: data.collect() };
+        }
+        let out_features = weight.shape[0];
+        let mut parameters = vec![("weight", weight)];
+        let bias = self.constant(node, 2)?.is_some();
+        if bias {
+            let mut tensor = self.parameter(node, 2)?;
+            if tensor.data.len() == 1 {
+                tensor.data = vec![tensor.data[0]; out_features];
+            }
+            tensor.shape = vec![tensor.data.len()];
+            parameters.push(("bias", tensor));
+        }
+        let op = Op::Linear { out_features, bias };
+        Ok(Found { op, inputs, parameters, origin: self.origin(node, 1) })
+    }
+
+    fn slice(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
+        let x = self.value(node, 0)?;
+        let only = || Obstacle::Detail("only every n-th row and column of whole feature maps".into());
+        let starts = self.list(node, 1, "starts")?.ok_or_else(only)?;
+        let ends = self.list(node, 2, "ends")?.ok_or_else(only)?;
+        let count = starts.len() as i64;
+        let axes = self.list(node, 3, "axes")?.unwrap_or_else(|| (0..count).collect());
+        let steps = match self.opset {
+            ..10 => None,
+            _ => self.list(node, 4, "steps")?,
+        }
+        .unwrap_or_else(|| vec![1; starts.len()]);
+        if [ends.len(), axes.len(), steps.len()].iter().any(|&n| n != starts.len()) {
+            return Err(only());
+        }
+        let (_, height, width) = self.shapes[x.index()].as_image().ok_or_else(only)?;
+        let mut stride = [1, 1];
+        for at in 0..starts.len() {
+            let spatial = match axes[at] {
+                2 | -2 => 0,
+                3 | -1 => 1,
+                _ => return Err(only()),
+            };
+            if starts[at] != 0 || ends[at] < [height, width][spatial] as i64 || steps[at] < 1 {
+                return Err(only());
+            }
+            stride[spatial] = steps[at];
+        }
+        match stride {
+            [a, b] if a == b => Ok(Found::plain(Op::Subsample { stride: size(a)? }, vec![x])),
+            _ => Err(only()),
+        }
+    }
+
+    fn pad(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
+        let x = self.value(node, 0)?;
+        let only = || Obstacle::Detail("only channels of zeros".into());
+        let mode = attribute(node, "mode").and_then(|a| a.s.as_deref()).unwrap_or(b"constant");
+        let value = self.scalar(node, 2, "value")?.unwrap_or(0.0);
+        let axes = node.input.get(3).is_some_and(|name| !name.is_empty());
+        if mode != b"constant" || value != 0.0 || axes {
+            return Err(only());
+        }
+        match self.list(node, 1, "pads")?.as_deref() {
+            Some(&[0, before, 0, 0, 0, after, 0, 0]) if before >= 0 && after >= 0 => {
+                let (before, after) = (size(before)?, size(after)?);
+                Ok(Found::plain(Op::PadChannels { before, after }, vec![x]))
+            }
+            _ => Err(only()),
+        }
+    }
+
+    /// Name of the initialiser that is input number `at`.
+    fn origin(&self, node: &NodeProto, at: usize) -> Option<String> {
+        node.input.get(at).cloned()
+    }
+
+    /// Adds what was found to the network, if its shapes fit.
+    fn add(
+        &mut self,
+        index: usize,
+        node: &NodeProto,
+        found: Found,
+    ) -> std::result::Result<Known<'a>, Obstacle> {
+        let shapes: Vec<&Shape> = found.inputs.iter().map(|v| &self.shapes[v.index()]).collect();
+        let shape = found.op.infer(&shapes)?;
+        if shape.dims().iter().any(|&d| d == 0 || d > LARGEST.pow(2)) {
+            return Err(Obstacle::Detail(format!("result of size {shape}")));
+        }
+        for ((suffix, want, _), (_, tensor)) in found.op.parameters(&shapes).iter().zip(&found.parameters) {
+            if *want != tensor.shape {
+                return Err(Obstacle::Detail(format!("{suffix} of shape {:?}, not {want:?}", tensor.shape)));
+            }
+        }
+        let from_weight = found.origin.as_deref().and_then(|o| o.strip_suffix(".weight"));
+        let own = node.name.as_deref().filter(|n| !n.is_empty());
+        let wanted = from_weight.filter(|n| !n.is_empty()).or(own).map(str::to_string);
+        let mut name = wanted.unwrap_or_else(|| format!("{}_{index}", found.op.kind()));
+        while !self.names.insert(name.clone()) {
+            name.push('_');
+        }
+        for (suffix, tensor) in found.parameters {
+            self.weights.insert(format!("{name}.{suffix}"), tensor);
+        }
+        self.shapes.push(shape);
+        self.nodes.push(Node { name, op: found.op, inputs: found.inputs });
+        Ok(Known::Value(Value::of_node(self.nodes.len() - 1)))
+    }
+}
+
+fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
+    node.attribute.iter().find(|a| a.name.as_deref() == Some(name))
+}
+
+/// An integer attribute; one that lacks both value and type counts as absent.
+fn int(node: &NodeProto, name: &str) -> Option<i64> {
+    let found = attribute(node, name)?;
+    // A writer of protocol buffers 3 leaves out a zero.
+    found.i.or((found.r#type == Some(attribute_type::INT)).then_some(0))
+}
+
+/// What a Constant node holds, if it is a tensor.
+fn constant(node: &NodeProto) -> Option<&TensorProto> {
+    attribute(node, "value")?.t.as_ref()
+}
+
+/// A list attribute of `count` sizes.
+fn sizes(node: &NodeProto, name: &str, count: usize) -> std::result::Result<Option<Vec<usize>>, Obstacle> {
+    let Some(found) = attribute(node, name) else { return Ok(None) };
+    if found.ints.len() != count {
+        return Err(Obstacle::Detail(format!("{name} {:?}, only {count} of them", found.ints)));
+    }
+    found.ints.iter().map(|&v| size(v)).collect::<std::result::Result<_, _>>().map(Some)
+}
+
+fn size(value: i64) -> std::result::Result<usize, Obstacle> {
+    let found = usize::try_from(value).ok().filter(|v| *v <= LARGEST);
+    found.ok_or_else(|| Obstacle::Detail(format!("a size of {value}")))
+}
+
+fn is_hard_sigmoid(node: &NodeProto) -> bool {
+    let number = |name: &str, default: f32| attribute(node, name).and_then(|a| a.f).unwrap_or(default);
+    (number("alpha", 0.2) - 1.0 / 6.0).abs() < 1e-6 && number("beta", 0.5) == 0.5
+}

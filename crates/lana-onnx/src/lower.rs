@@ -1,0 +1,184 @@
+//! From lana's operations to ONNX nodes.
+
+use std::collections::HashSet;
+
+use lana_graph::{Activation, Graph, Op};
+
+use crate::proto::{AttributeProto, NodeProto, TensorProto, attribute_type};
+use crate::tensor::{float_tensor, integer_tensor};
+
+/// Name of the model's input.
+pub(crate) const INPUT: &str = "input";
+/// Name of the model's output.
+pub(crate) const OUTPUT: &str = "logits";
+
+/// A graph's nodes in ONNX, and the constants they read beside the graph's own parameters.
+pub(crate) struct Lowered {
+    pub(crate) nodes: Vec<NodeProto>,
+    pub(crate) constants: Vec<TensorProto>,
+}
+
+/// Lowers a graph. The same graph gives the same nodes every time: [`crate::import()`] relies on that.
+pub(crate) fn lower(graph: &Graph) -> Lowered {
+    let mut lowering = Lowering {
+        lowered: Lowered { nodes: Vec::new(), constants: Vec::new() },
+        taken: graph.parameters().into_iter().map(|p| p.name).collect(),
+    };
+    lowering.taken.extend([INPUT.to_string(), OUTPUT.to_string()]);
+    let mut values = vec![INPUT.to_string()];
+    for (index, node) in graph.nodes().iter().enumerate() {
+        let output = match index + 1 == graph.output().index() {
+            true => OUTPUT.to_string(),
+            false => lowering.unique(&node.name),
+        };
+        let mut inputs: Vec<String> = node.inputs.iter().map(|v| values[v.index()].clone()).collect();
+        let parameters = node.op.parameters(&graph.input_shapes(index));
+        inputs.extend(parameters.iter().map(|(suffix, ..)| format!("{}.{suffix}", node.name)));
+        lowering.op(&node.name, &node.op, inputs, &output);
+        values.push(output);
+    }
+    if graph.output().node().is_none() {
+        lowering.node(OUTPUT, "Identity", vec![INPUT.into()], OUTPUT, Vec::new());
+    }
+    lowering.lowered
+}
+
+struct Lowering {
+    lowered: Lowered,
+    /// Names of values so far; they share one name space with the initialisers.
+    taken: HashSet<String>,
+}
+
+impl Lowering {
+    /// `wanted`, or it with underscores behind if that is taken.
+    fn unique(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_string();
+        while !self.taken.insert(name.clone()) {
+            name.push('_');
+        }
+        name
+    }
+
+    fn node(
+        &mut self,
+        name: &str,
+        op_type: &str,
+        input: Vec<String>,
+        output: &str,
+        attribute: Vec<AttributeProto>,
+    ) {
+        self.lowered.nodes.push(NodeProto {
+            input,
+            output: vec![output.into()],
+            name: Some(name.into()),
+            op_type: Some(op_type.into()),
+            attribute,
+            domain: None,
+        });
+    }
+
+    fn integers(&mut self, wanted: &str, data: &[i64]) -> String {
+        let name = self.unique(wanted);
+        self.lowered.constants.push(integer_tensor(&name, data));
+        name
+    }
+
+    fn scalar(&mut self, wanted: &str, value: f32) -> String {
+        let name = self.unique(wanted);
+        self.lowered.constants.push(float_tensor(&name, &[], &[value]));
+        name
+    }
+
+    /// Adds the nodes of one operation; `inputs` are its values, then its parameters.
+    fn op(&mut self, name: &str, op: &Op, mut inputs: Vec<String>, output: &str) {
+        let mut attributes = Vec::new();
+        let op_type = match op {
+            Op::Conv2d(conv) => {
+                let list = |values: &[usize]| values.iter().map(|&v| v as i64).collect();
+                attributes = vec![
+                    ints("dilations", vec![1, 1]),
+                    int("group", conv.groups as i64),
+                    ints("kernel_shape", list(&conv.kernel)),
+                    ints("pads", list(&conv.padding)),
+                    ints("strides", list(&conv.stride)),
+                ];
+                "Conv"
+            }
+            Op::BatchNorm { eps, momentum } => {
+                // ONNX's momentum is the weight of the old statistics, lana's (as PyTorch's) that of the new batch.
+                attributes = vec![float("epsilon", *eps as f32), float("momentum", (1.0 - momentum) as f32)];
+                "BatchNormalization"
+            }
+            Op::Activation { kind } => match kind {
+                Activation::Relu => "Relu",
+                Activation::Relu6 => {
+                    let bounds = [("min", 0.0), ("max", 6.0)];
+                    inputs
+                        .extend(bounds.map(|(bound, value)| self.scalar(&format!("{name}/{bound}"), value)));
+                    "Clip"
+                }
+                Activation::Silu => {
+                    let gate = self.unique(&format!("{name}/sigmoid"));
+                    self.node(&format!("{name}/sigmoid"), "Sigmoid", inputs.clone(), &gate, Vec::new());
+                    inputs.push(gate);
+                    "Mul"
+                }
+                Activation::Sigmoid => "Sigmoid",
+                Activation::HardSwish => "HardSwish",
+                Activation::HardSigmoid => {
+                    attributes = vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)];
+                    "HardSigmoid"
+                }
+            },
+            Op::Add => "Add",
+            Op::Mul => "Mul",
+            Op::GlobalAveragePool => "GlobalAveragePool",
+            Op::Flatten => {
+                attributes = vec![int("axis", 1)];
+                "Flatten"
+            }
+            Op::Linear { .. } => {
+                attributes = vec![int("transB", 1)];
+                "Gemm"
+            }
+            Op::Subsample { stride } => {
+                let stride = *stride as i64;
+                let lists = [
+                    ("starts", [0, 0]),
+                    ("ends", [i64::MAX, i64::MAX]),
+                    ("axes", [2, 3]),
+                    ("steps", [stride, stride]),
+                ];
+                inputs.extend(lists.map(|(list, values)| self.integers(&format!("{name}/{list}"), &values)));
+                "Slice"
+            }
+            Op::PadChannels { before, after } => {
+                let pads = [0, *before as i64, 0, 0, 0, *after as i64, 0, 0];
+                inputs.push(self.integers(&format!("{name}/pads"), &pads));
+                attributes = vec![string("mode", "constant")];
+                "Pad"
+            }
+        };
+        self.node(name, op_type, inputs, output, attributes);
+    }
+}
+
+fn attribute(name: &str, kind: i32) -> AttributeProto {
+    AttributeProto { name: Some(name.into()), r#type: Some(kind), ..AttributeProto::default() }
+}
+
+fn int(name: &str, value: i64) -> AttributeProto {
+    AttributeProto { i: Some(value), ..attribute(name, attribute_type::INT) }
+}
+
+fn ints(name: &str, values: Vec<i64>) -> AttributeProto {
+    AttributeProto { ints: values, ..attribute(name, attribute_type::INTS) }
+}
+
+fn float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto { f: Some(value), ..attribute(name, attribute_type::FLOAT) }
+}
+
+fn string(name: &str, value: &str) -> AttributeProto {
+    AttributeProto { s: Some(value.into()), ..attribute(name, attribute_type::STRING) }
+}

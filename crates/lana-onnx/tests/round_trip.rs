@@ -1,0 +1,227 @@
+//! Networks written and read again, and files that are no networks.
+
+use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Tensor, Weights};
+use lana_onnx::{Error, ExportOptions, METADATA_KEY, export, import, import_file};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// A network with every operation in three layers.
+fn every_operation() -> lana_graph::Result<Graph> {
+    let mut b = GraphBuilder::new("every", Shape::image(3, 16, 16)).with_batch_norm(1e-3, 0.01);
+    let x = b.input();
+    let x = b.conv_full("stem", x, 8, 3, 1, 1, true)?;
+    let x = b.batch_norm("stem_bn", x)?;
+    let x = b.activation("stem_act", x, Activation::Relu)?;
+    let x = b.layer("stage1.0", "stage1", x, |b, x| {
+        let y = b.conv("dw", x, 8, 3, 1, 8)?;
+        let y = b.batch_norm("bn", y)?;
+        let y = b.activation("act", y, Activation::Silu)?;
+        let s = b.node("pool", Op::GlobalAveragePool, &[y])?;
+        let s = b.conv_full("reduce", s, 2, 1, 1, 1, true)?;
+        let s = b.activation("relu6", s, Activation::Relu6)?;
+        let s = b.conv_full("expand", s, 8, 1, 1, 1, true)?;
+        let s = b.activation("gate", s, Activation::HardSigmoid)?;
+        let y = b.node("scale", Op::Mul, &[y, s])?;
+        b.add("add", x, y)
+    })?;
+    let x = b.layer("stage1.1", "stage1", x, |b, x| {
+        let y = b.conv("conv", x, 8, 3, 1, 1)?;
+        let y = b.activation("act", y, Activation::HardSwish)?;
+        b.add("add", y, x)
+    })?;
+    let x = b.layer("stage2.0", "stage2", x, |b, x| {
+        let y = b.conv("conv", x, 16, 3, 2, 1)?;
+        let s = b.node("subsample", Op::Subsample { stride: 2 }, &[x])?;
+        let s = b.node("pad", Op::PadChannels { before: 4, after: 4 }, &[s])?;
+        let y = b.add("add", y, s)?;
+        let g = b.activation("gate", y, Activation::Sigmoid)?;
+        b.node("scale", Op::Mul, &[g, g])
+    })?;
+    let x = b.node("pool", Op::GlobalAveragePool, &[x])?;
+    let x = b.node("flatten", Op::Flatten, &[x])?;
+    let x = b.node("hidden", Op::Linear { out_features: 12, bias: false }, &[x])?;
+    let x = b.node("fc", Op::Linear { out_features: 10, bias: true }, &[x])?;
+    b.finish(x)
+}
+
+fn weights_of(graph: &Graph) -> Weights {
+    let mut number = 0.0_f32;
+    let mut next = || {
+        number += 0.37;
+        number.sin()
+    };
+    graph
+        .parameters()
+        .into_iter()
+        .map(|p| {
+            let data = (0..p.shape.iter().product()).map(|_| next()).collect();
+            (p.name, Tensor { shape: p.shape, data })
+        })
+        .collect()
+}
+
+fn bytes_of(graph: &Graph) -> lana_onnx::Result<Vec<u8>> {
+    export(graph, &weights_of(graph), &ExportOptions::default())
+}
+
+/// The same file with the metadata under another key, so that only the nodes speak.
+fn without_metadata(bytes: &[u8]) -> Vec<u8> {
+    let key = METADATA_KEY.as_bytes();
+    let at = bytes.windows(key.len()).position(|w| w == key).expect("metadata");
+    let mut bytes = bytes.to_vec();
+    bytes[at] = b'L';
+    bytes
+}
+
+#[test]
+fn every_operation_comes_back() -> Outcome {
+    let graph = every_operation()?;
+    let weights = weights_of(&graph);
+    for batch in [None, Some(1), Some(64)] {
+        let options = ExportOptions { batch, ..ExportOptions::default() };
+        let (read, read_weights) = import(&export(&graph, &weights, &options)?)?;
+        assert_eq!(read, graph);
+        assert_eq!(read_weights, weights);
+    }
+    Ok(())
+}
+
+#[test]
+fn nodes_alone_say_all_but_layers() -> Outcome {
+    let graph = every_operation()?;
+    let (read, weights) = import(&without_metadata(&bytes_of(&graph)?))?;
+    assert_eq!(read.nodes(), graph.nodes());
+    assert_eq!(read.name(), graph.name());
+    assert!(read.layers().is_empty());
+    assert_eq!(weights, weights_of(&graph));
+    Ok(())
+}
+
+#[test]
+fn students_come_back() -> Outcome {
+    let teacher = every_operation()?;
+    let skip = GraphBuilder::new("identity", Shape::image(8, 16, 16));
+    let skip = skip.finish(lana_graph::Value::INPUT)?;
+    let mut plain = GraphBuilder::new("conv", Shape::image(8, 16, 16));
+    let y = plain.conv("conv", plain.input(), 16, 1, 2, 1)?;
+    let plain = plain.finish(y)?;
+    let student = teacher.replace("stage1.0", &skip)?.replace("stage2.0", &plain)?;
+    let (read, weights) = import(&bytes_of(&student)?)?;
+    assert_eq!(read, student);
+    assert_eq!(weights, weights_of(&student));
+    let all_skipped = teacher.layer_graph("stage1.1")?;
+    assert_eq!(import(&bytes_of(&all_skipped)?)?.0, all_skipped);
+    assert_eq!(import(&bytes_of(&skip)?)?.0, skip);
+    Ok(())
+}
+
+#[test]
+fn awkward_names_come_back() -> Outcome {
+    let mut b = GraphBuilder::new("names", Shape::image(2, 4, 4));
+    let x = b.conv("logits", b.input(), 2, 3, 1, 1)?;
+    let x = b.activation("input", x, Activation::Silu)?;
+    let x = b.activation("logits.weight", x, Activation::Relu6)?;
+    let x = b.add("logits.weight/min", x, x)?;
+    let graph = b.finish(x)?;
+    let bytes = bytes_of(&graph)?;
+    assert_eq!(import(&bytes)?.0, graph);
+    assert_eq!(import(&without_metadata(&bytes))?.0.nodes().len(), graph.nodes().len());
+    Ok(())
+}
+
+#[test]
+fn stale_metadata_is_not_believed() -> Outcome {
+    let graph = every_operation()?;
+    let mut bytes = bytes_of(&graph)?;
+    // Another tool turns the first Relu into something else of the same length.
+    let at = bytes.windows(4).position(|w| w == b"Relu").expect("a Relu");
+    bytes[at..at + 4].copy_from_slice(b"Tanh");
+    let Err(Error::Unsupported(list)) = import(&bytes) else { panic!("Tanh was read") };
+    assert_eq!(list, ["`stem_act` (Tanh)"]);
+    Ok(())
+}
+
+#[test]
+fn one_message_lists_every_obstacle() -> Outcome {
+    let graph = every_operation()?;
+    let mut bytes = bytes_of(&graph)?;
+    for (from, to) in [("GlobalAveragePool", "GlobalAveragePoof"), ("HardSwish", "HardSwosh")] {
+        let (from, to) = (from.as_bytes(), to.as_bytes());
+        while let Some(at) = bytes.windows(from.len()).position(|w| w == from) {
+            bytes[at..at + from.len()].copy_from_slice(to);
+        }
+    }
+    let message = import(&bytes).expect_err("nonsense was read").to_string();
+    assert_eq!(
+        message,
+        "3 of the model's nodes cannot be read: `stage1.0.pool` (GlobalAveragePoof), `stage1.1.act` (HardSwosh), \
+         `pool` (GlobalAveragePoof)"
+    );
+    Ok(())
+}
+
+#[test]
+fn truncated_files_are_errors() -> Outcome {
+    let graph = every_operation()?;
+    let weights = weights_of(&graph);
+    let bytes = export(&graph, &weights, &ExportOptions::default())?;
+    let mut whole = 0;
+    for length in 0..bytes.len() {
+        if let Ok((read, read_weights)) = import(&bytes[..length]) {
+            // Cut exactly between network and metadata the file is a whole model, just without layers.
+            assert_eq!((read.nodes(), &read_weights), (graph.nodes(), &weights));
+            whole += 1;
+        }
+    }
+    assert!(whole <= 1, "{whole} truncated files were read");
+    Ok(())
+}
+
+#[test]
+fn damaged_files_do_not_panic() -> Outcome {
+    let graph = every_operation()?;
+    let bytes = bytes_of(&graph)?;
+    let mut state = 1_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    for _ in 0..3000 {
+        let mut damaged = bytes.clone();
+        for _ in 0..1 + random() % 4 {
+            let at = random() % damaged.len();
+            damaged[at] = random() as u8;
+        }
+        let _ = import(&damaged);
+        let _ = import(&without_metadata(&bytes)[..random() % bytes.len()]);
+    }
+    for _ in 0..1000 {
+        let garbage: Vec<u8> = (0..random() % 200).map(|_| random() as u8).collect();
+        assert!(import(&garbage).is_err());
+    }
+    Ok(())
+}
+
+#[test]
+fn messages_name_the_file_and_the_fault() {
+    assert_eq!(
+        import(b"").expect_err("nothing was read").to_string(),
+        "not a whole ONNX model: it holds no network; export or fetch it again"
+    );
+    let path = std::env::temp_dir().join(format!("lana-onnx-{}.onnx", std::process::id()));
+    let missing = import_file(&path).expect_err("a missing file was read").to_string();
+    assert!(missing.contains(&*path.to_string_lossy()), "{missing}");
+    std::fs::write(&path, b"hello").expect("temporary file");
+    let garbage = import_file(&path).expect_err("garbage was read").to_string();
+    std::fs::remove_file(&path).expect("temporary file");
+    assert!(garbage.contains(&*path.to_string_lossy()), "{garbage}");
+    assert!(garbage.contains("not a whole ONNX model"), "{garbage}");
+}
+
+#[test]
+fn foreign_weights_are_refused() -> Outcome {
+    let graph = every_operation()?;
+    let error = export(&graph, &Weights::new(), &ExportOptions::default()).expect_err("no weights");
+    assert!(error.to_string().contains("weights lack `stem.weight`"), "{error}");
+    Ok(())
+}
