@@ -42,13 +42,13 @@ pub enum Error {
         /// Name of the layer.
         layer: String,
         /// The operation's input shape.
-        got_in: Shape,
+        got_in: Box<Shape>,
         /// The operation's output shape.
-        got_out: Shape,
+        got_out: Box<Shape>,
         /// The layer's input shape.
-        want_in: Shape,
+        want_in: Box<Shape>,
         /// The layer's output shape.
-        want_out: Shape,
+        want_out: Box<Shape>,
     },
     /// A parameter of the graph is missing among the weights.
     #[error("weights lack `{name}` (shape {shape:?}){origin}")]

@@ -87,10 +87,10 @@ impl Graph {
             return Err(Error::Replacement {
                 operation: operation.name().to_string(),
                 layer: layer.to_string(),
-                got_in: operation.input_shape().clone(),
-                got_out: operation.output_shape().clone(),
-                want_in: want_in.clone(),
-                want_out: want_out.clone(),
+                got_in: Box::new(operation.input_shape().clone()),
+                got_out: Box::new(operation.output_shape().clone()),
+                want_in: Box::new(want_in.clone()),
+                want_out: Box::new(want_out.clone()),
             });
         }
         let start = found.nodes.start;

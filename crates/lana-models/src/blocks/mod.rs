@@ -1,0 +1,20 @@
+//! What networks are built of.
+//!
+//! Each block is a function (or a small description with a `build` method) that adds nodes to a
+//! [`lana_graph::GraphBuilder`] and returns the value it made. Names of nodes are those of timm where timm has the block,
+//! so that its weights load unchanged. All feature maps are channels × height × width; `stride` divides height and width,
+//! rounding up.
+
+mod bottleneck;
+mod conv;
+mod fused;
+mod mbconv;
+mod residual;
+mod squeeze;
+
+pub use bottleneck::Bottleneck;
+pub use conv::{Conv, conv_bn, conv_bn_act, round_channels};
+pub use fused::FusedMbConv;
+pub use mbconv::MbConv;
+pub use residual::{BasicBlock, Ending, Shortcut};
+pub use squeeze::squeeze_excite;

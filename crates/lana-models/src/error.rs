@@ -1,0 +1,50 @@
+/// What can be wrong with the name of a teacher or of an operation, or with what is asked of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No teacher has that name.
+    #[error("there is no teacher `{name}`; nearest: {}; `lana zoo` lists them all", .nearest.join(", "))]
+    UnknownModel {
+        /// The name asked for.
+        name: String,
+        /// The names most like it, best first.
+        nearest: Vec<String>,
+    },
+    /// A teacher cannot be built the way it was asked for.
+    #[error("teacher `{model}`: {reason}")]
+    Option {
+        /// Name of the teacher.
+        model: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A name or pattern that no operation of the pool has.
+    #[error("pool: `{name}` {reason}; nearest: {}; `lana pool` lists them all", .nearest.join(", "))]
+    UnknownOperation {
+        /// The name or pattern.
+        name: String,
+        /// Why it is none.
+        reason: String,
+        /// The names most like it, best first.
+        nearest: Vec<String>,
+    },
+    /// The parts of a pool do not fit together.
+    #[error("pool: {reason}")]
+    Pool {
+        /// What does not fit.
+        reason: String,
+    },
+    /// A graph that is not well formed, or weights that are not its own.
+    #[error(transparent)]
+    Graph(#[from] lana_graph::Error),
+}
+
+/// The `count` names most like `name`, best first: those that share its beginning, then those the fewest edits away.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, count: usize) -> Vec<String> {
+    let mut ranked: Vec<_> = known
+        .into_iter()
+        .map(|k| ((strsim::jaro_winkler(name, k) * -1e9) as i64, strsim::levenshtein(name, k), k))
+        .collect();
+    ranked.sort();
+    ranked.into_iter().take(count).map(|(_, _, k)| k.to_string()).collect()
+}

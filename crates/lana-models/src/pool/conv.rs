@@ -1,0 +1,27 @@
+//! One convolution with a residual connection: `cb_res` in LANA's pool.
+
+use lana_graph::Graph;
+
+use super::name::{Arguments, Parameter, Range};
+use super::site::Site;
+use super::{Family, NotApplicable, START_AS_SHORTCUT, start_as_shortcut};
+use crate::blocks::{Conv, conv_bn};
+
+pub(super) static FAMILY: Family = Family {
+    name: "conv",
+    summary: "one dense k×k convolution with BatchNorm and, where shapes allow, a residual connection",
+    parameters: &[Parameter { key: "k", range: Range::OddUpTo(11.0), optional: false }],
+    compact: &["conv-k3"],
+    initialisation: START_AS_SHORTCUT,
+    build,
+    initialise: start_as_shortcut,
+};
+
+fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
+    let site = Site::of(layer)?;
+    let conv = Conv::dense(site.out, arguments.whole("k"), site.stride);
+    site.graph(|b, x| {
+        let y = conv_bn(b, x, ["conv", "bn"], conv)?;
+        site.ending.build(b, x, y)
+    })
+}

@@ -1,0 +1,36 @@
+//! Fused inverted residuals: `efnv2` in LANA's pool.
+
+use lana_graph::Graph;
+
+use super::name::{Arguments, Parameter, Range};
+use super::site::Site;
+use super::{Family, NotApplicable, START_AS_SHORTCUT, mbconv::squeezed, start_as_shortcut};
+use crate::blocks::{FusedMbConv, round_channels};
+
+pub(super) static FAMILY: Family = Family {
+    name: "fused",
+    summary: "fused inverted residual: dense k×k convolution with expansion by e, then 1×1; se as in mbconv",
+    parameters: &[
+        Parameter { key: "e", range: Range::UpTo(16.0), optional: false },
+        Parameter { key: "k", range: Range::OddUpTo(11.0), optional: false },
+        Parameter { key: "se", range: Range::UpTo(1.0), optional: true },
+    ],
+    compact: &["fused-e1-k3", "fused-e3-k3"],
+    initialisation: START_AS_SHORTCUT,
+    build,
+    initialise: start_as_shortcut,
+};
+
+fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
+    let site = Site::of(layer)?;
+    let block = FusedMbConv {
+        out: site.out,
+        hidden: round_channels(site.channels as f64 * arguments.number("e")),
+        kernel: arguments.whole("k"),
+        stride: site.stride,
+        squeezed: squeezed(&site, arguments),
+        activation: site.activation,
+        ending: site.ending,
+    };
+    site.graph(|b, x| block.build(b, x))
+}

@@ -1,0 +1,52 @@
+//! Inverted residuals: `efn` in LANA's pool, the most accurate family at every layer.
+
+use lana_graph::Graph;
+
+use super::name::{Arguments, Parameter, Range};
+use super::site::Site;
+use super::{Family, NotApplicable, START_AS_SHORTCUT, start_as_shortcut};
+use crate::blocks::{MbConv, round_channels};
+
+pub(super) static FAMILY: Family = Family {
+    name: "mbconv",
+    summary: "inverted residual: expansion by e, k×k depthwise, squeeze-and-excitation to the share se of the input's \
+              channels; e1 has no expansion",
+    parameters: &[
+        Parameter { key: "e", range: Range::UpTo(16.0), optional: false },
+        Parameter { key: "k", range: Range::OddUpTo(11.0), optional: false },
+        Parameter { key: "se", range: Range::UpTo(1.0), optional: true },
+    ],
+    compact: &[
+        "mbconv-e1-k3",
+        "mbconv-e3-k3",
+        "mbconv-e6-k3",
+        "mbconv-e3-k5",
+        "mbconv-e1-k3-se0.25",
+        "mbconv-e3-k3-se0.25",
+        "mbconv-e6-k3-se0.25",
+        "mbconv-e3-k5-se0.25",
+    ],
+    initialisation: START_AS_SHORTCUT,
+    build,
+    initialise: start_as_shortcut,
+};
+
+fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
+    let site = Site::of(layer)?;
+    let expansion = arguments.number("e");
+    let block = MbConv {
+        out: site.out,
+        hidden: (expansion != 1.0).then(|| round_channels(site.channels as f64 * expansion)),
+        kernel: arguments.whole("k"),
+        stride: site.stride,
+        squeezed: squeezed(&site, arguments),
+        activation: site.activation,
+        ending: site.ending,
+    };
+    site.graph(|b, x| block.build(b, x))
+}
+
+/// Channels in the middle of squeeze-and-excitation: a share of the block's input channels, as in timm.
+pub(super) fn squeezed(site: &Site<'_>, arguments: &Arguments) -> Option<usize> {
+    arguments.get("se").map(|share| ((site.channels as f64 * share).round() as usize).max(1))
+}

@@ -1,0 +1,257 @@
+//! Candidate operations: what may stand in the place of a teacher's layer.
+//!
+//! A *pool* is a list of [`Operation`]s, each known by its name alone: `mbconv-e3-k5-se0.25` is an MBConv with expansion 3,
+//! a 5×5 depthwise kernel and squeeze-and-excitation to a quarter of the channels. Names parse back, so that a run
+//! directory holds nothing but names and weights. Stride, channels, inner activation, normalisation, residual connection
+//! and the activation at the end are no part of the name: they come from the layer that is replaced, because only an
+//! operation with the layer's input and output shape, and with its range of outputs, can stand in its place.
+//!
+//! The *compact* pool is a choice of 18 from what LANA's experiments kept selecting out of 197 (inverted residuals as the
+//! most accurate, dense convolutions and bottlenecks as the best compromise, identity to change the depth; no
+//! transformers, which were never selected), and the teacher's own layer with fewer channels inside, which starts from
+//! the teacher's weights and is therefore nearly right at once.
+//!
+//! To add a family of operations: a file with a `Family` (grammar of the name, members of the compact pool, builder,
+//! initialisation) and a line in `FAMILIES`.
+
+mod bottleneck;
+mod conv;
+mod fused;
+mod mbconv;
+mod name;
+mod narrow;
+mod selection;
+mod site;
+mod teacher;
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+
+use lana_graph::{Graph, Weights};
+
+use crate::{Error, Result, error::nearest};
+use name::{Arguments, Parameter};
+
+pub use selection::Pool;
+
+/// Every family, in the order in which the compact pool lists its members: the one place where a new one is named.
+static FAMILIES: [&Family; 7] = [
+    &teacher::TEACHER,
+    &teacher::IDENTITY,
+    &narrow::FAMILY,
+    &mbconv::FAMILY,
+    &fused::FAMILY,
+    &bottleneck::FAMILY,
+    &conv::FAMILY,
+];
+
+/// A kind of operation: how its members are called, built and initialised.
+struct Family {
+    /// First word of the name.
+    name: &'static str,
+    /// What it is, in a sentence.
+    summary: &'static str,
+    /// The numbers in the name, in their order.
+    parameters: &'static [Parameter],
+    /// Its members in the compact pool.
+    compact: &'static [&'static str],
+    /// What it starts from.
+    initialisation: &'static str,
+    /// Builds the operation in the place of a layer, given by its own graph.
+    build: fn(&Graph, &Arguments) -> Result<Graph, NotApplicable>,
+    /// Weights to start from.
+    initialise: fn(&Start<'_>) -> lana_graph::Result<Weights>,
+}
+
+/// What an operation's first weights are made of.
+struct Start<'a> {
+    layer: &'a Graph,
+    layer_weights: &'a Weights,
+    operation: &'a Graph,
+    arguments: &'a Arguments,
+    seed: u64,
+}
+
+/// Why an operation cannot stand in the place of a layer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct NotApplicable {
+    /// The reason, to be read after "does not apply: ".
+    pub reason: String,
+}
+
+impl NotApplicable {
+    fn new(reason: impl Into<String>) -> Self {
+        NotApplicable { reason: reason.into() }
+    }
+}
+
+impl From<lana_graph::Error> for NotApplicable {
+    fn from(error: lana_graph::Error) -> Self {
+        NotApplicable::new(error.to_string())
+    }
+}
+
+/// A candidate operation, known by its name. Equal names, equal operations.
+#[derive(Clone)]
+pub struct Operation {
+    family: &'static Family,
+    arguments: Arguments,
+    name: String,
+}
+
+impl Operation {
+    /// The teacher's own layer.
+    pub const TEACHER: &'static str = "teacher";
+    /// The operation that skips a layer.
+    pub const IDENTITY: &'static str = "identity";
+
+    /// Its name, such as `mbconv-e3-k5-se0.25`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its family: the first word of the name.
+    pub fn family(&self) -> &'static str {
+        self.family.name
+    }
+
+    /// Whether it is the teacher's own layer.
+    pub fn is_teacher(&self) -> bool {
+        self.name == Self::TEACHER
+    }
+
+    /// Whether it skips the layer.
+    pub fn is_identity(&self) -> bool {
+        self.name == Self::IDENTITY
+    }
+
+    /// What it starts from, in words.
+    pub fn initialisation(&self) -> &'static str {
+        self.family.initialisation
+    }
+
+    /// The operation in the place of a layer, given by the layer's own graph ([`Graph::layer_graph`]).
+    ///
+    /// The result maps the layer's input shape to its output shape, has the operation's name, and names of nodes without
+    /// the layer's prefix: what [`Graph::replace`] takes.
+    pub fn build(&self, layer: &Graph) -> Result<Graph, NotApplicable> {
+        let graph = (self.family.build)(layer, &self.arguments)?.renamed(self.name.as_str());
+        if graph.input_shape() != layer.input_shape() || graph.output_shape() != layer.output_shape() {
+            let (got, want) = (graph.output_shape(), layer.output_shape());
+            return Err(NotApplicable::new(format!("it gives {got} where the layer gives {want}")));
+        }
+        Ok(graph)
+    }
+
+    /// Weights to start from, for the graph that [`Operation::build`] made of the same layer.
+    ///
+    /// `layer_weights` are the layer's under their short names ([`Weights::under`]). Random weights depend on `seed` and
+    /// on the names and shapes of the parameters, so that layers of the same shape start alike unless their seeds differ.
+    /// It is an error if the layer's weights are not those of its graph.
+    pub fn initialise(
+        &self,
+        layer: &Graph,
+        layer_weights: &Weights,
+        operation: &Graph,
+        seed: u64,
+    ) -> lana_graph::Result<Weights> {
+        layer_weights.check(layer)?;
+        let arguments = &self.arguments;
+        let weights = (self.family.initialise)(&Start { layer, layer_weights, operation, arguments, seed })?;
+        weights.check(operation)?;
+        Ok(weights)
+    }
+}
+
+impl FromStr for Operation {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |reason: String| Error::UnknownOperation {
+            name: text.to_string(),
+            reason,
+            nearest: nearest(text, compact_names(), 3),
+        };
+        let (first, rest) = text.split_once('-').map_or((text, None), |(first, rest)| (first, Some(rest)));
+        let family = FAMILIES
+            .into_iter()
+            .find(|f| f.name == first)
+            .ok_or_else(|| wrong("is no operation".to_string()))?;
+        let arguments = Arguments::parse(family.parameters, rest).map_err(|reason| {
+            wrong(format!("is not of the form {}: {reason}", name::grammar(family.name, family.parameters)))
+        })?;
+        let name = format!("{}{}", family.name, arguments);
+        Ok(Operation { family, arguments, name })
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name)
+    }
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Operation({})", self.name)
+    }
+}
+
+impl PartialEq for Operation {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Operation {}
+
+impl Hash for Operation {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+/// What `lana pool` tells about a family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FamilyInfo {
+    /// First word of its members' names.
+    pub name: &'static str,
+    /// The form of its members' names, such as `conv-k<odd number up to 11>`.
+    pub grammar: String,
+    /// What it is, in a sentence.
+    pub summary: &'static str,
+    /// What its members start from.
+    pub initialisation: &'static str,
+    /// Its members in the compact pool.
+    pub compact: &'static [&'static str],
+}
+
+/// Every family of operations.
+pub fn families() -> Vec<FamilyInfo> {
+    let info = |f: &Family| FamilyInfo {
+        name: f.name,
+        grammar: name::grammar(f.name, f.parameters),
+        summary: f.summary,
+        initialisation: f.initialisation,
+        compact: f.compact,
+    };
+    FAMILIES.into_iter().map(info).collect()
+}
+
+/// Names of the compact pool, in order.
+fn compact_names() -> impl Iterator<Item = &'static str> {
+    FAMILIES.into_iter().flat_map(|f| f.compact.iter().copied())
+}
+
+/// Random weights that make the operation start as its shortcut: in the family tables of everything that has no use for
+/// the teacher's weights.
+fn start_as_shortcut(start: &Start<'_>) -> lana_graph::Result<Weights> {
+    let options = crate::init::InitOptions { zero_last_scale: true };
+    Ok(crate::init::random_with(start.operation, start.seed, options))
+}
+
+/// What [`start_as_shortcut`] does, in words.
+const START_AS_SHORTCUT: &str = "random (Kaiming, fan-out); with a residual connection the last BatchNorm's scale is zero, so that it starts as \
+     its shortcut";

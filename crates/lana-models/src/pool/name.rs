@@ -1,0 +1,109 @@
+//! Grammar of operation names: a family, then numbers, each behind a hyphen and a key (`mbconv-e3-k5-se0.25`).
+
+use std::fmt;
+
+/// A number in an operation's name.
+#[derive(Debug)]
+pub(super) struct Parameter {
+    /// The letters before the number.
+    pub(super) key: &'static str,
+    /// The numbers allowed.
+    pub(super) range: Range,
+    /// Whether it may be left out.
+    pub(super) optional: bool,
+}
+
+/// Numbers that a parameter may have.
+#[derive(Debug)]
+pub(super) enum Range {
+    /// More than 0, at most this.
+    UpTo(f64),
+    /// 1, 3, 5 … at most this.
+    OddUpTo(f64),
+}
+
+impl Range {
+    fn holds(&self, x: f64) -> bool {
+        match *self {
+            Range::UpTo(most) => x > 0.0 && x <= most,
+            Range::OddUpTo(most) => x % 2.0 == 1.0 && x <= most,
+        }
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Range::UpTo(most) => write!(f, "<number up to {most}>"),
+            Range::OddUpTo(most) => write!(f, "<odd number up to {most}>"),
+        }
+    }
+}
+
+/// The form of a family's names, for messages.
+pub(super) fn grammar(family: &str, parameters: &[Parameter]) -> String {
+    let mut text = family.to_string();
+    for p in parameters {
+        text += &match p.optional {
+            true => format!("[-{}{}]", p.key, p.range),
+            false => format!("-{}{}", p.key, p.range),
+        };
+    }
+    text
+}
+
+/// The numbers of one name.
+#[derive(Clone, Debug)]
+pub(super) struct Arguments(Vec<(&'static str, f64)>);
+
+impl Arguments {
+    /// Reads what stands behind the family's name, or says what is wrong with it.
+    pub(super) fn parse(parameters: &'static [Parameter], text: Option<&str>) -> Result<Self, String> {
+        let mut parts = text.map(|t| t.split('-').peekable());
+        let mut list = Vec::new();
+        for p in parameters {
+            let digits = parts.as_mut().and_then(|parts| {
+                let digits = parts.peek()?.strip_prefix(p.key)?;
+                digits.starts_with(|c: char| c.is_ascii_digit()).then(|| parts.next())?;
+                Some(digits)
+            });
+            let Some(digits) = digits else {
+                if p.optional {
+                    continue;
+                }
+                return Err(format!("`{}` is missing", p.key));
+            };
+            // Rust also reads numbers such as `1e3` and `1_0`, which would not parse back from what is displayed.
+            let plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+            match digits.parse::<f64>() {
+                Ok(number) if plain && p.range.holds(number) => list.push((p.key, number)),
+                _ => return Err(format!("`{}{digits}` is not {}{}", p.key, p.key, p.range)),
+            }
+        }
+        match parts.and_then(|mut parts| parts.next()) {
+            Some(part) => Err(format!("`{part}` does not belong there")),
+            None => Ok(Arguments(list)),
+        }
+    }
+
+    /// The number behind `key`.
+    pub(super) fn get(&self, key: &str) -> Option<f64> {
+        self.0.iter().find(|(k, _)| *k == key).map(|(_, number)| *number)
+    }
+
+    /// The number behind a key that may not be left out.
+    pub(super) fn number(&self, key: &str) -> f64 {
+        self.get(key).unwrap_or(1.0)
+    }
+
+    /// As [`Arguments::number`], for whole numbers.
+    pub(super) fn whole(&self, key: &str) -> usize {
+        self.number(key) as usize
+    }
+}
+
+impl fmt::Display for Arguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(key, number)| write!(f, "-{key}{number}"))
+    }
+}

@@ -1,0 +1,76 @@
+//! The teacher's own block with fewer channels inside (structured pruning as an operation).
+//!
+//! Every inner group of channels ([`lana_graph::channels`]) keeps its strongest ones, with the teacher's weights. Nothing
+//! else changes, so that the operation is nearly right before any training. The few channels in the middle of
+//! squeeze-and-excitation stay: they cost next to nothing, and without them the gates would be wrong.
+
+use lana_graph::channels::{ChannelGroups, importance, narrow, narrow_weights};
+use lana_graph::{Graph, Op, Value, Weights};
+
+use super::name::{Arguments, Parameter, Range};
+use super::{Family, NotApplicable, Start};
+use crate::blocks::round_channels;
+
+pub(super) static FAMILY: Family = Family {
+    name: "narrow",
+    summary: "the teacher's own layer with only the share w of the channels inside it",
+    parameters: &[Parameter { key: "w", range: Range::UpTo(1.0), optional: false }],
+    compact: &["narrow-w0.5", "narrow-w0.25", "narrow-w0.125"],
+    initialisation: "the teacher's weights of the channels that contribute most",
+    build,
+    initialise,
+};
+
+/// The groups to narrow, each with the channels it has and those it keeps.
+fn plan(layer: &Graph, arguments: &Arguments) -> Vec<(usize, usize, usize)> {
+    let groups = ChannelGroups::of(layer);
+    let nodes = layer.nodes();
+    let behind_pooling = |value: Value| match value.node() {
+        Some(node) => matches!(nodes[node].op, Op::GlobalAveragePool),
+        None => false,
+    };
+    let squeezed: Vec<usize> = (0..nodes.len())
+        .filter(|&n| matches!(nodes[n].op, Op::Conv2d(_)) && behind_pooling(nodes[n].inputs[0]))
+        .map(|n| groups.group(Value::of_node(n)))
+        .collect();
+    let kept = |channels: usize| round_channels(channels as f64 * arguments.number("w")).min(channels);
+    let wide = groups.inner().iter().filter(|g| !squeezed.contains(g));
+    wide.map(|&group| {
+        // A group is named by its first value, which a node makes: the input's group is never inner.
+        let channels = layer.shape(Value::of_node(group - 1)).channels();
+        (group, channels, kept(channels))
+    })
+    .collect()
+}
+
+fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
+    let plan = plan(layer, arguments);
+    if plan.is_empty() {
+        return Err(NotApplicable::new("the layer has no channels that only it sees"));
+    }
+    let mut graph = layer.clone();
+    for (group, channels, keep) in plan {
+        if keep < channels {
+            graph = narrow(&graph, group, keep)?;
+        }
+    }
+    Ok(graph)
+}
+
+fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
+    let mut graph = start.layer.clone();
+    let mut weights = start.layer_weights.clone();
+    for (group, channels, keep) in plan(start.layer, start.arguments) {
+        if keep < channels {
+            // Ranked in the whole layer: the choice in one group does not depend on that in another.
+            let strength = importance(start.layer, start.layer_weights, group);
+            let mut order: Vec<usize> = (0..channels).collect();
+            order.sort_by(|&a, &b| strength[b].total_cmp(&strength[a]));
+            order.truncate(keep);
+            order.sort_unstable();
+            weights = narrow_weights(&graph, &weights, group, &order);
+            graph = narrow(&graph, group, keep)?;
+        }
+    }
+    Ok(weights)
+}

@@ -1,0 +1,105 @@
+//! What an operation must know of the layer whose place it takes.
+
+use lana_graph::{Activation, Graph, GraphBuilder, Op, Value};
+
+use super::NotApplicable;
+use crate::blocks::{Ending, Shortcut};
+
+/// The place of a layer, read off the layer's own graph.
+#[derive(Clone, Debug)]
+pub(super) struct Site<'a> {
+    layer: &'a Graph,
+    /// Channels that come in.
+    pub(super) channels: usize,
+    /// Channels that go out.
+    pub(super) out: usize,
+    /// Factor by which height and width shrink.
+    pub(super) stride: usize,
+    /// The activation used inside the layer.
+    pub(super) activation: Activation,
+    /// How the operation ends.
+    pub(super) ending: Ending,
+    /// `eps` and `momentum` of the layer's normalisation.
+    batch_norm: (f64, f64),
+}
+
+impl<'a> Site<'a> {
+    /// Reads the layer, or says why no convolution can take its place.
+    pub(super) fn of(layer: &'a Graph) -> Result<Self, NotApplicable> {
+        let (input, output) = (layer.input_shape(), layer.output_shape());
+        let (Some((channels, h, w)), Some((out, out_h, out_w))) = (input.as_image(), output.as_image())
+        else {
+            return Err(NotApplicable::new(format!(
+                "the layer maps {input} to {output}, which are not both feature maps"
+            )));
+        };
+        let stride = stride_of([h, w], [out_h, out_w]).ok_or_else(|| {
+            NotApplicable::new(format!("no stride makes {h}×{w} into {out_h}×{out_w} pixels"))
+        })?;
+        let ops = || layer.nodes().iter().map(|n| &n.op);
+        // Sigmoids are gates, which say nothing about what the layer computes with.
+        let inner = ops().find_map(|op| match op {
+            Op::Activation { kind: Activation::Sigmoid | Activation::HardSigmoid } => None,
+            Op::Activation { kind } => Some(*kind),
+            _ => None,
+        });
+        let last = layer.output().node().and_then(|n| match &layer.nodes()[n].op {
+            Op::Activation { kind } => Some(*kind),
+            _ => None,
+        });
+        let batch_norm = ops().find_map(|op| match op {
+            Op::BatchNorm { eps, momentum } => Some((*eps, *momentum)),
+            _ => None,
+        });
+        Ok(Site {
+            layer,
+            channels,
+            out,
+            stride,
+            activation: inner.unwrap_or(Activation::Relu),
+            ending: Ending { shortcut: shortcut_of(layer), activation: last },
+            batch_norm: batch_norm.unwrap_or((1e-5, 0.1)),
+        })
+    }
+
+    /// A graph that takes the layer's input, made by `block`.
+    pub(super) fn graph(
+        &self,
+        block: impl FnOnce(&mut GraphBuilder, Value) -> lana_graph::Result<Value>,
+    ) -> Result<Graph, NotApplicable> {
+        let (eps, momentum) = self.batch_norm;
+        let mut b =
+            GraphBuilder::new("operation", self.layer.input_shape().clone()).with_batch_norm(eps, momentum);
+        let input = b.input();
+        let output = block(&mut b, input)?;
+        Ok(b.finish(output)?)
+    }
+}
+
+/// The stride with which a convolution padded by half its kernel makes the output's height and width of the input's.
+fn stride_of(input: [usize; 2], output: [usize; 2]) -> Option<usize> {
+    (1..=input[0].max(input[1])).find(|&s| input.map(|size| size.div_ceil(s)) == output)
+}
+
+/// The residual connection: the input itself where the shape stays; the teacher's own shortcut where that has no
+/// parameters; otherwise none.
+fn shortcut_of(layer: &Graph) -> Shortcut {
+    if layer.input_shape() == layer.output_shape() {
+        return Shortcut::Identity;
+    }
+    let mut stride = 1;
+    let mut padding = None;
+    for node in layer.nodes() {
+        match node.op {
+            Op::Subsample { stride: s } => stride = s,
+            Op::PadChannels { before, after } => padding = Some((before, after)),
+            _ => {}
+        }
+    }
+    let Some((before, after)) = padding else { return Shortcut::None };
+    let shortcut = Shortcut::Subsampled { stride, before, after };
+    match shortcut.shape(layer.input_shape()).as_ref() == Some(layer.output_shape()) {
+        true => shortcut,
+        false => Shortcut::None,
+    }
+}

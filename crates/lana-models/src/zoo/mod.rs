@@ -1,0 +1,145 @@
+//! Teachers by name.
+//!
+//! Each family of networks has a file with one table that describes its members; [`build`] makes the graph of one and
+//! [`list`] tells what there is. Parameter names are those of the weights people have (timm's where timm has the
+//! network), so that a safetensors file loads unchanged; the residual blocks are the replaceable layers.
+//!
+//! To add a family: a file with its table and a function `models`, and a line in `FAMILIES`.
+
+mod cifar_resnet;
+mod efficientnetv2;
+
+use lana_graph::Graph;
+
+use crate::{Error, Result, error::nearest};
+
+/// Every family: the one place where a new one is named.
+const FAMILIES: &[fn() -> Vec<Model>] = &[cifar_resnet::models, efficientnetv2::models];
+
+/// What to change about a teacher.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ZooOptions {
+    /// Classes it tells apart; its own number if none is given.
+    pub num_classes: Option<usize>,
+    /// Height and width of its input in pixels; its own resolution if none is given.
+    pub resolution: Option<usize>,
+}
+
+/// How pixels become the network's input: `(x / 255 − mean) / std` for each of red, green, blue.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Preprocessing {
+    /// Mean per channel, of pixels in 0…1.
+    pub mean: [f32; 3],
+    /// Standard deviation per channel, of pixels in 0…1.
+    pub std: [f32; 3],
+}
+
+impl Preprocessing {
+    /// Statistics of ImageNet, which the published CIFAR weights use too.
+    pub const IMAGENET: Self = Preprocessing { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+}
+
+/// What the zoo knows about a teacher, at its own resolution and number of classes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ZooEntry {
+    /// Its name.
+    pub name: String,
+    /// The family it belongs to.
+    pub family: &'static str,
+    /// Where it is described, and whose parameter names it has.
+    pub source: &'static str,
+    /// Height and width of its input, in pixels.
+    pub resolution: usize,
+    /// Classes it tells apart.
+    pub num_classes: usize,
+    /// How pixels become its input.
+    pub preprocessing: Preprocessing,
+    /// Replaceable layers.
+    pub layers: usize,
+    /// Trained parameters.
+    pub params: u64,
+    /// Multiply-accumulates for one image.
+    pub macs: u64,
+}
+
+/// A member of a family's table.
+struct Model {
+    name: String,
+    family: &'static str,
+    source: &'static str,
+    resolution: usize,
+    num_classes: usize,
+    preprocessing: Preprocessing,
+    build: Box<dyn Fn(&str, Size) -> lana_graph::Result<Graph>>,
+}
+
+/// What [`ZooOptions`] come to.
+#[derive(Clone, Copy)]
+struct Size {
+    num_classes: usize,
+    resolution: usize,
+}
+
+impl Model {
+    fn graph(&self, options: &ZooOptions) -> Result<Graph> {
+        let size = Size {
+            num_classes: options.num_classes.unwrap_or(self.num_classes),
+            resolution: options.resolution.unwrap_or(self.resolution),
+        };
+        let wrong = |reason: String| Err(Error::Option { model: self.name.clone(), reason });
+        if size.num_classes == 0 {
+            return wrong("a network needs at least one class".into());
+        }
+        // Smaller inputs leave nothing but padding to the last stages.
+        if size.resolution < 8 {
+            return wrong(format!("a resolution of {} is too small, the least is 8", size.resolution));
+        }
+        Ok((self.build)(&self.name, size)?)
+    }
+
+    fn entry(&self) -> Result<ZooEntry> {
+        let graph = self.graph(&ZooOptions::default())?;
+        let cost = graph.cost();
+        Ok(ZooEntry {
+            name: self.name.clone(),
+            family: self.family,
+            source: self.source,
+            resolution: self.resolution,
+            num_classes: self.num_classes,
+            preprocessing: self.preprocessing,
+            layers: graph.layers().len(),
+            params: cost.params,
+            macs: cost.macs,
+        })
+    }
+}
+
+fn models() -> impl Iterator<Item = Model> {
+    FAMILIES.iter().flat_map(|family| family())
+}
+
+fn find(name: &str) -> Result<Model> {
+    models().find(|m| m.name == name).ok_or_else(|| {
+        let names: Vec<String> = models().map(|m| m.name).collect();
+        Error::UnknownModel {
+            name: name.to_string(),
+            nearest: nearest(name, names.iter().map(String::as_str), 3),
+        }
+    })
+}
+
+/// The graph of the teacher `name`, 3×resolution×resolution in, one value per class out.
+pub fn build(name: &str, options: &ZooOptions) -> Result<Graph> {
+    find(name)?.graph(options)
+}
+
+/// What the zoo knows about the teacher `name`.
+pub fn entry(name: &str) -> Result<ZooEntry> {
+    find(name)?.entry()
+}
+
+/// Every teacher there is, family by family.
+pub fn list() -> Vec<ZooEntry> {
+    // The tables are right (a test builds them all), so that nothing is left out here.
+    models().filter_map(|m| m.entry().ok()).collect()
+}

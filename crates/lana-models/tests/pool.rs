@@ -1,0 +1,311 @@
+//! Operations: each at every layer of the teachers, names, patterns, narrowing.
+
+use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Weights};
+use lana_models::pool::{Operation, Pool, families};
+use lana_models::zoo::{self, ZooOptions};
+use lana_models::{Error, init};
+
+const TEACHERS: [&str; 3] = ["resnet20_cifar", "resnet56_cifar", "effnetv2_nano_cifar"];
+
+fn teacher(name: &str) -> (Graph, Weights) {
+    let graph = zoo::build(name, &ZooOptions::default()).unwrap();
+    let weights = init::random(&graph, 7);
+    (graph, weights)
+}
+
+fn operation(name: &str) -> Operation {
+    name.parse().unwrap()
+}
+
+fn find_op(graph: &Graph, wanted: impl Fn(&Op) -> bool) -> bool {
+    graph.nodes().iter().any(|n| wanted(&n.op))
+}
+
+#[test]
+fn every_operation_at_every_layer_builds_or_says_why_not() {
+    for name in TEACHERS {
+        let (graph, weights) = teacher(name);
+        for layer in graph.layers() {
+            let own = graph.layer_graph(&layer.name).unwrap();
+            let own_weights = weights.under(&layer.name);
+            let mut applicable = 0;
+            for (operation, built) in Pool::compact().operations_for(&own) {
+                let place = format!("{operation} at {} of {name}", layer.name);
+                let built = match built {
+                    Ok(built) => built,
+                    Err(reason) => {
+                        assert!(reason.to_string().len() > 10, "{place}");
+                        println!("{place}: {reason}");
+                        continue;
+                    }
+                };
+                applicable += 1;
+                assert_eq!(built.name(), operation.name(), "{place}");
+                assert_eq!(built.input_shape(), own.input_shape(), "{place}");
+                assert_eq!(built.output_shape(), own.output_shape(), "{place}");
+                let start = operation.initialise(&own, &own_weights, &built, 1).unwrap();
+                start.check(&built).unwrap();
+                assert_eq!(start, operation.initialise(&own, &own_weights, &built, 1).unwrap(), "{place}");
+
+                let student = graph.replace(&layer.name, &built).unwrap();
+                let mut student_weights = weights.clone();
+                student_weights.replace_under(&layer.name, &start);
+                student_weights.check(&student).unwrap();
+                // Taken out again it is what was put in.
+                assert_eq!(
+                    student.layer_graph(&layer.name).unwrap().renamed(operation.name()).to_json(),
+                    built.to_json(),
+                    "{place}"
+                );
+                if operation.is_teacher() {
+                    assert_eq!(student, graph);
+                    assert_eq!(student_weights, weights);
+                }
+            }
+            let same_shape = own.input_shape() == own.output_shape();
+            println!("{name} {}: {applicable} operations", layer.name);
+            assert!(applicable >= if same_shape { 14 } else { 13 }, "{applicable} at {}", layer.name);
+        }
+    }
+}
+
+#[test]
+fn names_parse_back() {
+    let pool = Pool::compact();
+    assert_eq!(pool.operations().len(), 18);
+    assert!(pool.operations()[0].is_teacher());
+    assert!(pool.operations()[1].is_identity());
+    for (operation, listed) in pool.operations().iter().zip(families().iter().flat_map(|f| f.compact)) {
+        assert_eq!(operation.name(), *listed);
+        assert_eq!(operation.name().parse::<Operation>().unwrap(), *operation);
+        assert!(!operation.initialisation().is_empty());
+    }
+    for (text, name) in
+        [("narrow-w1.0", "narrow-w1"), ("mbconv-e04-k7-se0.50", "mbconv-e4-k7-se0.5"), ("conv-k1", "conv-k1")]
+    {
+        assert_eq!(operation(text).name(), name);
+        assert_eq!(operation(name).name(), name);
+    }
+    for (text, part) in [
+        ("mbconv-e3", "`k` is missing"),
+        ("mbconv-k3-e3", "`e` is missing"),
+        ("mbconv-e3-k4", "`k4`"),
+        ("mbconv-e0-k3", "`e0`"),
+        ("mbconv-e1e1-k3", "`e1e1`"),
+        ("mbconv-e3-k3-se2", "`se2`"),
+        ("mbconv-e3-k3-x", "`x` does not belong"),
+        ("narrow-w1.5", "narrow-w<number up to 1>"),
+        ("narrow-w", "`w` is missing"),
+        ("teacher-w1", "does not belong"),
+        ("teachr", "nearest: teacher"),
+        ("", "is no operation"),
+    ] {
+        let error = text.parse::<Operation>().unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("lana pool"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn pools_are_chosen_by_patterns() {
+    let names = |text: &str| Pool::parse(text).unwrap().to_string();
+    assert_eq!(Pool::parse("compact").unwrap(), Pool::compact());
+    assert_eq!(names("narrow-*"), "teacher,identity,narrow-w0.5,narrow-w0.25,narrow-w0.125");
+    assert_eq!(names(" fused-e?-k3 , mbconv-e4-k5"), "teacher,identity,fused-e1-k3,fused-e3-k3,mbconv-e4-k5");
+    assert_eq!(names("-mbconv-*,-*w*,-fused-e1-k3"), "teacher,identity,fused-e3-k3,conv-k3");
+    assert_eq!(names("conv-k3,-identity"), "teacher,conv-k3,-identity");
+    assert_eq!(names("conv-k3,-identity,identity"), "teacher,identity,conv-k3");
+    assert_eq!(names("-*"), "teacher,-identity");
+    for text in ["compact", "conv-k3,-identity", "-*", "narrow-w0.75,-identity"] {
+        let pool = Pool::parse(text).unwrap();
+        assert_eq!(Pool::parse(&pool.to_string()).unwrap(), pool, "{text}");
+    }
+    for text in ["narow-w0.5", "x*", "compact,-nothing*", "-mbcnv-e3-k3"] {
+        let error = Pool::parse(text).unwrap_err();
+        assert!(matches!(error, Error::UnknownOperation { .. }), "{text}: {error}");
+    }
+    for text in ["", " , ", "-teacher"] {
+        assert!(matches!(Pool::parse(text), Err(Error::Pool { .. })), "{text}");
+    }
+    let error = Pool::parse("narow-w0.5").unwrap_err().to_string();
+    assert!(error.contains("nearest: narrow-w0.5"), "{error}");
+}
+
+#[test]
+fn operations_end_as_the_layer_does_and_use_its_shortcut() {
+    let (resnet, _) = teacher("resnet20_cifar");
+    let (mobile, _) = teacher("effnetv2_nano_cifar");
+    let ends = |g: &Graph| g.output().node().map(|n| g.nodes()[n].op.clone());
+    let relu = Some(Op::Activation { kind: Activation::Relu });
+    for name in ["mbconv-e3-k3", "fused-e1-k3", "bottleneck-w0.5", "conv-k3", "narrow-w0.5"] {
+        for layer in ["layer1.0", "layer2.0"] {
+            let own = resnet.layer_graph(layer).unwrap();
+            let graph = operation(name).build(&own).unwrap();
+            assert_eq!(ends(&graph), relu, "{name}");
+            assert!(find_op(&graph, |op| *op == Op::Add), "{name}");
+            assert_eq!(
+                find_op(&graph, |op| *op == Op::PadChannels { before: 8, after: 8 }),
+                layer == "layer2.0",
+                "{name} at {layer}"
+            );
+        }
+        // EfficientNet's blocks end linearly, and have no residual connection where the shape changes.
+        for (layer, residual) in [("blocks.1.1", true), ("blocks.1.0", false), ("blocks.2.0", false)] {
+            let own = mobile.layer_graph(layer).unwrap();
+            let graph = operation(name).build(&own).unwrap();
+            assert!(!matches!(ends(&graph), Some(Op::Activation { .. })), "{name}");
+            assert_eq!(find_op(&graph, |op| *op == Op::Add), residual, "{name} at {layer}");
+            assert!(!find_op(&graph, |op| matches!(op, Op::Activation { kind: Activation::Relu })));
+        }
+    }
+}
+
+#[test]
+fn random_operations_start_as_their_shortcut() {
+    let (graph, weights) = teacher("effnetv2_nano_cifar");
+    for (layer, zeros) in [("blocks.2.1", true), ("blocks.2.0", false)] {
+        let own = graph.layer_graph(layer).unwrap();
+        for (name, last) in [
+            ("mbconv-e3-k3", "bn3"),
+            ("mbconv-e1-k3-se0.25", "bn2"),
+            ("fused-e1-k3", "bn2"),
+            ("bottleneck-w0.5", "bn3"),
+            ("conv-k3", "bn"),
+        ] {
+            let op = operation(name);
+            let built = op.build(&own).unwrap();
+            let start = op.initialise(&own, &weights.under(layer), &built, 0).unwrap();
+            let scale = start.get(&format!("{last}.weight")).unwrap();
+            assert!(scale.data.iter().all(|s| *s == if zeros { 0.0 } else { 1.0 }), "{name} at {layer}");
+        }
+    }
+}
+
+#[test]
+fn narrow_of_full_width_is_the_teacher() {
+    for name in TEACHERS {
+        let (graph, weights) = teacher(name);
+        for layer in graph.layers() {
+            let own = graph.layer_graph(&layer.name).unwrap();
+            let own_weights = weights.under(&layer.name);
+            let op = operation("narrow-w1.0");
+            let built = op.build(&own).unwrap();
+            assert_eq!(built.clone().renamed(own.name()), own);
+            assert_eq!(op.initialise(&own, &own_weights, &built, 0).unwrap(), own_weights);
+        }
+    }
+    let own = teacher("resnet20_cifar").0.layer_graph("layer1.0").unwrap();
+    let pool = Pool::parse("narrow-w1.0").unwrap().operations_for(&own);
+    let reason = pool[2].1.as_ref().unwrap_err().to_string();
+    assert!(reason.contains("teacher"), "{reason}");
+}
+
+#[test]
+fn narrow_keeps_the_strongest_channels() {
+    let (graph, mut weights) = teacher("resnet20_cifar");
+    // Channels 3, 5, 8 and 13 are loud: their normalisation scales them up.
+    let mut scale = weights.get("layer1.1.bn1.weight").unwrap().clone();
+    for loud in [13, 3, 8, 5] {
+        scale.data[loud] = 10.0 + loud as f32;
+    }
+    weights.insert("layer1.1.bn1.weight", scale);
+    let own = graph.layer_graph("layer1.1").unwrap();
+    let own_weights = weights.under("layer1.1");
+    let op = operation("narrow-w0.25");
+    let built = op.build(&own).unwrap();
+    let start = op.initialise(&own, &own_weights, &built, 0).unwrap();
+    let keep = [3, 5, 8, 13];
+    assert_eq!(start.get("bn1.weight").unwrap().data, [13.0, 15.0, 18.0, 23.0]);
+    let kernel = |name| own_weights.get(name).unwrap();
+    assert_eq!(*start.get("conv1.weight").unwrap(), kernel("conv1.weight").select(0, &keep));
+    assert_eq!(*start.get("conv2.weight").unwrap(), kernel("conv2.weight").select(1, &keep));
+    assert_eq!(start.get("bn2.weight"), own_weights.get("bn2.weight"));
+
+    // The reader counts as well: a channel that conv2 hardly reads goes, however loud it is.
+    let mut deaf = own_weights.clone();
+    let mut conv2 = kernel("conv2.weight").clone();
+    for out in 0..16 {
+        conv2.data[(out * 16 + 13) * 9..][..9].fill(0.0);
+    }
+    deaf.insert("conv2.weight", conv2);
+    let start = op.initialise(&own, &deaf, &built, 0).unwrap();
+    let kept = &start.get("bn1.weight").unwrap().data;
+    assert!([13.0, 15.0, 18.0].iter().all(|s| kept.contains(s)) && !kept.contains(&23.0), "{kept:?}");
+}
+
+#[test]
+fn narrow_leaves_the_squeeze_alone_and_keeps_whole_blocks_of_channels() {
+    let (graph, _) = teacher("effnetv2_nano_cifar");
+    let own = graph.layer_graph("blocks.3.1").unwrap();
+    for (name, inner) in
+        [("narrow-w0.5", 192), ("narrow-w0.25", 96), ("narrow-w0.125", 48), ("narrow-w0.03", 12)]
+    {
+        let built = operation(name).build(&own).unwrap();
+        let shape =
+            |name: &str| built.parameters().into_iter().find(|p| p.name == name).map(|p| p.shape).unwrap();
+        assert_eq!(shape("conv_pw.weight"), [inner, 96, 1, 1]);
+        assert_eq!(shape("conv_dw.weight"), [inner, 1, 3, 3]);
+        assert_eq!(shape("se.conv_reduce.weight"), [24, inner, 1, 1]);
+        assert_eq!(shape("se.conv_expand.weight"), [inner, 24, 1, 1]);
+        assert_eq!(shape("conv_pwl.weight"), [96, inner, 1, 1]);
+    }
+}
+
+#[test]
+fn reasons_say_why_an_operation_does_not_apply() {
+    let image = Shape::image(8, 9, 9);
+    let layer = |build: &dyn Fn(&mut GraphBuilder) -> lana_graph::Result<lana_graph::Value>| {
+        let mut b = GraphBuilder::new("layer", image.clone());
+        let output = build(&mut b).unwrap();
+        b.finish(output).unwrap()
+    };
+    let reason = |name: &str, layer: &Graph| operation(name).build(layer).unwrap_err().to_string();
+
+    // No padding: 9×9 becomes 7×7.
+    let valid = layer(&|b| {
+        let conv = lana_graph::Conv2d {
+            in_channels: 8,
+            out_channels: 8,
+            kernel: [3; 2],
+            stride: [1; 2],
+            padding: [0; 4],
+            groups: 1,
+            bias: false,
+        };
+        b.node("conv", Op::Conv2d(conv), &[lana_graph::Value::INPUT])
+    });
+    assert!(reason("conv-k3", &valid).contains("no stride makes 9×9 into 7×7"));
+    assert!(reason("identity", &valid).contains("8×9×9 to 8×7×7"));
+    assert!(reason("narrow-w0.5", &valid).contains("no channels"));
+
+    let vector = layer(&|b| b.node("flatten", Op::Flatten, &[lana_graph::Value::INPUT]));
+    assert!(reason("mbconv-e3-k3", &vector).contains("not both feature maps"));
+
+    // Odd sizes under stride 2 are no obstacle: 9×9 becomes 5×5.
+    let strided = layer(&|b| b.conv("conv", lana_graph::Value::INPUT, 12, 3, 2, 1));
+    for (op, built) in Pool::compact().operations_for(&strided) {
+        assert_eq!(built.is_ok(), !op.is_identity() && op.family() != "narrow", "{op}");
+    }
+
+    // Widths that round to the same channels stand once.
+    let own = teacher("resnet20_cifar").0.layer_graph("layer1.0").unwrap();
+    let twins = Pool::parse("narrow-w0.25,narrow-w0.26").unwrap().operations_for(&own);
+    assert!(twins[2].1.is_ok());
+    assert!(twins[3].1.as_ref().unwrap_err().to_string().contains("same network as narrow-w0.25"));
+}
+
+#[test]
+fn a_skipped_layer_and_wrong_weights_are_no_trouble() {
+    let (graph, weights) = teacher("resnet20_cifar");
+    let identity = operation("identity").build(&graph.layer_graph("layer1.1").unwrap()).unwrap();
+    let skipped = graph.replace("layer1.1", &identity).unwrap();
+    let own = skipped.layer_graph("layer1.1").unwrap();
+    let built: Vec<_> =
+        Pool::compact().operations_for(&own).into_iter().filter(|(_, g)| g.is_ok()).map(|(o, _)| o).collect();
+    assert!(built[0].is_teacher() && !built.iter().any(|o| o.is_identity() || o.family() == "narrow"));
+
+    let own = graph.layer_graph("layer1.1").unwrap();
+    let op = operation("narrow-w0.5");
+    let built = op.build(&own).unwrap();
+    assert!(op.initialise(&own, &weights.under("layer2.0"), &built, 0).is_err());
+    assert!(op.initialise(&own, &Weights::new(), &built, 0).is_err());
+}
