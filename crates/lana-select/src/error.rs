@@ -1,0 +1,168 @@
+//! What can be wrong with a problem.
+
+use thiserror::Error;
+
+/// Why a [`Problem`](crate::Problem) was refused; every message names the place and the cure.
+///
+/// That no selection meets a budget is not an error but an outcome: see [`Status::Infeasible`](crate::Status).
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The list of layers is empty.
+    #[error("`layers` is empty: give at least one layer with at least one choice")]
+    NoLayers,
+    /// A layer offers nothing to choose from.
+    #[error("layer `{layer}` has no choices: give it at least one, for example the unchanged layer")]
+    NoChoices {
+        /// Name of the layer.
+        layer: String,
+    },
+    /// Two layers share a name.
+    #[error("layer name `{layer}` appears twice: rename one of the two")]
+    DuplicateLayer {
+        /// The name that appears twice.
+        layer: String,
+    },
+    /// Two choices of one layer share a name.
+    #[error("layer `{layer}` has two choices named `{choice}`: rename one of the two")]
+    DuplicateChoice {
+        /// Name of the layer.
+        layer: String,
+        /// The name that appears twice.
+        choice: String,
+    },
+    /// A score is NaN or infinite.
+    #[error(
+        "layer `{layer}`, choice `{choice}`: score is {value}: give a finite number, or leave the choice out if it must not be taken"
+    )]
+    BadScore {
+        /// Name of the layer.
+        layer: String,
+        /// Name of the choice.
+        choice: String,
+        /// The score as given.
+        value: f64,
+    },
+    /// A cost is NaN or infinite.
+    #[error(
+        "layer `{layer}`, choice `{choice}`: cost `{cost}` is {value}: give a finite number, or leave the choice out if it must not be taken"
+    )]
+    BadCost {
+        /// Name of the layer.
+        layer: String,
+        /// Name of the choice.
+        choice: String,
+        /// Name of the cost.
+        cost: String,
+        /// The cost as given.
+        value: f64,
+    },
+    /// A budget names a cost which a choice does not have.
+    #[error(
+        "layer `{layer}`, choice `{choice}` has no cost `{cost}`, which budget `{cost}` needs: add it, or remove the budget"
+    )]
+    MissingCost {
+        /// Name of the layer.
+        layer: String,
+        /// Name of the choice.
+        choice: String,
+        /// Name of the cost and the budget.
+        cost: String,
+    },
+    /// A budget end is NaN or infinite.
+    #[error("budget `{budget}`: `{end}` is {value}: give a finite number, or leave `{end}` out for no limit")]
+    BadBudget {
+        /// Name of the budget.
+        budget: String,
+        /// Which end: `min` or `max`.
+        end: &'static str,
+        /// The end as given.
+        value: f64,
+    },
+    /// A budget with neither end limits nothing.
+    #[error("budget `{budget}` has neither `min` nor `max`: give one of them, or remove the budget")]
+    EmptyBudget {
+        /// Name of the budget.
+        budget: String,
+    },
+    /// The lower end of a budget lies above its upper end.
+    #[error("budget `{budget}`: `min` {min} is greater than `max` {max}: swap them, or leave one out")]
+    CrossedBudget {
+        /// Name of the budget.
+        budget: String,
+        /// Lower end as given.
+        min: f64,
+        /// Upper end as given.
+        max: f64,
+    },
+    /// The overlap is not a fraction.
+    #[error(
+        "`max_overlap` is {value}: it is a fraction of the layers, give a number from 0 (nothing in common) to 1"
+    )]
+    BadOverlap {
+        /// The overlap as given.
+        value: f64,
+    },
+    /// No solution was asked for.
+    #[error("`solutions` is 0: ask for at least 1")]
+    NoSolutions,
+    /// The time limit is NaN or negative.
+    #[error(
+        "`time_limit_s` is {value}: give a number of seconds, at least 0, or leave it out for {} s",
+        crate::DEFAULT_TIME_LIMIT_S
+    )]
+    BadTimeLimit {
+        /// The limit as given.
+        value: f64,
+    },
+    /// The gap is NaN, infinite or negative.
+    #[error(
+        "`gap` is {value}: it is an amount of score that may be given away, give a finite number, at least 0"
+    )]
+    BadGap {
+        /// The gap as given.
+        value: f64,
+    },
+    /// An earlier solution does not have one choice per layer.
+    #[error(
+        "`earlier[{index}]` has {found} choices but there are {expected} layers: give one choice name per layer"
+    )]
+    EarlierLength {
+        /// Position in `earlier`.
+        index: usize,
+        /// How many choices it has.
+        found: usize,
+        /// How many layers there are.
+        expected: usize,
+    },
+    /// An earlier solution names a choice that its layer does not have.
+    #[error(
+        "`earlier[{index}]`: layer `{layer}` has no choice `{choice}`: use one of the layer's choice names"
+    )]
+    EarlierChoice {
+        /// Position in `earlier`.
+        index: usize,
+        /// Name of the layer.
+        layer: String,
+        /// The unknown name.
+        choice: String,
+    },
+    /// A cost was asked about that not every choice has.
+    #[error("layer `{layer}`, choice `{choice}` has no cost `{cost}`: check the spelling, or add it")]
+    UnknownCost {
+        /// Name of the layer.
+        layer: String,
+        /// Name of the choice.
+        choice: String,
+        /// Name of the cost.
+        cost: String,
+    },
+    /// Time ran out before any selection was found or proven not to exist.
+    #[error(
+        "no selection was found within the time limit of {seconds} s, and none was proven not to exist: raise `time_limit_s`, or widen a budget"
+    )]
+    TimeLimit {
+        /// The limit in seconds.
+        seconds: f64,
+    },
+}

@@ -1,0 +1,244 @@
+//! The problem as its user states it, and the checks on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Seconds a [`Problem`] without `time_limit_s` may take.
+pub const DEFAULT_TIME_LIMIT_S: f64 = 60.0;
+
+/// Layers, what they offer, and what must hold for a selection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Problem {
+    /// The layers; a selection takes exactly one choice of each.
+    pub layers: Vec<Layer>,
+    /// Limits on the sums of costs, by the name of the cost.
+    #[serde(default)]
+    pub budgets: BTreeMap<String, Budget>,
+    /// How many solutions are wanted.
+    #[serde(default = "one")]
+    pub solutions: usize,
+    /// The largest overlap with each earlier solution, as a fraction of the layers (floor of the product). Solutions
+    /// differ in at least one layer even at 1.
+    #[serde(default = "default_overlap")]
+    pub max_overlap: f64,
+    /// Seconds after which the best found so far is returned, marked as not proven; [`DEFAULT_TIME_LIMIT_S`] if
+    /// absent. Every step may use an equal share of the time left, so that one hard proof does not starve the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_s: Option<f64>,
+    /// Amount of score that may be given away: a step ends as soon as its solution is proven to be within `gap` of the
+    /// best possible. Absolute, since sums of scores may be near zero or negative.
+    #[serde(default)]
+    pub gap: f64,
+    /// Solutions to be diverse from, found before: one choice name per layer each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Vec<String>>,
+}
+
+/// A place where one choice must be made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// Unique name.
+    pub name: String,
+    /// What can be chosen, at least one.
+    pub choices: Vec<Choice>,
+}
+
+/// One of the possibilities of a layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// Name, unique within the layer.
+    pub name: String,
+    /// What the choice adds to the objective, which is minimised: finite, may be negative.
+    pub score: f64,
+    /// What the choice adds to each cost: finite. Must hold every cost that a budget names; others are
+    /// summed and reported.
+    #[serde(default)]
+    pub costs: BTreeMap<String, f64>,
+}
+
+/// Limits, inclusive, on the sum of one cost; at least one end is given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Least sum allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// Greatest sum allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn default_overlap() -> f64 {
+    0.7
+}
+
+impl Problem {
+    /// A problem that asks for one solution, with the default overlap (0.7), time limit and gap (0).
+    pub fn new(layers: Vec<Layer>, budgets: BTreeMap<String, Budget>) -> Problem {
+        Problem {
+            layers,
+            budgets,
+            solutions: one(),
+            max_overlap: default_overlap(),
+            time_limit_s: None,
+            gap: 0.0,
+            earlier: Vec::new(),
+        }
+    }
+
+    /// The number of layers in which a solution may equal an earlier one.
+    ///
+    /// This is the floor of `max_overlap` times the number of layers, forgiving the last digit of the product (0.29 of 100 is
+    /// 29), and never all layers: an equal selection is no second solution.
+    pub fn overlap_limit(&self) -> usize {
+        let layers = self.layers.len();
+        let limit = (self.max_overlap * layers as f64 + 1e-9).floor() as usize;
+        limit.min(layers.saturating_sub(1))
+    }
+
+    /// The smallest sum that `cost` can have, whatever the budgets say.
+    ///
+    /// # Errors
+    ///
+    /// If a layer has no choices, or a choice lacks that cost.
+    pub fn smallest_reachable(&self, cost: &str) -> Result<f64, Error> {
+        self.extreme(cost, f64::min)
+    }
+
+    /// The largest sum that `cost` can have, whatever the budgets say.
+    ///
+    /// # Errors
+    ///
+    /// If a layer has no choices, or a choice lacks that cost.
+    pub fn largest_reachable(&self, cost: &str) -> Result<f64, Error> {
+        self.extreme(cost, f64::max)
+    }
+
+    fn extreme(&self, cost: &str, better: fn(f64, f64) -> f64) -> Result<f64, Error> {
+        let mut sum = 0.0;
+        for layer in &self.layers {
+            let mut best = None;
+            for choice in &layer.choices {
+                let value = *choice.costs.get(cost).ok_or_else(|| Error::UnknownCost {
+                    layer: layer.name.clone(),
+                    choice: choice.name.clone(),
+                    cost: cost.to_owned(),
+                })?;
+                best = Some(best.map_or(value, |so_far| better(so_far, value)));
+            }
+            sum += best.ok_or_else(|| Error::NoChoices { layer: layer.name.clone() })?;
+        }
+        Ok(sum)
+    }
+
+    /// Checks everything that [`solve`](crate::solve) relies on; `solve` calls it.
+    ///
+    /// # Errors
+    ///
+    /// The first fault found, with its place and its cure.
+    pub fn validate(&self) -> Result<(), Error> {
+        if self.layers.is_empty() {
+            return Err(Error::NoLayers);
+        }
+        if self.solutions == 0 {
+            return Err(Error::NoSolutions);
+        }
+        if !(0.0..=1.0).contains(&self.max_overlap) {
+            return Err(Error::BadOverlap { value: self.max_overlap });
+        }
+        if let Some(value) = self.time_limit_s
+            && (value.is_nan() || value < 0.0)
+        {
+            return Err(Error::BadTimeLimit { value });
+        }
+        if !self.gap.is_finite() || self.gap < 0.0 {
+            return Err(Error::BadGap { value: self.gap });
+        }
+        self.validate_budgets()?;
+        let mut names = BTreeSet::new();
+        for layer in &self.layers {
+            if !names.insert(layer.name.as_str()) {
+                return Err(Error::DuplicateLayer { layer: layer.name.clone() });
+            }
+            self.validate_layer(layer)?;
+        }
+        self.validate_earlier()
+    }
+
+    fn validate_budgets(&self) -> Result<(), Error> {
+        for (name, budget) in &self.budgets {
+            for (end, value) in [("min", budget.min), ("max", budget.max)] {
+                if let Some(value) = value
+                    && !value.is_finite()
+                {
+                    return Err(Error::BadBudget { budget: name.clone(), end, value });
+                }
+            }
+            match (budget.min, budget.max) {
+                (None, None) => return Err(Error::EmptyBudget { budget: name.clone() }),
+                (Some(min), Some(max)) if min > max => {
+                    return Err(Error::CrossedBudget { budget: name.clone(), min, max });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_layer(&self, layer: &Layer) -> Result<(), Error> {
+        if layer.choices.is_empty() {
+            return Err(Error::NoChoices { layer: layer.name.clone() });
+        }
+        let mut names = BTreeSet::new();
+        for choice in &layer.choices {
+            let place = || (layer.name.clone(), choice.name.clone());
+            if !names.insert(choice.name.as_str()) {
+                let (layer, choice) = place();
+                return Err(Error::DuplicateChoice { layer, choice });
+            }
+            if !choice.score.is_finite() {
+                let (layer, choice_name) = place();
+                return Err(Error::BadScore { layer, choice: choice_name, value: choice.score });
+            }
+            for (cost, &value) in &choice.costs {
+                if !value.is_finite() {
+                    let (layer, choice) = place();
+                    return Err(Error::BadCost { layer, choice, cost: cost.clone(), value });
+                }
+            }
+            if let Some(cost) = self.budgets.keys().find(|cost| !choice.costs.contains_key(*cost)) {
+                let (layer, choice) = place();
+                return Err(Error::MissingCost { layer, choice, cost: cost.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_earlier(&self) -> Result<(), Error> {
+        for (index, names) in self.earlier.iter().enumerate() {
+            if names.len() != self.layers.len() {
+                return Err(Error::EarlierLength { index, found: names.len(), expected: self.layers.len() });
+            }
+            for (layer, name) in self.layers.iter().zip(names) {
+                if !layer.choices.iter().any(|choice| choice.name == *name) {
+                    return Err(Error::EarlierChoice {
+                        index,
+                        layer: layer.name.clone(),
+                        choice: name.clone(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
