@@ -1,4 +1,5 @@
 //! Operations: each at every layer of the teachers, names, patterns, narrowing.
+#![allow(clippy::unwrap_used)]
 
 use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Weights};
 use lana_models::pool::{Operation, Pool, families};

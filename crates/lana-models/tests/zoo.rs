@@ -1,4 +1,5 @@
 //! Teachers: known sizes, names of published weights, errors that help.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 

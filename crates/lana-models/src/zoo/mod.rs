@@ -62,6 +62,9 @@ pub struct ZooEntry {
     pub macs: u64,
 }
 
+/// Makes the graph of a teacher of that name.
+type Builder = Box<dyn Fn(&str, Size) -> lana_graph::Result<Graph>>;
+
 /// A member of a family's table.
 struct Model {
     name: String,
@@ -70,7 +73,7 @@ struct Model {
     resolution: usize,
     num_classes: usize,
     preprocessing: Preprocessing,
-    build: Box<dyn Fn(&str, Size) -> lana_graph::Result<Graph>>,
+    build: Builder,
 }
 
 /// What [`ZooOptions`] come to.
