@@ -25,7 +25,8 @@ impl Graph {
         for index in nodes {
             let node = &self.nodes()[index];
             let inputs = self.input_shapes(index);
-            cost.macs += node.op.macs(&inputs, self.shape(crate::Value::of_node(index)));
+            let macs = node.op.macs(&inputs, self.shape(crate::Value::of_node(index)));
+            cost.macs = cost.macs.saturating_add(macs);
             cost.params += node
                 .op
                 .parameters(&inputs)

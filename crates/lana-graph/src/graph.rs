@@ -124,6 +124,9 @@ impl Graph {
     ) -> Result<Self> {
         let name = name.into();
         let wrong = |reason: String| Error::Graph { graph: name.clone(), reason };
+        if !Shape::is_sane(input.dims()) {
+            return Err(wrong(format!("input shape {input} is too large")));
+        }
         if input.elements() == 0 {
             return Err(wrong(format!("input shape {input} is empty")));
         }

@@ -152,6 +152,18 @@ impl Op {
 
     /// The shape of the result, or why the inputs do not fit.
     pub fn infer(&self, inputs: &[&Shape]) -> Result<Shape, String> {
+        let shape = self.infer_any_size(inputs)?;
+        // Nonsense from a damaged file must not overflow the arithmetic of costs, nor be allocated.
+        let parameters = self.parameters(inputs);
+        for dims in parameters.iter().map(|(_, dims, _)| dims.as_slice()).chain([shape.dims()]) {
+            if !Shape::is_sane(dims) {
+                return Err(format!("{} with a tensor of shape {dims:?}, which is too large", self.kind()));
+            }
+        }
+        Ok(shape)
+    }
+
+    fn infer_any_size(&self, inputs: &[&Shape]) -> Result<Shape, String> {
         if inputs.len() != self.arity() {
             return Err(format!("{} takes {} inputs, not {}", self.kind(), self.arity(), inputs.len()));
         }
@@ -173,13 +185,13 @@ impl Op {
                 let [top, left, bottom, right] = conv.padding;
                 let out = |size: usize, pad: usize, k: usize, s: usize| match (k, s) {
                     (0, _) | (_, 0) => Err("kernel and stride must be positive".to_string()),
-                    _ if size + pad < k => Err(format!("kernel {k} on {size} padded by {pad}")),
-                    _ => Ok((size + pad - k) / s + 1),
+                    _ if size.saturating_add(pad) < k => Err(format!("kernel {k} on {size} padded by {pad}")),
+                    _ => Ok(((size.saturating_add(pad) - k) / s).saturating_add(1)),
                 };
                 Ok(Shape::image(
                     conv.out_channels,
-                    out(h, top + bottom, conv.kernel[0], conv.stride[0])?,
-                    out(w, left + right, conv.kernel[1], conv.stride[1])?,
+                    out(h, top.saturating_add(bottom), conv.kernel[0], conv.stride[0])?,
+                    out(w, left.saturating_add(right), conv.kernel[1], conv.stride[1])?,
                 ))
             }
             Op::BatchNorm { eps, momentum } => {
@@ -215,7 +227,7 @@ impl Op {
             }
             Op::PadChannels { before, after } => {
                 let (c, h, w) = image(x)?;
-                Ok(Shape::image(c + before + after, h, w))
+                Ok(Shape::image(c.saturating_add(*before).saturating_add(*after), h, w))
             }
         }
     }

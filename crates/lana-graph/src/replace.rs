@@ -79,6 +79,10 @@ impl Graph {
 
     /// The network with `operation` in the place of a layer. The operation's nodes get the layer's name as prefix. An
     /// operation without nodes skips the layer. This is the only way a student is made.
+    ///
+    /// Where the layer's input is also read further on, past the layer, skipping makes those readers and the layer's own
+    /// read the same value: putting an operation into the skipped layer afterwards would move them all. Start from the
+    /// teacher again there.
     pub fn replace(&self, layer: &str, operation: &Graph) -> Result<Graph> {
         let (position, found) = self.layer(layer)?;
         let found = found.clone();

@@ -29,6 +29,13 @@ impl Shape {
         self.0.iter().product()
     }
 
+    /// Whether a tensor of these dimensions has fewer than 2³¹ elements, as those of all real networks have.
+    pub(crate) fn is_sane(dims: &[usize]) -> bool {
+        let elements = dims.iter().try_fold(1usize, |product, d| product.checked_mul(*d));
+        // A dimension of 0 would hide huge ones beside it.
+        elements.is_some_and(|e| e < 1 << 31) && dims.iter().all(|d| *d < 1 << 31)
+    }
+
     /// Channels of a feature map, features of a vector.
     pub fn channels(&self) -> usize {
         self.0.first().copied().unwrap_or(0)

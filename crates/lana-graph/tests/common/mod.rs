@@ -1,0 +1,246 @@
+//! Random networks and a plain interpreter for them: the reference that changes of a graph are checked against.
+// Each test binary uses a part.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use lana_graph::{Activation, Conv2d, Graph, GraphBuilder, Op, Role, Shape, Tensor, Value, Weights};
+use proptest::prelude::*;
+
+/// What a layer of a random network is.
+#[derive(Clone, Copy, Debug)]
+pub enum Block {
+    /// conv-bn-relu, same shape.
+    Plain,
+    /// Two convolutions and the input, same shape.
+    Residual,
+    /// Twice the channels, half the resolution, option-A shortcut.
+    Wider,
+    /// Depthwise with squeeze-and-excitation, same shape.
+    Gated,
+    /// A convolution with bias in two groups, nothing else; same shape.
+    Grouped,
+}
+
+pub fn blocks() -> impl Strategy<Value = Vec<Block>> {
+    let block = prop_oneof![
+        Just(Block::Plain),
+        Just(Block::Residual),
+        Just(Block::Wider),
+        Just(Block::Gated),
+        Just(Block::Grouped)
+    ];
+    prop::collection::vec(block, 1..6)
+}
+
+/// A network with a stem, these blocks as layers `s.0`, `s.1` … (with a node of no layer between some), and a head.
+pub fn network(blocks: &[Block]) -> Graph {
+    let mut b = GraphBuilder::new("random", Shape::image(3, 6, 5));
+    let x = b.input();
+    let mut x = b.conv("stem", x, 4, 3, 1, 1).unwrap();
+    for (i, block) in blocks.iter().enumerate() {
+        x = b.layer(&format!("s.{i}"), "s", x, |b, x| add(b, x, *block)).unwrap();
+        if i % 2 == 1 {
+            x = b.activation(&format!("between{i}"), x, Activation::HardSwish).unwrap();
+        }
+    }
+    let x = b.node("pool", Op::GlobalAveragePool, &[x]).unwrap();
+    let x = b.node("flatten", Op::Flatten, &[x]).unwrap();
+    let x = b.node("head", Op::Linear { out_features: 3, bias: true }, &[x]).unwrap();
+    b.finish(x).unwrap()
+}
+
+fn add(b: &mut GraphBuilder, x: Value, block: Block) -> lana_graph::Result<Value> {
+    let channels = b.shape(x).channels();
+    let conv_bn = |b: &mut GraphBuilder, n: usize, x, out, kernel, stride, groups| {
+        let y = b.conv(&format!("conv{n}"), x, out, kernel, stride, groups)?;
+        b.batch_norm(&format!("bn{n}"), y)
+    };
+    match block {
+        Block::Plain => {
+            let y = conv_bn(b, 1, x, channels, 3, 1, 1)?;
+            b.activation("act", y, Activation::Relu6)
+        }
+        Block::Residual => {
+            let y = conv_bn(b, 1, x, channels + 1, 3, 1, 1)?;
+            let y = b.activation("act1", y, Activation::Relu)?;
+            let y = conv_bn(b, 2, y, channels, 1, 1, 1)?;
+            let y = b.add("add", y, x)?;
+            b.activation("act2", y, Activation::Relu)
+        }
+        Block::Wider => {
+            let y = conv_bn(b, 1, x, 2 * channels, 3, 2, 1)?;
+            let short = b.node("subsample", Op::Subsample { stride: 2 }, &[x])?;
+            let (before, after) = (channels / 2, channels - channels / 2);
+            let short = b.node("pad", Op::PadChannels { before, after }, &[short])?;
+            b.add("add", y, short)
+        }
+        Block::Gated => {
+            let y = conv_bn(b, 1, x, channels + 2, 1, 1, 1)?;
+            let y = b.activation("act1", y, Activation::Silu)?;
+            let y = conv_bn(b, 2, y, channels + 2, 5, 1, channels + 2)?;
+            let g = b.node("se.pool", Op::GlobalAveragePool, &[y])?;
+            let g = b.conv_full("se.reduce", g, 2, 1, 1, 1, true)?;
+            let g = b.activation("se.act", g, Activation::Silu)?;
+            let g = b.conv_full("se.expand", g, channels + 2, 1, 1, 1, true)?;
+            let g = b.activation("se.gate", g, Activation::Sigmoid)?;
+            let y = b.node("se.mul", Op::Mul, &[y, g])?;
+            let y = conv_bn(b, 3, y, channels, 1, 1, 1)?;
+            b.add("add", y, x)
+        }
+        Block::Grouped => b.conv_full("conv", x, channels, 3, 1, 2, true),
+    }
+}
+
+/// A stream of numbers in −1…1 (splitmix64).
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    pub fn draw(&mut self) -> f32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    pub fn tensor(&mut self, shape: &[usize]) -> Tensor {
+        let data = (0..shape.iter().product()).map(|_| self.draw()).collect();
+        Tensor { shape: shape.to_vec(), data }
+    }
+}
+
+/// Weights of `graph` as training might leave them.
+pub fn weights(graph: &Graph, seed: u64) -> Weights {
+    let mut numbers = Numbers(seed);
+    let all = graph.parameters().into_iter().map(|p| {
+        let mut tensor = numbers.tensor(&p.shape);
+        if p.role == Role::RunningVariance {
+            tensor.data.iter_mut().for_each(|v| *v = v.abs() + 0.1);
+        }
+        (p.name, tensor)
+    });
+    all.collect()
+}
+
+fn activation(kind: Activation, x: f64) -> f64 {
+    let hard = ((x + 3.0).clamp(0.0, 6.0)) / 6.0;
+    let sigmoid = 1.0 / (1.0 + (-x).exp());
+    match kind {
+        Activation::Relu => x.max(0.0),
+        Activation::Relu6 => x.clamp(0.0, 6.0),
+        Activation::Silu => x * sigmoid,
+        Activation::Sigmoid => sigmoid,
+        Activation::HardSwish => x * hard,
+        Activation::HardSigmoid => hard,
+    }
+}
+
+/// What `graph` makes of one sample, in 64-bit floats, slowly.
+pub fn run(graph: &Graph, weights: &Weights, input: &[f64]) -> Vec<f64> {
+    let mut values = vec![input.to_vec()];
+    for (index, node) in graph.nodes().iter().enumerate() {
+        let x = &values[node.inputs[0].index()];
+        let shapes = graph.input_shapes(index);
+        let weight = |suffix: &str| -> Vec<f64> {
+            let tensor = weights.get(&format!("{}.{suffix}", node.name)).unwrap();
+            tensor.data.iter().map(|w| f64::from(*w)).collect()
+        };
+        let out_shape = graph.shape(Value::of_node(index));
+        let (channels, height, width) = shapes[0].as_image().unwrap_or((shapes[0].elements(), 1, 1));
+        let area = height * width;
+        let y: Vec<f64> = match &node.op {
+            Op::Conv2d(c) => convolve(c, x, (height, width), out_shape.as_image().unwrap(), &weight),
+            Op::BatchNorm { eps, .. } => {
+                let (scale, shift) = (weight("weight"), weight("bias"));
+                let (mean, variance) = (weight("running_mean"), weight("running_var"));
+                let normal = |(i, v): (usize, &f64)| {
+                    let c = i / area;
+                    scale[c] * (v - mean[c]) / (variance[c] + eps).sqrt() + shift[c]
+                };
+                x.iter().enumerate().map(normal).collect()
+            }
+            Op::Activation { kind } => x.iter().map(|v| activation(*kind, *v)).collect(),
+            Op::Add => x.iter().zip(&values[node.inputs[1].index()]).map(|(a, b)| a + b).collect(),
+            Op::Mul => {
+                let y = &values[node.inputs[1].index()];
+                let per = x.len() / y.len();
+                x.iter().enumerate().map(|(i, a)| a * y[i / per]).collect()
+            }
+            Op::GlobalAveragePool => {
+                x.chunks_exact(area).map(|c| c.iter().sum::<f64>() / area as f64).collect()
+            }
+            Op::Flatten => x.clone(),
+            Op::Linear { bias, out_features } => {
+                let start = if *bias { weight("bias") } else { vec![0.0; *out_features] };
+                let rows = weight("weight");
+                let dot = |row: &[f64]| row.iter().zip(x).map(|(a, b)| a * b).sum::<f64>();
+                rows.chunks_exact(x.len()).map(dot).zip(start).map(|(a, b)| a + b).collect()
+            }
+            Op::Subsample { stride } => (0..channels)
+                .flat_map(|c| (0..height).step_by(*stride).map(move |h| (c, h)))
+                .flat_map(|(c, h)| (0..width).step_by(*stride).map(move |w| (c, h, w)))
+                .map(|(c, h, w)| x[c * area + h * width + w])
+                .collect(),
+            Op::PadChannels { before, after } => {
+                let mut y = vec![0.0; before * area];
+                y.extend(x);
+                y.resize(y.len() + after * area, 0.0);
+                y
+            }
+        };
+        assert_eq!(y.len(), out_shape.elements(), "{}", node.name);
+        values.push(y);
+    }
+    values[graph.output().index()].clone()
+}
+
+fn convolve(
+    c: &Conv2d,
+    x: &[f64],
+    (height, width): (usize, usize),
+    (out, out_height, out_width): (usize, usize, usize),
+    weight: &dyn Fn(&str) -> Vec<f64>,
+) -> Vec<f64> {
+    let kernel = weight("weight");
+    let bias = if c.bias { weight("bias") } else { vec![0.0; out] };
+    let (per_group_in, per_group_out) = (c.in_channels / c.groups, out / c.groups);
+    let mut y = Vec::new();
+    for (o, start) in bias.iter().enumerate() {
+        for h in 0..out_height {
+            for w in 0..out_width {
+                let mut sum = *start;
+                for i in 0..per_group_in {
+                    for kh in 0..c.kernel[0] {
+                        for kw in 0..c.kernel[1] {
+                            let (row, column) = (h * c.stride[0] + kh, w * c.stride[1] + kw);
+                            let (Some(row), Some(column)) =
+                                (row.checked_sub(c.padding[0]), column.checked_sub(c.padding[1]))
+                            else {
+                                continue;
+                            };
+                            if row < height && column < width {
+                                let channel = o / per_group_out * per_group_in + i;
+                                let k = ((o * per_group_in + i) * c.kernel[0] + kh) * c.kernel[1] + kw;
+                                sum += kernel[k] * x[(channel * height + row) * width + column];
+                            }
+                        }
+                    }
+                }
+                y.push(sum);
+            }
+        }
+    }
+    y
+}
+
+/// A sample for `graph`.
+pub fn sample(graph: &Graph, seed: u64) -> Vec<f64> {
+    let mut numbers = Numbers(seed ^ 0xabcd);
+    (0..graph.input_shape().elements()).map(|_| f64::from(numbers.draw())).collect()
+}
+
+/// Largest difference of two results, relative to the largest value.
+pub fn difference(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let size = a.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
+    a.iter().zip(b).fold(0.0, |m: f64, (a, b)| m.max((a - b).abs())) / size
+}
