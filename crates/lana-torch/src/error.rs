@@ -24,7 +24,9 @@ pub enum Error {
     #[error("no CUDA device: {0}")]
     NoCuda(String),
     /// Training left the finite numbers.
-    #[error("the loss became {loss} at step {step} (learning rate {rate}); lower the learning rate or check the images")]
+    #[error(
+        "the loss became {loss} at step {step} (learning rate {rate}); lower the learning rate or check the images"
+    )]
     Diverged {
         /// Step of this run of training.
         step: u64,

@@ -36,6 +36,20 @@ impl Evaluation {
         Ok(())
     }
 
+    /// Adds logits `[n, classes]` given as numbers, for images of classes `labels`.
+    pub fn add_numbers(&mut self, logits: &[f32], labels: &[i64]) -> Result<()> {
+        let logits = Tensor::f_from_slice(logits)?.f_view([labels.len() as i64, -1])?;
+        self.add_logits(&logits, &Tensor::f_from_slice(labels)?)
+    }
+
+    /// Adds what another evaluation has seen.
+    pub fn merge(&mut self, other: &Evaluation) {
+        self.right += other.right;
+        self.right5 += other.right5;
+        self.loss_sum += other.loss_sum;
+        self.images += other.images;
+    }
+
     /// Share of images whose class came first.
     pub fn top1(&self) -> f64 {
         self.right as f64 / self.images as f64
@@ -63,4 +77,19 @@ pub fn divergence(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
     let s = student.f_log_softmax(-1, Kind::Float)?;
     let t = teacher.f_log_softmax(-1, Kind::Float)?;
     Ok(t.f_exp()?.f_mul(&t.f_sub(&s)?)?.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)?)
+}
+
+/// `a − b`, element by element.
+pub fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    Ok(a.f_sub(b)?)
+}
+
+/// Sum of all elements. Waits for the device.
+pub fn sum(x: &Tensor) -> Result<f64> {
+    Ok(x.f_sum(Kind::Double)?.double_value(&[]))
+}
+
+/// Sum of all elements and sum of their squares. Waits for the device.
+pub fn moments(x: &Tensor) -> Result<[f64; 2]> {
+    Ok([sum(x)?, sum(&x.f_square()?)?])
 }

@@ -57,7 +57,7 @@ impl Imitator {
     /// One step: forward, backward, update; the autograd graph is gone when it returns.
     fn step(&mut self, input: &Tensor, target: &Tensor, rate: f64) -> Result<()> {
         let output = self.network.forward(input, BatchNorm::Train)?;
-        let loss = normalised_error(&output, target)?;
+        let loss = normalised_loss(&output, target)?;
         self.optimizer.step(&loss, rate, Some(1.0))?;
         let _ = self.sum.f_add_(&loss.detach().f_view([1])?)?;
         self.count += 1;
@@ -67,8 +67,7 @@ impl Imitator {
     /// Mean normalised error on a batch with batch statistics, without training.
     pub fn error_on(&self, input: &Tensor, target: &Tensor) -> Result<f64> {
         let _guard = tch::no_grad_guard();
-        let output = self.network.forward(input, BatchNorm::Batch)?;
-        Ok(normalised_error(&output, target)?.double_value(&[]))
+        normalised_error(&self.network.forward(input, BatchNorm::Batch)?, target)
     }
 
     /// Weights, and the optimizer's state: what a checkpoint holds.
@@ -86,10 +85,7 @@ impl Imitator {
 /// thread runs `meanwhile` (the teacher on the next batch).
 ///
 /// Operations share nothing but what they read, so results do not depend on the number of threads.
-pub fn imitate<T: Send>(
-    tasks: Vec<Imitation<'_>>,
-    meanwhile: impl FnOnce() -> T + Send,
-) -> (Result<()>, T) {
+pub fn imitate<T: Send>(tasks: Vec<Imitation<'_>>, meanwhile: impl FnOnce() -> T + Send) -> (Result<()>, T) {
     rayon::join(
         || {
             tasks
@@ -104,8 +100,12 @@ pub fn imitate<T: Send>(
     )
 }
 
-/// `‖output − target‖² / ‖target‖²` over the whole batch.
-pub(crate) fn normalised_error(output: &Tensor, target: &Tensor) -> Result<Tensor> {
+/// Normalised error `‖output − target‖² / ‖target‖²` over a batch.
+pub fn normalised_error(output: &Tensor, target: &Tensor) -> Result<f64> {
+    Ok(normalised_loss(output, target)?.double_value(&[]))
+}
+
+fn normalised_loss(output: &Tensor, target: &Tensor) -> Result<Tensor> {
     let power = target.f_square()?.f_mean(Kind::Float)?.f_clamp_min(1e-12)?;
     Ok(output.f_mse_loss(target, tch::Reduction::Mean)?.f_div(&power)?)
 }

@@ -22,9 +22,9 @@ mod optimizer;
 pub use device::{Device, init, with_kernel_threads};
 pub use distill::{Distiller, Objective};
 pub use error::Error;
-pub use evaluate::{Evaluation, divergence, losses};
-pub use imitate::{Imitation, Imitator, imitate};
-pub use network::{BatchNorm, Network};
+pub use evaluate::{Evaluation, difference, divergence, losses, moments, sum};
+pub use imitate::{Imitation, Imitator, imitate, normalised_error};
+pub use network::{BatchNorm, Network, numbers, without_gradients};
 pub use optimizer::{Algorithm, Optimizer, cosine};
 pub use tch::Tensor;
 
@@ -42,17 +42,13 @@ pub struct Batch {
 
 impl Batch {
     /// Puts a batch on `device`. `images` is `labels.len()` images of shape `shape` one after another.
-    pub fn new(
-        images: &[f32],
-        labels: &[i64],
-        shape: &lana_graph::Shape,
-        device: Device,
-    ) -> Result<Self> {
+    pub fn new(images: &[f32], labels: &[i64], shape: &lana_graph::Shape, device: Device) -> Result<Self> {
         let n = labels.len();
         if images.len() != n * shape.elements() {
             return Err(Error::Batch { got: images.len(), images: n, shape: shape.clone() });
         }
-        let size: Vec<i64> = std::iter::once(n).chain(shape.dims().iter().copied()).map(|d| d as i64).collect();
+        let size: Vec<i64> =
+            std::iter::once(n).chain(shape.dims().iter().copied()).map(|d| d as i64).collect();
         let images = Tensor::f_from_slice(images)?.f_view(size.as_slice())?.f_to_device(device.raw())?;
         let labels = Tensor::f_from_slice(labels)?.f_to_device(device.raw())?;
         Ok(Batch { images: network::channels_last(&images)?, labels })

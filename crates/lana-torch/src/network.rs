@@ -23,7 +23,7 @@ pub enum BatchNorm {
 pub struct Network {
     graph: Arc<Graph>,
     device: Device,
-    names: Vec<(String, Role)>,
+    names: Arc<Vec<(String, Role)>>,
     tensors: Vec<Tensor>,
     /// For each node where its parameters begin in `tensors`.
     first: Vec<usize>,
@@ -52,7 +52,14 @@ impl Network {
                 names.push((parameter.name, parameter.role));
             }
         }
-        Ok(Network { graph: Arc::new(graph.clone()), device, names, tensors, first, uses: graph.uses() })
+        Ok(Network {
+            graph: Arc::new(graph.clone()),
+            device,
+            names: Arc::new(names),
+            tensors,
+            first,
+            uses: graph.uses(),
+        })
     }
 
     /// The inference form: batch normalisation folded, not to be trained. Layer names and boundaries stay, though the
@@ -65,7 +72,7 @@ impl Network {
 
     /// Makes the parameters trainable (all but running statistics).
     pub fn into_trainable(mut self) -> Self {
-        for (tensor, (_, role)) in self.tensors.iter_mut().zip(&self.names) {
+        for (tensor, (_, role)) in self.tensors.iter_mut().zip(self.names.iter()) {
             if role.is_trained() {
                 *tensor = tensor.set_requires_grad(true);
             }
@@ -103,7 +110,7 @@ impl Network {
         Network {
             graph: Arc::clone(&self.graph),
             device: self.device,
-            names: self.names.clone(),
+            names: Arc::clone(&self.names),
             tensors: self.tensors.iter().map(Tensor::shallow_clone).collect(),
             first: self.first.clone(),
             uses: self.uses.clone(),
@@ -130,13 +137,7 @@ impl Network {
         Ok(self.run(from, x, mode, &[])?.0)
     }
 
-    fn run(
-        &self,
-        from: Value,
-        x: &Tensor,
-        mode: BatchNorm,
-        taps: &[Value],
-    ) -> Result<(Tensor, Vec<Tensor>)> {
+    fn run(&self, from: Value, x: &Tensor, mode: BatchNorm, taps: &[Value]) -> Result<(Tensor, Vec<Tensor>)> {
         let graph = &*self.graph;
         let mut values: Vec<Option<Tensor>> = Vec::new();
         values.resize_with(graph.nodes().len() + 1, || None);
@@ -237,6 +238,17 @@ impl Network {
             }
         })
     }
+}
+
+/// Runs `work` without recording anything for gradients, on this thread.
+pub fn without_gradients<T>(work: impl FnOnce() -> T) -> T {
+    let _guard = tch::no_grad_guard();
+    work()
+}
+
+/// The elements of a tensor in row-major order.
+pub fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(to_array(tensor)?.data)
 }
 
 /// The same values with the channels innermost in memory.

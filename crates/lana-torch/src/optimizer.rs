@@ -65,7 +65,8 @@ impl Optimizer {
         let mut gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
         let _guard = tch::no_grad_guard();
         if let Some(limit) = clip {
-            let norms: Vec<Tensor> = gradients.iter().map(|g| g.f_norm()).collect::<std::result::Result<_, _>>()?;
+            let norms: Vec<Tensor> =
+                gradients.iter().map(|g| g.f_norm()).collect::<std::result::Result<_, _>>()?;
             let norm = Tensor::f_stack(&norms, 0)?.f_norm()?;
             let factor = norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(limit)?.f_clamp_max(1.0)?;
             for gradient in &mut gradients {
@@ -91,7 +92,8 @@ impl Optimizer {
                         let _ = parameter.f_mul_scalar_(1.0 - rate * weight_decay)?;
                     }
                     let _ = mean.f_lerp_(gradient, 1.0 - b1)?;
-                    let _ = square.f_mul_scalar_(b2)?.f_add_(&gradient.f_square()?.f_mul_scalar_(1.0 - b2)?)?;
+                    let _ =
+                        square.f_mul_scalar_(b2)?.f_add_(&gradient.f_square()?.f_mul_scalar_(1.0 - b2)?)?;
                     let bias = (1.0 - b2.powf(steps)).sqrt();
                     let mut divisor = square.f_sqrt()?;
                     let _ = divisor.f_mul_scalar_(1.0 / bias)?.f_add_scalar_(1e-8)?;
@@ -127,9 +129,7 @@ impl Optimizer {
         for (i, name) in self.names.iter().enumerate() {
             for (n, buffer) in self.state[i].iter_mut().enumerate() {
                 let key = format!("{name}.{n}");
-                let saved = state.get(&key).filter(|t| {
-                    t.shape.iter().map(|&d| d as i64).eq(buffer.size())
-                });
+                let saved = state.get(&key).filter(|t| t.shape.iter().map(|&d| d as i64).eq(buffer.size()));
                 let saved = saved.ok_or_else(|| Error::Checkpoint(format!("it lacks `{key}`")))?;
                 let device = if buffer.device().is_cuda() { crate::Device::Cuda } else { crate::Device::Cpu };
                 buffer.copy_(&to_tensor(saved, device)?);

@@ -90,23 +90,25 @@ impl FromStr for Budget {
                 Some(("params", amount)) => (Quantity::Params, amount),
                 Some(("macs", amount)) => (Quantity::Macs, amount),
                 Some(("latency", amount)) => (Quantity::Latency, amount),
-                Some((other, _)) => return Err(wrong(&format!("`{other}` is none of latency, params, macs"))),
+                Some((other, _)) => {
+                    return Err(wrong(&format!("`{other}` is none of latency, params, macs")));
+                }
                 None => (Quantity::Latency, part),
             };
             let units: &[(&str, f64)] = match quantity {
                 Quantity::Latency => &[("ms", 1.0), ("us", 1e-3), ("s", 1e3)],
                 _ => &[("k", 1e3), ("M", 1e6), ("G", 1e9), ("", 1.0)],
             };
-            let number = |digits: &str| {
-                digits.parse::<f64>().ok().filter(|v| v.is_finite() && *v > 0.0)
-            };
+            let number = |digits: &str| digits.parse::<f64>().ok().filter(|v| v.is_finite() && *v > 0.0);
             let amount = match amount.strip_suffix('x') {
                 Some(digits) => number(digits)
                     .map(Amount::Relative)
                     .ok_or_else(|| wrong("a share must be a positive number such as 0.5x"))?,
                 None => units
                     .iter()
-                    .find_map(|(unit, factor)| Some(Amount::Absolute(number(amount.strip_suffix(unit)?)? * factor)))
+                    .find_map(|(unit, factor)| {
+                        Some(Amount::Absolute(number(amount.strip_suffix(unit)?)? * factor))
+                    })
                     .ok_or_else(|| wrong("neither a share such as 0.5x nor an amount with its unit"))?,
             };
             if limits.iter().any(|l| l.quantity == quantity) {
@@ -154,7 +156,9 @@ mod tests {
 
     #[test]
     fn wrong_budgets_say_so() {
-        for text in ["", "x", "0x", "-1ms", "nanx", "infms", "12", "12 apples", "size=3", "0.5x,12ms", "1e999ms"] {
+        for text in
+            ["", "x", "0x", "-1ms", "nanx", "infms", "12", "12 apples", "size=3", "0.5x,12ms", "1e999ms"]
+        {
             let error = text.parse::<Budget>().unwrap_err();
             assert!(error.to_string().contains("budget"), "{text}: {error}");
             assert_eq!(error.exit_status(), 2);

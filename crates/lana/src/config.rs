@@ -147,7 +147,13 @@ impl Default for Config {
 
 impl Default for LatencyConfig {
     fn default() -> Self {
-        LatencyConfig { runtime: "onnxruntime".into(), batch: 1, threads: 1, time_limit_s: 300.0, margin: 0.015 }
+        LatencyConfig {
+            runtime: "onnxruntime".into(),
+            batch: 1,
+            threads: 1,
+            time_limit_s: 300.0,
+            margin: 0.015,
+        }
     }
 }
 
@@ -211,11 +217,17 @@ impl Config {
     /// Checks every field; errors name it.
     pub fn validate(&self) -> Result<()> {
         let wrong = |field: &str, value: String, hint: &str| {
-            Err(Error::input(format!("`{field}` is {value}"), format!("{hint} (option --{field}, or `{field}` in run.toml)")))
+            Err(Error::input(
+                format!("`{field}` is {value}"),
+                format!("{hint} (option --{field}, or `{field}` in run.toml)"),
+            ))
         };
         for (field, text) in [("teacher", &self.teacher), ("train", &self.train), ("val", &self.val)] {
             if text.is_empty() {
-                return Err(Error::input(format!("`{field}` is not given"), format!("give --{field}, or `{field}` in --config")));
+                return Err(Error::input(
+                    format!("`{field}` is not given"),
+                    format!("give --{field}, or `{field}` in --config"),
+                ));
             }
         }
         let whole = [
@@ -260,7 +272,11 @@ impl Config {
             }
         }
         if !(0.0..=1.0).contains(&self.select.max_overlap) {
-            return wrong("select.max_overlap", self.select.max_overlap.to_string(), "it must lie between 0 and 1");
+            return wrong(
+                "select.max_overlap",
+                self.select.max_overlap.to_string(),
+                "it must lie between 0 and 1",
+            );
         }
         if !(0.0..0.5).contains(&self.latency.margin) {
             return wrong("latency.margin", self.latency.margin.to_string(), "it must lie between 0 and 0.5");
@@ -272,7 +288,11 @@ impl Config {
         ];
         for (field, value, known) in one_of {
             if !known.contains(&value.as_str()) {
-                return wrong(field, format!("`{value}`"), &format!("it must be one of: {}", known.join(", ")));
+                return wrong(
+                    field,
+                    format!("`{value}`"),
+                    &format!("it must be one of: {}", known.join(", ")),
+                );
             }
         }
         Ok(())

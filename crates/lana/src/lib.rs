@@ -14,21 +14,33 @@
 //! [`accelerate`] runs them all.
 #![deny(missing_docs)]
 
+mod accelerate;
 mod budget;
+mod checkpoint;
+mod clock;
 mod config;
+mod context;
+mod demo;
 mod error;
+mod inspect;
 mod progress;
 mod records;
+pub mod report;
 mod run;
+mod stages;
 
+pub use accelerate::accelerate;
 pub use budget::{Amount, Budget, Limit, Quantity};
-pub use config::{
-    Config, FinetuneConfig, LatencyConfig, PretrainConfig, ScoreConfig, SelectConfig,
-};
+pub use config::{Config, FinetuneConfig, LatencyConfig, PretrainConfig, ScoreConfig, SelectConfig};
+pub use demo::{DemoOptions, DemoResult, demo};
 pub use error::Error;
+pub use inspect::{
+    EvaluateOptions, MeasureReport, MeasuredModel, ZooRow, evaluate, measure, pool, status, zoo,
+};
 pub use progress::{Progress, Silent};
 pub use records::*;
 pub use run::{Run, read_json, read_or_redo, read_weights, set_aside, sha256, write_atomic, write_json};
+pub use stages::{Stage, run_stage};
 
 /// What functions of this crate return.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;

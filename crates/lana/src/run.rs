@@ -40,10 +40,10 @@ impl Run {
     pub fn create(root: &Path) -> Result<Self> {
         fs::create_dir_all(root).map_err(Error::io(root))?;
         let foreign = !root.join("run.toml").exists()
-            && fs::read_dir(root)
-                .map_err(Error::io(root))?
-                .flatten()
-                .any(|e| !matches!(e.file_name().to_str(), Some("lock" | "run.toml" | "events.jsonl")) && !e.file_name().to_string_lossy().starts_with('.'));
+            && fs::read_dir(root).map_err(Error::io(root))?.flatten().any(|e| {
+                !matches!(e.file_name().to_str(), Some("lock" | "run.toml" | "events.jsonl"))
+                    && !e.file_name().to_string_lossy().starts_with('.')
+            });
         if foreign {
             return Err(Error::input(
                 format!("{}: the folder is not empty and not a run directory", root.display()),

@@ -1,0 +1,255 @@
+//! What every stage works with: the run, its configuration, the teacher, the images.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use lana_data::{Augment, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
+use lana_graph::{Graph, Shape, Weights};
+use lana_models::pool::{Operation, Pool};
+use lana_models::zoo::{self, Preprocessing, ZooOptions};
+use lana_torch::{Batch, BatchNorm, Device, Evaluation, Network};
+use rayon::prelude::*;
+
+use crate::run::{read_weights, set_aside};
+use crate::{Accuracy, Budget, Config, Error, Progress, Result, Run, TeacherMetrics, read_or_redo};
+
+/// A run at work.
+pub(crate) struct Context<'a> {
+    pub(crate) run: Run,
+    pub(crate) config: Config,
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) device: Device,
+    /// The threads that work on different operations, candidates and batches.
+    pub(crate) threads: rayon::ThreadPool,
+}
+
+/// The teacher as data.
+pub(crate) struct Teacher {
+    pub(crate) graph: Graph,
+    pub(crate) weights: Weights,
+    pub(crate) preprocessing: Preprocessing,
+}
+
+/// The operations that stand at one layer, the teacher's own not among them.
+pub(crate) struct LayerPool {
+    pub(crate) layer: String,
+    pub(crate) stage: String,
+    /// The layer's own graph.
+    pub(crate) graph: Graph,
+    pub(crate) operations: Vec<(Operation, Graph)>,
+    pub(crate) left_out: Vec<(String, String)>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(run: Run, config: Config, progress: &'a dyn Progress) -> Result<Self> {
+        config.validate()?;
+        let device = device(&config.device)?;
+        let workers = match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(workers).build().map_err(|e| {
+            Error::input(format!("`workers` = {workers}: {e}"), "ask for fewer threads (--workers)")
+        })?;
+        Ok(Context { run, config, progress, device, threads })
+    }
+
+    /// Takes up an existing run for a single stage.
+    pub(crate) fn open(path: &Path, progress: &'a dyn Progress) -> Result<Self> {
+        let mut run = Run::open(path)?;
+        let config = run.config()?;
+        run.lock()?;
+        Self::new(run, config, progress)
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.threads.current_num_threads()
+    }
+
+    /// The teacher that the first stage took in; none if it has to be taken in (again).
+    pub(crate) fn stored_teacher(&self) -> Result<Option<(Teacher, TeacherMetrics)>> {
+        let folder = self.run.path("teacher");
+        let Some(metrics) = read_or_redo::<TeacherMetrics>(&folder.join("metrics.json"), self.progress)?
+        else {
+            return Ok(None);
+        };
+        let entry = zoo::entry(&metrics.name)?;
+        let graph = zoo::build(&metrics.name, &ZooOptions::default())?;
+        let path = folder.join("weights.safetensors");
+        let sum = metrics.files.get("weights.safetensors").cloned().unwrap_or_default();
+        match read_weights(&path, &sum, &graph) {
+            Ok(weights) => {
+                let teacher = Teacher { graph, weights, preprocessing: entry.preprocessing };
+                Ok(Some((teacher, metrics)))
+            }
+            Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
+                self.progress.warn(&format!("{error}; the teacher is taken in again"));
+                set_aside(&path)?;
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The teacher, which must have been taken in.
+    pub(crate) fn teacher(&self) -> Result<(Teacher, TeacherMetrics)> {
+        self.stored_teacher()?.ok_or_else(|| self.not_ready("the teacher", "accelerate --out"))
+    }
+
+    pub(crate) fn not_ready(&self, missing: &str, stage: &str) -> Error {
+        let run = self.run.root().display().to_string();
+        Error::NotReady { missing: missing.into(), command: format!("lana {stage} {run}"), run }
+    }
+
+    /// The pool at every layer of the teacher.
+    pub(crate) fn pool(&self, teacher: &Graph) -> Result<Vec<LayerPool>> {
+        pool_of(&self.config.pool, teacher)
+    }
+
+    /// The images `spec`, brought to the teacher's input.
+    pub(crate) fn dataset(&self, spec: &str, teacher: &Graph) -> Result<Arc<Dataset>> {
+        open_dataset(spec, teacher.input_shape(), teacher.output_shape(), self.progress)
+    }
+
+    pub(crate) fn loader(
+        &self,
+        dataset: &Arc<Dataset>,
+        teacher: &Teacher,
+        augment: Augment,
+        config: LoaderConfig,
+    ) -> Result<Loader> {
+        let transform = transform(teacher.graph.input_shape(), teacher.preprocessing).with_augment(augment);
+        Ok(Loader::new(Arc::clone(dataset), transform, config)?)
+    }
+
+    /// A loader that gives every image once, in order, without augmentation.
+    pub(crate) fn plain_loader(
+        &self,
+        dataset: &Arc<Dataset>,
+        teacher: &Teacher,
+        batch: usize,
+        subset: Option<Vec<u32>>,
+    ) -> Result<Loader> {
+        self.loader(
+            dataset,
+            teacher,
+            Augment::None,
+            LoaderConfig { batch, subset, ..LoaderConfig::default() },
+        )
+    }
+
+    pub(crate) fn batch(&self, batch: &lana_data::Batch, teacher: &Graph) -> Result<Batch> {
+        Ok(Batch::new(&batch.images, &batch.labels, teacher.input_shape(), self.device)?)
+    }
+
+    /// Accuracy of a network on all images of a loader, batches divided among the threads.
+    pub(crate) fn accuracy(&self, network: &Network, loader: &Loader, mode: BatchNorm) -> Result<Accuracy> {
+        accuracy_on(&self.threads, network, loader, mode)
+    }
+
+    /// The budgets asked for, or those of the configuration.
+    pub(crate) fn budgets(&self, asked: &[Budget]) -> Result<Vec<Budget>> {
+        let budgets = if asked.is_empty() { self.config.budgets.clone() } else { asked.to_vec() };
+        match budgets.is_empty() {
+            true => Err(Error::input("no budget is given", "give --budget, such as --budget 0.5x")),
+            false => Ok(budgets),
+        }
+    }
+}
+
+/// The operations of a pool at every layer of a teacher.
+pub(crate) fn pool_of(pool: &str, teacher: &Graph) -> Result<Vec<LayerPool>> {
+    let pool = Pool::parse(pool)?;
+    let mut layers = Vec::new();
+    for layer in teacher.layers() {
+        let graph = teacher.layer_graph(&layer.name)?;
+        let (mut operations, mut left_out) = (Vec::new(), Vec::new());
+        for (operation, built) in pool.operations_for(&graph) {
+            match built {
+                _ if operation.is_teacher() => {}
+                Ok(built) => operations.push((operation, built)),
+                Err(reason) => left_out.push((operation.to_string(), reason.to_string())),
+            }
+        }
+        let (layer, stage) = (layer.name.clone(), layer.stage.clone());
+        layers.push(LayerPool { layer, stage, graph, operations, left_out });
+    }
+    Ok(layers)
+}
+
+/// Opens images for a network with that input and output.
+pub(crate) fn open_dataset(
+    spec: &str,
+    input: &Shape,
+    output: &Shape,
+    progress: &dyn Progress,
+) -> Result<Arc<Dataset>> {
+    let spec: DataSpec = spec.parse()?;
+    let size = input.dims().get(1).copied();
+    let options = DatasetOptions { size, classes: Some(output.elements()), ..DatasetOptions::default() };
+    let dataset = Dataset::open(&spec, &options)?;
+    for skipped in dataset.skipped() {
+        progress.warn(&format!("skipped {}: {}", skipped.item, skipped.reason));
+    }
+    Ok(Arc::new(dataset))
+}
+
+/// How pixels become numbers for a network.
+pub(crate) fn transform(input: &Shape, preprocessing: Preprocessing) -> Transform {
+    Transform {
+        mean: preprocessing.mean,
+        std: preprocessing.std,
+        ..Transform::evaluation(input.dims().get(1).copied().unwrap_or(1))
+    }
+}
+
+/// Accuracy of a network on all images of a loader, batches divided among `threads`.
+pub(crate) fn accuracy_on(
+    threads: &rayon::ThreadPool,
+    network: &Network,
+    loader: &Loader,
+    mode: BatchNorm,
+) -> Result<Accuracy> {
+    let mut total = Evaluation::default();
+    let mut batches = loader.epoch(0);
+    loop {
+        // As many batches at a time as there are threads: memory stays bounded, and nothing is shared.
+        let round = batches.by_ref().take(threads.current_num_threads()).collect::<Result<Vec<_>, _>>()?;
+        if round.is_empty() {
+            return Ok(accuracy(&total));
+        }
+        let tasks: Vec<_> = round.into_iter().map(|batch| (network.share(), batch)).collect();
+        let parts: Vec<Result<Evaluation>> = threads.install(|| {
+            tasks
+                .into_par_iter()
+                .map(|(network, batch)| {
+                    let mut part = Evaluation::default();
+                    let shape = network.graph().input_shape().clone();
+                    let batch = Batch::new(&batch.images, &batch.labels, &shape, network.device())?;
+                    part.add(&network, &batch, mode)?;
+                    Ok(part)
+                })
+                .collect()
+        });
+        for part in parts {
+            total.merge(&part?);
+        }
+    }
+}
+
+pub(crate) fn accuracy(evaluation: &Evaluation) -> Accuracy {
+    Accuracy {
+        top1: evaluation.top1(),
+        top5: evaluation.top5(),
+        loss: evaluation.loss(),
+        images: evaluation.images,
+    }
+}
+
+/// The device by its name on the command line.
+pub(crate) fn device(name: &str) -> Result<Device> {
+    match name {
+        "cuda" => Ok(Device::cuda()?),
+        _ => Ok(Device::Cpu),
+    }
+}

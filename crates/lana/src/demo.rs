@@ -1,0 +1,120 @@
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use lana_graph::Weights;
+use lana_models::zoo::ZooOptions;
+use lana_models::{init, zoo};
+
+use crate::accelerate::run_all;
+use crate::context::{Context, Teacher};
+use crate::run::write_atomic;
+use crate::stages::finetune::Trainer;
+use crate::{
+    Budget, Config, FinetuneConfig, LatencyConfig, PretrainConfig, Progress, Result, Run, ScoreConfig,
+    SelectConfig, StudentMetrics, TeacherMetrics, checkpoint,
+};
+
+/// Options of [`demo`].
+#[derive(Clone, Debug)]
+pub struct DemoOptions {
+    /// What the student may cost.
+    pub budget: Budget,
+    /// Seed of images and training.
+    pub seed: u64,
+}
+
+/// What [`demo`] gives.
+#[derive(Clone, Debug)]
+pub struct DemoResult {
+    /// The teacher that was trained.
+    pub teacher: TeacherMetrics,
+    /// Its latency in milliseconds.
+    pub teacher_latency_ms: f64,
+    /// The student.
+    pub student: StudentMetrics,
+    /// The page.
+    pub report: PathBuf,
+    /// Seconds this call took.
+    pub seconds: f64,
+}
+
+/// The teacher of the demonstration.
+const TEACHER: &str = "effnetv2_nano_cifar";
+
+/// A small real run from start to report: draws images, trains a teacher on them, accelerates it.
+pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Result<DemoResult> {
+    let begun = Instant::now();
+    let run = Run::create(out)?;
+    let weights = run.path("demo-teacher/weights.safetensors");
+    let config = Config {
+        teacher: TEACHER.into(),
+        weights: Some(weights.clone()),
+        train: format!("generated:shapes?seed={}&images=10000&split=train", options.seed),
+        val: format!("generated:shapes?seed={}&images=2000&split=val", options.seed),
+        budgets: vec![options.budget.clone()],
+        seed: options.seed,
+        latency: LatencyConfig { batch: 16, time_limit_s: 45.0, ..LatencyConfig::default() },
+        pretrain: PretrainConfig { images: 5_120, batch: 64, ..PretrainConfig::default() },
+        score: ScoreConfig { images: 1024, batch: 128, ..ScoreConfig::default() },
+        select: SelectConfig { solutions: 12, time_limit_s: 5.0, rounds: 3, ..SelectConfig::default() },
+        finetune: FinetuneConfig { epochs: 4, batch: 64, crop_padding: 2, ..FinetuneConfig::default() },
+        ..Config::default()
+    };
+    let path = run.path("run.toml");
+    let config = match path.is_file() {
+        true => Config { budgets: run.config()?.budgets, ..run.config()? },
+        false => config,
+    };
+    write_atomic(&path, config.to_toml().as_bytes())?;
+    let mut context = Context::new(run, config, progress)?;
+    if !weights.is_file() {
+        train_teacher(&context, &weights)?;
+    }
+    if !context.config.budgets.contains(&options.budget) {
+        context.config.budgets.push(options.budget.clone());
+    }
+    let students = run_all(&mut context)?;
+    let (_, teacher) = context.teacher()?;
+    let wanted = options.budget.to_string();
+    let student = students.into_iter().find(|s| s.budget == wanted).ok_or_else(|| {
+        crate::Error::input(
+            format!("no student was made for {wanted}"),
+            "delete the run's folder and try again",
+        )
+    })?;
+    Ok(DemoResult {
+        teacher,
+        teacher_latency_ms: student.teacher_measured,
+        student,
+        report: context.run.path("report.html"),
+        seconds: begun.elapsed().as_secs_f64(),
+    })
+}
+
+/// Trains the demonstration's teacher from random weights.
+fn train_teacher(context: &Context<'_>, path: &Path) -> Result<()> {
+    let graph = zoo::build(TEACHER, &ZooOptions::default())?;
+    let preprocessing = zoo::entry(TEACHER)?.preprocessing;
+    let start = init::random(&graph, context.config.seed);
+    let network = Teacher { graph, weights: Weights::new(), preprocessing };
+    let folder = context.run.path("demo-teacher");
+    let recipe = FinetuneConfig {
+        epochs: 8,
+        batch: 64,
+        learning_rate: 0.1,
+        weight_decay: 5e-4,
+        ..context.config.finetune.clone()
+    };
+    let trainer = Trainer {
+        context,
+        teacher: None,
+        recipe: &recipe,
+        input: &network,
+        title: "teach",
+        key: TEACHER.into(),
+        folder: &folder,
+    };
+    let (weights, _, _) = trainer.train(&network.graph, &start)?;
+    write_atomic(path, &weights.to_bytes())?;
+    checkpoint::clear(&folder)
+}

@@ -1,0 +1,253 @@
+//! Questions that change nothing: status, latency, accuracy, what teachers and operations there are.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lana_data::{Loader, LoaderConfig};
+use lana_graph::{Cost, Shape, Weights};
+use lana_latency::{Device as Machine, MeasureOptions, Model, OnnxRuntime, Session, SessionOptions};
+use lana_models::zoo::{self, Preprocessing, ZooOptions};
+use lana_torch::{BatchNorm, Evaluation, Network};
+use serde::{Deserialize, Serialize};
+
+use crate::context::{Context, accuracy, accuracy_on, device, open_dataset, transform};
+use crate::stages::report::device_name;
+use crate::stages::{export, finetune, pretrain, profile, score, select};
+use crate::{
+    Accuracy, Config, Error, PoolRecord, Progress, Result, Run, Scores, Silent, StageStatus, read_or_redo,
+};
+
+/// What `lana measure` gives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeasureReport {
+    /// One entry a file, in their order.
+    pub models: Vec<MeasuredModel>,
+    /// The runtime with its version.
+    pub runtime: String,
+    /// The device.
+    pub device: String,
+    /// Images in a batch.
+    pub batch: usize,
+    /// Threads of the runtime.
+    pub threads: usize,
+}
+
+/// One file's latency.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredModel {
+    /// The file.
+    pub file: String,
+    /// Median in milliseconds for one batch.
+    pub median_ms: f64,
+    /// Its 95 % confidence interval.
+    pub ci_ms: [f64; 2],
+    /// Ratio to the first file, measured in turns with it.
+    pub ratio: f64,
+    /// Confidence interval of the ratio.
+    pub ratio_ci: [f64; 2],
+}
+
+/// Measures ONNX files in turns on this device.
+pub fn measure(
+    files: &[PathBuf],
+    batch: usize,
+    threads: usize,
+    time_limit_s: f64,
+    progress: &dyn Progress,
+) -> Result<MeasureReport> {
+    for (name, value) in [("batch", batch), ("threads", threads)] {
+        if value == 0 {
+            return Err(Error::input(format!("--{name} is 0"), "it must be at least 1"));
+        }
+    }
+    if !(time_limit_s.is_finite() && time_limit_s > 0.0) {
+        return Err(Error::input(
+            format!("--time-limit is {time_limit_s}"),
+            "give a positive number of seconds",
+        ));
+    }
+    let models = files.iter().map(|f| Model::from_file(f)).collect::<Result<Vec<_>, _>>()?;
+    progress.say(&format!("measuring {} files in turns, at most {time_limit_s} s", models.len()));
+    let time_limit = Duration::from_secs_f64(time_limit_s);
+    let figures = lana_latency::measure(
+        &models,
+        &MeasureOptions { batch, threads, time_limit, ..MeasureOptions::default() },
+    )?;
+    let models = files
+        .iter()
+        .zip(figures)
+        .map(|(file, m)| MeasuredModel {
+            file: file.display().to_string(),
+            median_ms: m.median_ms,
+            ci_ms: m.ci_ms,
+            ratio: m.ratio,
+            ratio_ci: m.ratio_ci,
+        })
+        .collect();
+    let runtime = format!("onnxruntime {}", OnnxRuntime::load()?.version());
+    Ok(MeasureReport { models, runtime, device: device_name(&Machine::identify()), batch, threads })
+}
+
+/// Options of [`evaluate`].
+#[derive(Clone, Debug)]
+pub struct EvaluateOptions {
+    /// Weights of an architecture.
+    pub weights: Option<PathBuf>,
+    /// The images.
+    pub data: String,
+    /// Images in a batch.
+    pub batch: usize,
+    /// Threads; 0 for one a core.
+    pub threads: usize,
+    /// `cpu` or `cuda`.
+    pub device: String,
+    /// Mean of red, green, blue on the scale 0..1; the network's own, or ImageNet's, if not given.
+    pub mean: Option<[f32; 3]>,
+    /// Standard deviation likewise.
+    pub std: Option<[f32; 3]>,
+}
+
+/// Accuracy of an ONNX file (on ONNX Runtime) or of an architecture of the zoo with weights (on libtorch).
+pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) -> Result<Accuracy> {
+    if options.batch == 0 {
+        return Err(Error::input("--batch is 0", "it must be at least 1"));
+    }
+    if options.std.is_some_and(|s| s.iter().any(|v| !(v.is_finite() && *v > 0.0)))
+        || options.mean.is_some_and(|m| m.iter().any(|v| !v.is_finite()))
+    {
+        return Err(Error::input(
+            "--mean and --std must be finite, --std positive",
+            "such as --mean 0.485,0.456,0.406",
+        ));
+    }
+    let threads = match options.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
+    let with = |own: Preprocessing| Preprocessing {
+        mean: options.mean.unwrap_or(own.mean),
+        std: options.std.unwrap_or(own.std),
+    };
+    let loader = |input: &Shape, output: &Shape, own: Preprocessing| -> Result<Loader> {
+        let dataset = open_dataset(&options.data, input, output, progress)?;
+        progress.begin("evaluate", dataset.len() as u64, "images");
+        let config = LoaderConfig { batch: options.batch, ..LoaderConfig::default() };
+        Ok(Loader::new(dataset, transform(input, with(own)), config)?)
+    };
+    let result = if what.ends_with(".onnx") {
+        let mut session = Session::open(&Model::from_file(Path::new(what))?, &SessionOptions { threads })?;
+        let [channels, height, width] = session.input_shape();
+        let classes = session.output_shape().last().copied().filter(|n| *n > 0).ok_or_else(|| {
+            Error::input(format!("{what}: its output has no fixed number of classes"), "export a classifier")
+        })?;
+        let input = Shape::image(channels, height, width);
+        let loader = loader(&input, &Shape::vector(classes as usize), Preprocessing::IMAGENET)?;
+        let mut total = Evaluation::default();
+        for batch in loader.epoch(0) {
+            let batch = batch?;
+            let logits = session.run(&batch.images, batch.n)?;
+            total.add_numbers(&logits, &batch.labels)?;
+            progress.advance(total.images, "");
+        }
+        accuracy(&total)
+    } else {
+        let entry = zoo::entry(what)?;
+        let graph = zoo::build(what, &ZooOptions::default())?;
+        let path = options.weights.as_deref().ok_or_else(|| {
+            Error::input(format!("`{what}` has no weights"), "give --weights FILE.safetensors")
+        })?;
+        let weights = Weights::load(path)?;
+        let network = Network::frozen(&graph, &weights, device(&options.device)?)?;
+        let loader = loader(graph.input_shape(), graph.output_shape(), entry.preprocessing)?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|e| Error::input(format!("--threads {threads}: {e}"), "ask for fewer threads"))?;
+        accuracy_on(&pool, &network, &loader, BatchNorm::Running)?
+    };
+    progress.finish(&format!("top-1 {:.2} %", 100.0 * result.top1));
+    Ok(result)
+}
+
+/// One teacher of the zoo.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ZooRow {
+    /// Its name.
+    pub name: String,
+    /// The family it belongs to.
+    pub family: String,
+    /// Its input, `[channels, height, width]`.
+    pub input: [usize; 3],
+    /// Number of classes.
+    pub classes: usize,
+    /// Number of replaceable layers.
+    pub layers: usize,
+    /// Multiply-accumulates and parameters.
+    #[serde(flatten)]
+    pub cost: Cost,
+}
+
+/// All teachers there are.
+pub fn zoo() -> Result<Vec<ZooRow>> {
+    Ok(zoo::list()
+        .into_iter()
+        .map(|e| ZooRow {
+            name: e.name,
+            family: e.family.to_string(),
+            input: [3, e.resolution, e.resolution],
+            classes: e.num_classes,
+            layers: e.layers,
+            cost: Cost { macs: e.macs, params: e.params },
+        })
+        .collect())
+}
+
+/// The operations of a pool at every layer of a teacher.
+pub fn pool(teacher: &str, pool: &str) -> Result<PoolRecord> {
+    let graph = zoo::build(teacher, &ZooOptions::default())?;
+    Ok(profile::record(pool, &crate::context::pool_of(pool, &graph)?))
+}
+
+/// How far a run is.
+pub fn status(path: &Path) -> Result<Vec<StageStatus>> {
+    let run = Run::open(path)?;
+    let config: Config = run.config()?;
+    let context = Context::new(run, config, &Silent)?;
+    let stage = |stage: &str, done: u64, total: u64, unit: &str, eta_s: Option<f64>| StageStatus {
+        stage: stage.into(),
+        done,
+        total,
+        unit: unit.into(),
+        eta_s: if done >= total { Some(0.0) } else { eta_s },
+    };
+    let teacher = context.stored_teacher()?;
+    let mut list = vec![stage("teacher", u64::from(teacher.is_some()), 1, "networks", None)];
+    let graph = match &teacher {
+        Some((teacher, _)) => teacher.graph.clone(),
+        None => zoo::build(&context.config.teacher, &ZooOptions::default())?,
+    };
+    let table = profile::stored(&context)?;
+    list.push(stage("profile", u64::from(table.is_some()), 1, "tables", None));
+
+    let pool = context.pool(&graph)?;
+    let (done, total) = pretrain::count(&context, &pool, table.as_ref())?;
+    let ahead = pretrain::remaining_s(&context);
+    list.push(stage("pretrain", done, total, "operations", ahead));
+
+    let scored = read_or_redo::<Scores>(&context.run.path("scores.json"), &Silent)?
+        .map_or(0, |s| s.layers.values().map(|l| l.len() as u64).sum());
+    let trained = score::trained(&context, &pool)?.len() as u64;
+    list.push(stage("score", scored, trained.max(1), "operations", None));
+    for budget in &context.config.budgets {
+        let selected = select::stored(&context, budget)?.is_some();
+        list.push(stage(&format!("select {budget}"), u64::from(selected), 1, "selections", None));
+        let epochs = context.config.finetune.epochs as u64;
+        let (done, left) = finetune::progress(&context, budget)?;
+        list.push(stage(&format!("finetune {budget}"), done, epochs, "epochs", left));
+        let exported = export::stored(&context, budget)?.is_some();
+        list.push(stage(&format!("export {budget}"), u64::from(exported), 1, "students", None));
+    }
+    let report = context.run.path("report.html").is_file();
+    list.push(stage("report", u64::from(report), 1, "pages", None));
+    Ok(list)
+}

@@ -1,0 +1,139 @@
+//! Accuracy against measured latency: teacher, candidates, students.
+
+use super::{legend, nothing};
+use crate::report::Report;
+use crate::report::axis::{Axis, Scale};
+use crate::report::chart::{Chart, Layout, both};
+use crate::report::format::{escape, fixed, ms, percent, put, standard_error};
+use crate::report::svg::{Marker, symbol};
+
+pub(in crate::report) fn accuracy(report: &Report) -> String {
+    let students = report.finished();
+    let Some((teacher_ms, _)) = report.teacher_ms() else {
+        return nothing("No latency has been measured yet.");
+    };
+    let mut out = both(|width, class| draw(report, teacher_ms, width, class).unwrap_or_default());
+    if out.is_empty() {
+        return nothing("There is nothing yet whose latency and accuracy are both known.");
+    }
+    let mut entries = vec![format!(
+        "{} teacher, on {} validation images",
+        symbol("solid f-teacher", Marker::Star),
+        report.teacher.val.images
+    )];
+    for student in &students {
+        let (class, marker) = (student.series.class, student.series.marker);
+        let budget = escape(&student.metrics.budget);
+        entries.push(format!(
+            "{} student {budget} after fine-tuning, on validation images",
+            symbol(&format!("solid {class}"), marker)
+        ));
+        entries.push(format!("{} candidates for {budget}", symbol(&format!("hollow {class}"), marker)));
+    }
+    if !students.is_empty() {
+        entries.push("<svg class=\"symbol\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><line class=\"limit b0\" x1=\"8\" y1=\"0\" x2=\"8\" y2=\"16\"/></svg> budget".into());
+    }
+    out.push_str(&legend(&entries));
+    if !students.is_empty() {
+        out.push_str(
+            "<p class=\"note\"><b>Hollow marks are not comparable with filled ones:</b> candidates are measured on \
+             training images before any fine-tuning, assembled from operations as phase 1 left them, with batch \
+             statistics. The winner has a heavier outline; an arrow leads to what fine-tuning made of it, on validation images. \
+             Bars are 95 % intervals of latency and one standard error of accuracy.</p>\n",
+        );
+    }
+    for student in &students {
+        let candidates = &student.candidates.candidates;
+        let met = candidates.iter().filter(|c| c.meets_budget).count();
+        match candidates.is_empty() {
+            true => put!(out, "<p>No candidate was evaluated for {}.</p>\n", escape(&student.metrics.budget)),
+            false => put!(
+                out,
+                "<p>For {}, {met} of {} candidates met the budget when measured.</p>\n",
+                escape(&student.metrics.budget),
+                candidates.len()
+            ),
+        }
+    }
+    out
+}
+
+fn draw(report: &Report, teacher_ms: f64, width: f64, class: &str) -> Option<String> {
+    let students = report.finished();
+    let candidates = || students.iter().flat_map(|s| s.candidates.candidates.iter());
+    let limits = students.iter().filter_map(|s| s.candidates.limit_ms.or(s.metrics.limit_ms));
+    let measured = students.iter().flat_map(|s| s.metrics.measured.ci_ms);
+    let x = Axis::fit(
+        candidates().map(|c| c.measured.median_ms).chain(measured).chain(limits).chain([teacher_ms]),
+        Scale::Linear,
+    )?;
+    let teacher = report.teacher.val;
+    let spread =
+        |p: f64, images| [p - standard_error(p, images), p + standard_error(p, images)].map(|v| 100.0 * v);
+    let y = Axis::fit(
+        candidates()
+            .map(|c| 100.0 * c.top1)
+            .chain(spread(teacher.top1, teacher.images))
+            .chain(students.iter().flat_map(|s| spread(s.metrics.top1, s.metrics.val.images))),
+        Scale::Linear,
+    )?;
+    let mut chart = Chart::new(&Layout {
+        size: (width, if width > 500.0 { 440.0 } else { 340.0 }),
+        label: "Top-1 accuracy against measured latency of teacher, candidates and students",
+        x: (x, "measured latency in ms"),
+        y: (y, "top-1 accuracy in %"),
+    });
+    let teacher_at = (teacher_ms, 100.0 * teacher.top1);
+    chart.reserve(teacher_at, 8.0);
+    for student in &students {
+        chart.reserve((student.metrics.measured.median_ms, 100.0 * student.metrics.top1), 8.0);
+    }
+    for student in &students {
+        let series = student.series;
+        if let Some(limit) = student.candidates.limit_ms.or(student.metrics.limit_ms) {
+            let name = format!("{} ≙ {}", student.metrics.budget, ms(limit));
+            chart.vertical(&format!("limit {}", series.class), limit, &name);
+        }
+        for (index, candidate) in student.candidates.candidates.iter().enumerate() {
+            let winner = index == student.candidates.winner;
+            let at = (candidate.measured.median_ms, 100.0 * candidate.top1);
+            let title = format!(
+                "candidate {} of round {}{}: {} on training images before fine-tuning, {}{}",
+                candidate.rank + 1,
+                candidate.round + 1,
+                if winner { ", the winner" } else { "" },
+                percent(candidate.top1, 2),
+                ms(candidate.measured.median_ms),
+                if candidate.meets_budget { "" } else { ", over the budget" }
+            );
+            let weight = if winner { "hollow heavy" } else { "hollow" };
+            chart.point(
+                &format!("{weight} {}", series.class),
+                series.marker,
+                at,
+                if winner { 6.5 } else { 4.5 },
+                &title,
+            );
+        }
+    }
+    for student in &students {
+        let (metrics, series) = (student.metrics, student.series);
+        let at = (metrics.measured.median_ms, 100.0 * metrics.top1);
+        if let Some(winner) = student.candidates.candidates.get(student.candidates.winner) {
+            chart.arrow(series.class, (winner.measured.median_ms, 100.0 * winner.top1), at, 8.0);
+        }
+        let [low, high] = spread(metrics.top1, metrics.val.images);
+        chart.line(series.class, &[(at.0, low), (at.0, high)], "standard error");
+        let [from, to] = metrics.measured.ci_ms;
+        chart.line(series.class, &[(from, at.1), (to, at.1)], "95 % interval");
+        let title = format!("student {}: {}, {}", metrics.budget, percent(metrics.top1, 2), ms(at.0));
+        chart.point(&format!("solid {}", series.class), series.marker, at, 6.5, &title);
+        chart.label(at, 8.0, &format!("{}: {} %", metrics.budget, fixed(at.1, 1)));
+    }
+    let [low, high] = spread(teacher.top1, teacher.images);
+    chart.line("f-teacher", &[(teacher_ms, low), (teacher_ms, high)], "standard error");
+    let title = format!("teacher: {}, {}", percent(teacher.top1, 2), ms(teacher_ms));
+    chart.point("solid f-teacher", Marker::Star, teacher_at, 7.0, &title);
+    chart.label(teacher_at, 8.0, &format!("teacher: {} %", fixed(teacher_at.1, 1)));
+    Some(chart.finish(class))
+}

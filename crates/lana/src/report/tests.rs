@@ -1,0 +1,161 @@
+use super::sample::{empty, full};
+use super::{Report, render};
+
+/// Renders, and checks what must hold for every page.
+fn checked(report: &Report) -> String {
+    let page = render(report);
+    if let Err(problem) = balanced(&page) {
+        panic!("{problem}");
+    }
+    for word in ["NaN", "inf ", "inf<", "http://", "https://", "<script"] {
+        assert!(!page.contains(word), "the page contains `{word}`");
+    }
+    page
+}
+
+/// Whether every element that opens closes, in order, and text holds no bare `<` or `&`.
+fn balanced(page: &str) -> Result<(), String> {
+    let style = page.find("<style>").zip(page.find("</style>")).ok_or("no style")?;
+    let page = format!("{}{}", &page[..style.0], &page[style.1 + "</style>".len()..]);
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = page.strip_prefix("<!DOCTYPE html>").ok_or("no document type")?;
+    while let Some(start) = rest.find(['<', '&']) {
+        let from = &rest[start..];
+        let near = || from.chars().take(60).collect::<String>();
+        if from.starts_with('&') {
+            let end = from.find(';').filter(|e| *e < 8).ok_or_else(|| format!("bare & near {}", near()))?;
+            rest = &from[end..];
+            continue;
+        }
+        let end = from.find('>').ok_or_else(|| format!("open tag near {}", near()))?;
+        let tag = &from[1..end];
+        if tag.matches('"').count() % 2 != 0 || tag.contains('<') {
+            return Err(format!("broken tag near {}", near()));
+        }
+        match tag.strip_prefix('/') {
+            Some(name) if open.pop() != Some(name) => {
+                return Err(format!("unexpected close near {}", near()));
+            }
+            Some(_) => {}
+            None if tag.ends_with('/') => {}
+            None => open.push(tag.split(char::is_whitespace).next().unwrap_or_default()),
+        }
+        rest = &from[end + 1..];
+    }
+    if open.is_empty() { Ok(()) } else { Err(format!("never closed: {open:?}")) }
+}
+
+#[test]
+fn a_finished_run_is_shown() {
+    let report = full();
+    let page = checked(&report).replace('\u{a0}', " ");
+    assert!(page.contains("resnet56_cifar at 0.5x: <b>2.02x faster</b>, 90.1 % → 88.9 %"), "no headline");
+    for layer in &report.pool.layers {
+        assert!(page.contains(&format!("<th scope=\"row\">{}</th>", layer.layer)), "{}", layer.layer);
+    }
+    for operation in
+        ["narrow-w0.25", "conv-k3", "lana measure teacher/teacher.onnx budgets/0.5x/student/student.onnx"]
+    {
+        assert!(page.contains(operation), "{operation}");
+    }
+    assert!(!page.contains("class=\"nothing\""));
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let page = checked(&empty());
+    assert!(page.contains("No budget is finished yet"));
+    assert!(!page.contains("class=\"axis\""), "an empty chart was drawn");
+
+    let parts: [fn(&mut Report); 8] = [
+        |r| r.students.clear(),
+        |r| r.scores = None,
+        |r| r.table = None,
+        |r| r.operations.clear(),
+        |r| r.pool.layers.clear(),
+        |r| r.pool.layers.truncate(1),
+        |r| {
+            r.students.iter_mut().for_each(|(s, c)| {
+                c.candidates.clear();
+                c.limit_ms = None;
+                s.limit_ms = None;
+                s.epochs.clear();
+                s.choices.clear();
+            })
+        },
+        |r| r.teacher_latency = None,
+    ];
+    for part in parts {
+        let mut report = full();
+        part(&mut report);
+        checked(&report);
+    }
+}
+
+#[test]
+fn numbers_that_are_none_do_not_reach_the_page() {
+    let mut report = full();
+    report.teacher.val.top1 = f64::NAN;
+    report.teacher.val.images = 0;
+    if let Some(table) = &mut report.table {
+        table.fixed_ms = f64::NAN;
+        table.teacher_ms = f64::INFINITY;
+        table.layers.values_mut().flat_map(|l| l.values_mut()).step_by(3).for_each(|p| p.ms = f64::NAN);
+    }
+    if let Some(scores) = &mut report.scores {
+        scores.layers.values_mut().flat_map(|l| l.values_mut()).step_by(2).for_each(|s| s.kl.mean = f64::NAN);
+    }
+    for operation in report.operations.iter_mut().step_by(2) {
+        operation.error = f64::NAN;
+        operation.curve.iter_mut().for_each(|p| p.1 = f64::INFINITY);
+    }
+    for (student, candidates) in &mut report.students {
+        student.measured.ratio = 0.0;
+        student.measured.median_ms = f64::NAN;
+        student.top1 = f64::NAN;
+        student.predicted = f64::NAN;
+        student.export_difference = f64::NAN;
+        student.epochs[0].train_loss = f64::NAN;
+        candidates.winner = 1000;
+        candidates.correction = f64::NAN;
+        candidates.candidates.iter_mut().step_by(2).for_each(|c| {
+            c.predicted_ms = 0.0;
+            c.top1 = f64::NAN;
+        });
+    }
+    checked(&report);
+}
+
+#[test]
+fn names_cannot_break_the_page() {
+    let bad = "<script>alert(\"1\" & '2')</script>";
+    let mut report = full();
+    for name in [&mut report.command, &mut report.config_toml, &mut report.created, &mut report.teacher.name]
+    {
+        *name = bad.into();
+    }
+    if let Some(table) = &mut report.table {
+        table.device = bad.into();
+        table.runtime = bad.into();
+    }
+    report.pool.pool = bad.into();
+    for layer in &mut report.pool.layers {
+        layer.layer = format!("{bad}{}", layer.layer);
+        layer.stage = bad.into();
+        layer.operations[0].name = bad.into();
+    }
+    for (student, candidates) in &mut report.students {
+        student.budget = bad.into();
+        candidates.budget = bad.into();
+        student.choices[0].1 = bad.into();
+    }
+    checked(&report);
+}
+
+/// Writes the page of made-up data to the file that `LANA_REPORT_SAMPLE` names, for looking at it.
+#[test]
+fn sample_page() {
+    if let Some(path) = std::env::var_os("LANA_REPORT_SAMPLE") {
+        std::fs::write(path, checked(&full())).expect("the sample can be written");
+    }
+}

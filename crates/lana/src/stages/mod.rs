@@ -1,0 +1,69 @@
+//! The steps of the method, one file each. Every step reads what it needs from the run directory, does what is not done
+//! yet, and writes what it finds there.
+
+pub(crate) mod export;
+pub(crate) mod finetune;
+pub(crate) mod pretrain;
+pub(crate) mod profile;
+pub(crate) mod report;
+pub(crate) mod score;
+pub(crate) mod select;
+pub(crate) mod teacher;
+
+use std::path::Path;
+
+use crate::context::Context;
+use crate::{Budget, Progress, Result, write_atomic};
+
+/// A step that can run alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Measure the latency table.
+    Profile,
+    /// Train the operations (phase 1).
+    Pretrain,
+    /// Score each operation alone in its layer's place.
+    Score,
+    /// Solve the integer program, evaluate and time its solutions (phase 2).
+    Select,
+    /// Train the chosen student (phase 3).
+    Finetune,
+    /// Export, verify and measure the student.
+    Export,
+    /// Write the page.
+    Report,
+}
+
+/// Runs one step on an existing run; what it needs must be there, what is done stays done. `budgets` are those to work
+/// on, all of the run's if empty; a new one is added to the run.
+pub fn run_stage(run: &Path, stage: Stage, budgets: &[Budget], progress: &dyn Progress) -> Result<()> {
+    let mut context = Context::open(run, progress)?;
+    add_budgets(&mut context, budgets)?;
+    match stage {
+        Stage::Profile => profile::run(&context).map(drop),
+        Stage::Pretrain => pretrain::run(&context),
+        Stage::Score => score::run(&context).map(drop),
+        Stage::Select => each(&context, budgets, select::run),
+        Stage::Finetune => each(&context, budgets, finetune::run),
+        Stage::Export => each(&context, budgets, |c, b| export::run(c, b).map(drop)),
+        Stage::Report => report::run(&context).map(drop),
+    }
+}
+
+fn each(
+    context: &Context<'_>,
+    budgets: &[Budget],
+    step: impl Fn(&Context<'_>, &Budget) -> Result<()>,
+) -> Result<()> {
+    context.budgets(budgets)?.iter().try_for_each(|budget| step(context, budget))
+}
+
+/// Adds budgets that the run does not have yet to its configuration.
+pub(crate) fn add_budgets(context: &mut Context<'_>, budgets: &[Budget]) -> Result<()> {
+    let new: Vec<Budget> = budgets.iter().filter(|b| !context.config.budgets.contains(b)).cloned().collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    context.config.budgets.extend(new);
+    write_atomic(&context.run.path("run.toml"), context.config.to_toml().as_bytes())
+}
