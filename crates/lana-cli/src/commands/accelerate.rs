@@ -1,0 +1,328 @@
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use lana::Config;
+use serde_json::json;
+
+use super::{stage, summary};
+use crate::failure::Failure;
+use crate::output;
+use crate::progress::Terminal;
+
+const EXAMPLE: &str = "\
+Example:
+  lana accelerate --teacher resnet56_cifar --weights resnet56.safetensors \\
+      --train 'webdataset:train-{0000..0004}.tar' --val webdataset:test-0000.tar \\
+      --budget 0.5x --batch 64 --threads 1 --out run
+
+A second budget reuses everything but the selection and the fine-tuning:
+  lana accelerate --out run --budget 0.34x";
+
+/// Make a network that meets a latency budget on this device
+///
+/// Runs all steps: the teacher is evaluated, operations are measured on this device, trained to imitate the teacher's
+/// layers, and scored; for each budget a selection is found, fine-tuned, exported to ONNX and measured. The same command
+/// goes on where an interrupted one stopped. If RUN exists, options that are left out are those it was made with.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct Arguments {
+    /// The network to accelerate: a name that `lana zoo` lists
+    #[arg(long, value_name = "ARCH")]
+    teacher: Option<String>,
+
+    /// The teacher's trained weights
+    #[arg(long, value_name = "FILE.safetensors")]
+    weights: Option<PathBuf>,
+
+    /// Training images: cifar10:PATH, imagefolder:PATH, webdataset:PATH or generated:NAME
+    #[arg(long, value_name = "DATA")]
+    train: Option<String>,
+
+    /// Validation images, likewise; they are only reported on, nothing is chosen by them
+    #[arg(long, value_name = "DATA")]
+    val: Option<String>,
+
+    /// What the student may cost at most: 0.5x (of the teacher's latency), 12ms, params=0.4x, macs=20M, or several of
+    /// these joined by commas. Give the option again for further students
+    #[arg(long, value_name = "BUDGET")]
+    budget: Vec<String>,
+
+    /// The run directory: created, or gone on with
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+
+    /// Configuration file to start from, such as the run.toml of another run; options win over it
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+
+    /// Runtime whose latency counts [default: onnxruntime]
+    #[arg(long, help_heading = "Deployment")]
+    runtime: Option<String>,
+
+    /// Images in a batch when latency is measured [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Deployment")]
+    batch: Option<NonZeroUsize>,
+
+    /// Threads of the runtime when latency is measured [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Deployment")]
+    threads: Option<NonZeroUsize>,
+
+    /// Where training runs: cpu or cuda [default: cpu]
+    #[arg(long, help_heading = "Work")]
+    device: Option<String>,
+
+    /// Operations to try: compact, names, patterns such as narrow-*, a hyphen in front takes out; joined by commas
+    /// [default: compact]
+    #[arg(long, allow_hyphen_values = true, help_heading = "Work")]
+    pool: Option<String>,
+
+    /// Images that each operation is trained on [default: 12800]
+    #[arg(long, value_name = "N", help_heading = "Work")]
+    images: Option<NonZeroUsize>,
+
+    /// Passes over the training images when students are fine-tuned [default: 4]
+    #[arg(long, value_name = "N", help_heading = "Work")]
+    epochs: Option<NonZeroUsize>,
+
+    /// Threads that train and decode, 0 for one per core [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Work")]
+    workers: Option<usize>,
+
+    /// Seed of everything random [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Work")]
+    seed: Option<u64>,
+
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(super) fn run(&self, terminal: &Terminal) -> Result<(), Failure> {
+        let config = self.to_config()?;
+        let students = lana::accelerate(&config, &self.out, terminal)?;
+        let report = self.out.join("report.html");
+        // In the order of the students, which may be other than asked for.
+        let files: Vec<PathBuf> =
+            students.iter().map(|student| stage::student_file(&self.out, &student.budget)).collect();
+        if self.json {
+            let students = students.iter().zip(&files).map(|(student, file)| {
+                let mut value = output::to_json(student)?;
+                value["onnx"] = json!(file);
+                Ok(value)
+            });
+            let students = students.collect::<Result<Vec<_>, Failure>>()?;
+            let teacher = config.teacher;
+            output::json(
+                &json!({ "run": self.out, "teacher": teacher, "students": students, "report": report }),
+            )?;
+        } else {
+            let mut text = summary::table(&config.teacher, &students).to_string();
+            text += &format!("\n{}\n\n", summary::how_measured(&config));
+            text += &format!("report   {}\n", report.display());
+            for file in &files {
+                text += &format!("student  {}\n", file.display());
+            }
+            output::results(&text)?;
+        }
+        match students.iter().find(|student| !student.meets_budget) {
+            None => Ok(()),
+            Some(student) => Err(Failure::Other {
+                message: format!(
+                    "the student for budget {} is over it in the final measurement ({:.3}x of the teacher's latency)",
+                    student.budget, student.measured.ratio
+                ),
+                hint: Some(
+                    "measure again with `lana measure` when nothing else runs, or ask for a slightly smaller budget: \
+                     everything before selection is reused"
+                        .into(),
+                ),
+                status: 1,
+            }),
+        }
+    }
+
+    /// The second stage: a configuration file or the run's own, the options over it, all of it checked.
+    fn to_config(&self) -> Result<Config, Failure> {
+        let stored = self.out.join("run.toml");
+        let base = match &self.config {
+            Some(file) => Config::load(file)?,
+            None if stored.is_file() => Config::load(&stored)?,
+            None => Config::default(),
+        };
+        let config = self.over(base)?;
+        refuse_onnx(&config.teacher)?;
+        config.validate()?;
+        if config.budgets.is_empty() {
+            return Err(Failure::input(
+                "no budget is given",
+                "give --budget, such as 0.5x (half the teacher's latency), 12ms or params=0.4x",
+            ));
+        }
+        Ok(config)
+    }
+
+    /// The options that are given, over a configuration.
+    fn over(&self, mut config: Config) -> Result<Config, Failure> {
+        fn set<T: Clone>(field: &mut T, option: &Option<T>) {
+            if let Some(value) = option {
+                field.clone_from(value);
+            }
+        }
+        set(&mut config.teacher, &self.teacher);
+        set(&mut config.train, &self.train);
+        set(&mut config.val, &self.val);
+        set(&mut config.pool, &self.pool);
+        set(&mut config.device, &self.device);
+        set(&mut config.seed, &self.seed);
+        set(&mut config.workers, &self.workers);
+        set(&mut config.latency.runtime, &self.runtime);
+        set(&mut config.latency.batch, &self.batch.map(NonZeroUsize::get));
+        set(&mut config.latency.threads, &self.threads.map(NonZeroUsize::get));
+        set(&mut config.pretrain.images, &self.images.map(NonZeroUsize::get));
+        set(&mut config.finetune.epochs, &self.epochs.map(NonZeroUsize::get));
+        if self.weights.is_some() {
+            config.weights.clone_from(&self.weights);
+        }
+        if !self.budget.is_empty() {
+            config.budgets = stage::budgets(&self.budget)?;
+        }
+        Ok(config)
+    }
+}
+
+/// Taking in other people's ONNX files is planned; until then, what there is instead.
+fn refuse_onnx(teacher: &str) -> Result<(), Failure> {
+    if Path::new(teacher).extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("onnx")) {
+        return Ok(());
+    }
+    let names: Vec<String> = lana::zoo()?.into_iter().map(|row| row.name).collect();
+    Err(Failure::input(
+        format!("teacher `{teacher}`: lana cannot take in ONNX files as teachers yet"),
+        format!("teachers there are: {} (with --weights FILE.safetensors)", names.join(", ")),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use lana::{Budget, PretrainConfig};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn arguments(options: &[&str]) -> Arguments {
+        Line::try_parse_from(std::iter::once(&"accelerate").chain(options)).unwrap().arguments
+    }
+
+    fn stored() -> Config {
+        Config {
+            teacher: "resnet20_cifar".into(),
+            weights: Some("a.safetensors".into()),
+            train: "cifar10:train".into(),
+            val: "cifar10:val".into(),
+            budgets: vec!["0.5x".parse::<Budget>().unwrap()],
+            seed: 7,
+            pretrain: PretrainConfig { images: 640, ..PretrainConfig::default() },
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn every_option_reaches_its_field() {
+        let config = arguments(&[
+            "--teacher=resnet56_cifar",
+            "--weights=w.safetensors",
+            "--train=generated:shapes",
+            "--val=generated:shapes?split=val",
+            "--budget=0.5x,params=0.6x",
+            "--budget=12ms",
+            "--runtime=onnxruntime",
+            "--batch=64",
+            "--threads=2",
+            "--device=cuda",
+            "--pool=-narrow-*",
+            "--images=1000",
+            "--epochs=3",
+            "--workers=5",
+            "--seed=9",
+            "--out=run",
+        ])
+        .over(Config::default())
+        .unwrap();
+        let mut expected = Config {
+            teacher: "resnet56_cifar".into(),
+            weights: Some("w.safetensors".into()),
+            train: "generated:shapes".into(),
+            val: "generated:shapes?split=val".into(),
+            budgets: vec!["0.5x,params=0.6x".parse().unwrap(), "12ms".parse().unwrap()],
+            pool: "-narrow-*".into(),
+            device: "cuda".into(),
+            seed: 9,
+            workers: 5,
+            ..Config::default()
+        };
+        expected.latency.batch = 64;
+        expected.latency.threads = 2;
+        expected.pretrain.images = 1000;
+        expected.finetune.epochs = 3;
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn what_is_left_out_stays() {
+        assert_eq!(arguments(&["--out=run"]).over(stored()).unwrap(), stored());
+        let config = arguments(&["--out=run", "--budget=0.34x", "--seed=0"]).over(stored()).unwrap();
+        assert_eq!(config, Config { budgets: vec!["0.34x".parse().unwrap()], seed: 0, ..stored() });
+    }
+
+    #[test]
+    fn a_run_gives_what_is_left_out_and_a_file_wins_over_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = format!("--out={}", folder.path().display());
+        // Nothing there: the teacher is missing.
+        let failure = arguments(&[&out]).to_config().unwrap_err();
+        assert!(failure.message().contains("`teacher`"), "{}", failure.message());
+        assert_eq!(failure.exit_status(), 2);
+
+        std::fs::write(folder.path().join("run.toml"), stored().to_toml()).unwrap();
+        assert_eq!(arguments(&[&out]).to_config().unwrap(), stored());
+        assert_eq!(arguments(&[&out, "--epochs=2"]).to_config().unwrap().finetune.epochs, 2);
+
+        let other = Config { teacher: "resnet32_cifar".into(), ..stored() };
+        let file = folder.path().join("other.toml");
+        std::fs::write(&file, other.to_toml()).unwrap();
+        let option = format!("--config={}", file.display());
+        assert_eq!(arguments(&[&out, &option]).to_config().unwrap(), other);
+        assert_eq!(arguments(&[&out, &option, "--seed=3"]).to_config().unwrap(), Config { seed: 3, ..other });
+    }
+
+    #[test]
+    fn a_budget_is_needed_and_must_make_sense() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = format!("--out={}", folder.path().display());
+        let options = ["--teacher=resnet20_cifar", "--train=a:b", "--val=a:b", &out];
+        let failure = arguments(&options).to_config().unwrap_err();
+        assert!(failure.message().contains("budget"), "{}", failure.message());
+
+        let options = [&options[..], &["--budget=12"]].concat();
+        let failure = arguments(&options).to_config().unwrap_err();
+        assert!(failure.message().contains("budget `12`"), "{}", failure.message());
+        assert!(failure.hint().unwrap().contains("0.5x"));
+        assert_eq!(failure.exit_status(), 2);
+    }
+
+    #[test]
+    fn onnx_teachers_are_refused() {
+        let failure = refuse_onnx("models/mine.ONNX").unwrap_err();
+        assert!(failure.message().contains("models/mine.ONNX"));
+        assert!(failure.hint().unwrap().contains("resnet56_cifar"));
+        assert_eq!(failure.exit_status(), 2);
+        refuse_onnx("resnet56_cifar").unwrap();
+    }
+}

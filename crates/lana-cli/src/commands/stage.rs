@@ -1,0 +1,75 @@
+//! What the commands for single stages have in common.
+
+use std::path::{Path, PathBuf};
+
+use lana::{Budget, Run, Stage};
+
+use crate::failure::Failure;
+use crate::progress::Terminal;
+
+/// The run directory a stage works on.
+#[derive(clap::Args)]
+pub(super) struct RunArgument {
+    /// The run directory that `lana accelerate --out` made
+    #[arg(value_name = "RUN")]
+    pub(super) run: PathBuf,
+}
+
+/// The budgets a stage works on.
+#[derive(clap::Args)]
+pub(super) struct BudgetArgument {
+    /// Budget to work on, such as 0.5x; may be given several times [default: all in run.toml]
+    #[arg(long, value_name = "BUDGET")]
+    budget: Vec<String>,
+}
+
+impl BudgetArgument {
+    /// The budgets, or an error that says how to write one.
+    pub(super) fn budgets(&self) -> Result<Vec<Budget>, Failure> {
+        budgets(&self.budget)
+    }
+}
+
+/// Reads budgets; one given twice counts once.
+pub(super) fn budgets(texts: &[String]) -> Result<Vec<Budget>, Failure> {
+    let mut budgets: Vec<Budget> = Vec::new();
+    for text in texts {
+        let budget = text.parse()?;
+        if !budgets.contains(&budget) {
+            budgets.push(budget);
+        }
+    }
+    Ok(budgets)
+}
+
+/// Runs one stage.
+pub(super) fn run(
+    run: &RunArgument,
+    stage: Stage,
+    budgets: &[Budget],
+    terminal: &Terminal,
+) -> Result<(), Failure> {
+    Ok(lana::run_stage(&run.run, stage, budgets, terminal)?)
+}
+
+/// The budgets given, or those of the run.
+pub(super) fn budgets_or_all(run: &Path, budgets: Vec<Budget>) -> Result<Vec<Budget>, Failure> {
+    Ok(if budgets.is_empty() { Run::open(run)?.config()?.budgets } else { budgets })
+}
+
+/// Where the exported student of a budget is.
+pub(super) fn student_file(run: &Path, budget: &str) -> PathBuf {
+    run.join("budgets").join(budget).join("student").join("student.onnx")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_counts_once() {
+        let texts = ["0.5x", "12ms", "0.5x"].map(String::from);
+        assert_eq!(budgets(&texts).unwrap().len(), 2);
+        assert_eq!(budgets(&["fast".to_string()]).unwrap_err().exit_status(), 2);
+    }
+}
