@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use lana::DemoOptions;
+use lana::{DemoOptions, Run};
 use serde_json::json;
 
 use super::{stage, summary};
@@ -57,7 +57,9 @@ impl Arguments {
             }));
         }
         let mut text = summary::table(&result.teacher.name, std::slice::from_ref(student)).to_string();
-        text += &format!("\n{}\n\n", comparison(student.measured.ratio, student.top1 - student.teacher_top1));
+        let config = Run::open(&self.out)?.config()?;
+        text += &format!("\n{}\n", summary::how_measured(&config));
+        text += &format!("{}\n\n", comparison(student.measured.ratio, student.top1 - student.teacher_top1));
         text += &format!("report   {}\n", result.report.display());
         text += &format!("student  {}\n", file.display());
         output::results(&text)?;

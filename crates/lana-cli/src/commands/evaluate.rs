@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(&self, terminal: &Terminal) -> Result<(), Failure> {
-        if is_onnx(&self.network) {
+        if self.network.ends_with(".onnx") {
             output::must_exist(Path::new(&self.network))?;
             if self.weights.is_some() {
                 return Err(Failure::input(
@@ -68,12 +68,11 @@ impl Arguments {
             }
         }
         self.weights.iter().try_for_each(|file| output::must_exist(file))?;
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let options = EvaluateOptions {
             weights: self.weights.clone(),
             data: self.data.clone(),
             batch: self.batch.get(),
-            threads: self.threads.map_or(cores, NonZeroUsize::get),
+            threads: self.threads.map_or(0, NonZeroUsize::get),
             device: self.device.clone(),
             mean: self.mean,
             std: self.std,
@@ -90,10 +89,6 @@ impl Arguments {
             format::count(accuracy.images)
         ))
     }
-}
-
-fn is_onnx(network: &str) -> bool {
-    Path::new(network).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
 }
 
 /// Three numbers between commas.

@@ -24,21 +24,7 @@ impl Arguments {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let rows = lana::zoo()?;
         if self.json {
-            let teachers: Vec<_> = rows
-                .iter()
-                .map(|row| {
-                    json!({
-                        "name": row.name,
-                        "family": row.family,
-                        "input": row.input,
-                        "classes": row.classes,
-                        "layers": row.layers,
-                        "params": row.cost.params,
-                        "macs": row.cost.macs,
-                    })
-                })
-                .collect();
-            return output::json(&json!({ "teachers": teachers }));
+            return output::json(&json!({ "teachers": rows }));
         }
         let mut table = Table::new(&[
             ("teacher", Align::Left),
