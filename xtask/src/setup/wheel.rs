@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use super::platform::Platform;
 use crate::failure::Failure;
 
-/// How many of pip's last lines an error repeats.
+/// How many of pip's last lines are searched for the reason it failed.
 const LAST_LINES: usize = 8;
 
 /// Downloads the wheel of `requirement` for `platform` into `scratch`; returns its path.
@@ -44,12 +44,9 @@ pub(super) fn download(
     let last_lines =
         if io::stderr().is_terminal() { run_on_terminal(command)? } else { run_plainly(command)? };
     if let Some(lines) = last_lines {
-        let text =
-            if lines.is_empty() { String::new() } else { format!("; pip says:\n{}", lines.join("\n")) };
-        return Err(Failure::new(
-            format!("pip could not download {requirement}{text}"),
-            hint(&lines.join("\n")),
-        ));
+        // pip's own words are on the screen already, right above.
+        let what = format!("pip could not download {requirement}, see above");
+        return Err(Failure::new(what, hint(&lines.join("\n"))));
     }
     only_wheel(&folder)
 }
