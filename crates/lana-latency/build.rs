@@ -1,4 +1,5 @@
-//! Sets the run path to libtorch (`crates/lana-torch/build.rs` explains), and says where set-up puts ONNX Runtime.
+//! Says where set-up puts ONNX Runtime; and sets the run path to libtorch (`crates/lana-torch/build.rs` explains), where
+//! this crate depends on lana-torch.
 
 use std::env;
 use std::path::Path;

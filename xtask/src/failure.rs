@@ -13,7 +13,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// An error that says `what` is wrong, and under it `hint`, the cure.
-    pub(crate) fn new(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn error(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Self { what: what.into(), hint: hint.into() })
     }
 }
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn hint_stands_on_its_own_line_below_the_causes() {
-        let error = Failure::new("python3 was not found", "apt install python3");
+        let error = Failure::error("python3 was not found", "apt install python3");
         assert_eq!(render(&error), "error: python3 was not found\nhint: apt install python3");
 
         let result: anyhow::Result<()> = Err(error);

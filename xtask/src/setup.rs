@@ -169,7 +169,7 @@ fn lock(root: &Path) -> anyhow::Result<File> {
             eprintln!("setup: waiting for another set-up of this checkout to finish")
         }
         Err(TryLockError::Error(error)) => {
-            return Err(Failure::new(
+            return Err(Failure::error(
                 format!("cannot lock {}: {error}", path.display()),
                 "put the checkout on a file system that has file locks",
             ));

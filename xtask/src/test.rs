@@ -50,7 +50,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             .status()
             .context("starting cargo")?;
         if !status.success() {
-            return Err(Failure::new(format!("`{line}` failed ({status})"), check.hint));
+            return Err(Failure::error(format!("`{line}` failed ({status})"), check.hint));
         }
     }
     Ok(ExitCode::SUCCESS)

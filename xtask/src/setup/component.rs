@@ -158,7 +158,7 @@ fn is_library(file: &str, platform: &Platform) -> bool {
 fn finish_libtorch(directory: &Path, platform: &Platform) -> anyhow::Result<Files> {
     let library = if platform.is_linux() { "libtorch_cpu.so" } else { "libtorch_cpu.dylib" };
     if !directory.join("lib").join(library).exists() || !directory.join("include/torch").exists() {
-        return Err(Failure::new(
+        return Err(Failure::error(
             format!("the torch wheel has no {library} or no headers where they are expected"),
             "pip's index gave another build of torch; try without PIP_INDEX_URL, or set LIBTORCH to one of your own",
         ));
@@ -185,7 +185,7 @@ fn finish_onnxruntime(directory: &Path, platform: &Platform) -> anyhow::Result<F
     let prefix = if platform.is_linux() { "libonnxruntime.so." } else { "libonnxruntime." };
     let name = if platform.is_linux() { "lib/libonnxruntime.so" } else { "lib/libonnxruntime.dylib" };
     let library = find_library(directory, prefix)?.ok_or_else(|| {
-        Failure::new(
+        Failure::error(
             "the onnxruntime wheel has no library where it is expected",
             "pip's index gave another build of onnxruntime; set ORT_DYLIB_PATH to one of your own",
         )

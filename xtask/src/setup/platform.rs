@@ -72,7 +72,7 @@ fn find(os: &str, arch: &str, musl: bool) -> anyhow::Result<&'static Platform> {
     found.ok_or_else(|| {
         let c_library = if musl { " with musl" } else { "" };
         let names: Vec<_> = PLATFORMS.iter().map(|platform| platform.name).collect();
-        Failure::new(
+        Failure::error(
             format!(
                 "there are no libtorch and ONNX Runtime wheels for {os}-{arch}{c_library} (there are for {})",
                 names.join(", "),

@@ -24,7 +24,7 @@ fn check_compiler(cxx: Option<&str>, is_there: &dyn Fn(&str) -> bool) -> anyhow:
         if is_there(program) || is_there(cxx) {
             return Ok(());
         }
-        return Err(Failure::new(
+        return Err(Failure::error(
             format!("the C++ compiler that CXX names was not found: {cxx:?}"),
             "unset CXX, or set it to a compiler that is there, for example CXX=g++",
         ));
@@ -33,12 +33,12 @@ fn check_compiler(cxx: Option<&str>, is_there: &dyn Fn(&str) -> bool) -> anyhow:
         return Ok(());
     }
     if let Some(other) = ["g++", "clang++"].into_iter().find(|name| is_there(name)) {
-        return Err(Failure::new(
+        return Err(Failure::error(
             format!("there is no C++ compiler called c++, but there is {other}"),
             format!("export CXX={other}"),
         ));
     }
-    Err(Failure::new(
+    Err(Failure::error(
         "no C++ compiler was found (c++, g++ or clang++)",
         if cfg!(target_os = "macos") {
             "xcode-select --install"
@@ -51,7 +51,7 @@ fn check_compiler(cxx: Option<&str>, is_there: &dyn Fn(&str) -> bool) -> anyhow:
 /// Looks for Python 3 with pip; returns the interpreter.
 pub(super) fn python() -> anyhow::Result<PathBuf> {
     let Some(python) = find_program("python3") else {
-        return Err(Failure::new(
+        return Err(Failure::error(
             "python3 was not found; setup downloads with its pip",
             "apt install python3 python3-pip (or your system's way); or set LIBTORCH and ORT_DYLIB_PATH",
         ));
@@ -67,9 +67,9 @@ fn check_pip(python: &Path) -> anyhow::Result<()> {
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stderr);
             let last = text.trim_end().lines().last().unwrap_or("no message").to_owned();
-            Err(Failure::new(format!("{} -m pip does not work: {last}", python.display()), HINT))
+            Err(Failure::error(format!("{} -m pip does not work: {last}", python.display()), HINT))
         }
-        Err(error) => Err(Failure::new(format!("{} does not start: {error}", python.display()), HINT)),
+        Err(error) => Err(Failure::error(format!("{} does not start: {error}", python.display()), HINT)),
     }
 }
 
@@ -93,7 +93,7 @@ fn check_glibc(text: &str) -> anyhow::Result<()> {
         return Ok(());
     };
     if (major, minor) < GLIBC {
-        return Err(Failure::new(
+        return Err(Failure::error(
             format!("glibc {major}.{minor} is too old for libtorch, which needs {}.{}", GLIBC.0, GLIBC.1),
             "use a newer system (Ubuntu 20.04, Debian 11, RHEL 8 or later)",
         ));
@@ -106,7 +106,7 @@ pub(super) fn disk_space(directory: &Path, megabytes: u64) -> anyhow::Result<()>
     let output = Command::new("df").arg("-Pk").arg(directory).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     match free_megabytes(&text) {
-        Some(free) if free < megabytes => Err(Failure::new(
+        Some(free) if free < megabytes => Err(Failure::error(
             format!("{} has {free} MB of free space; setup needs {megabytes} MB", directory.display()),
             "make room, or move the checkout to a larger disk",
         )),

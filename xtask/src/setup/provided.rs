@@ -59,7 +59,7 @@ fn check_onnxruntime(path: &Path) -> anyhow::Result<()> {
     if path.is_file() {
         return Ok(());
     }
-    Err(Failure::new(
+    Err(Failure::error(
         format!("ORT_DYLIB_PATH is set to {path:?}, which is not a file"),
         "set it to the full path of libonnxruntime, or unset it to have setup fetch ONNX Runtime",
     ))
@@ -68,7 +68,7 @@ fn check_onnxruntime(path: &Path) -> anyhow::Result<()> {
 /// Checks what `LIBTORCH` is set to.
 fn check_libtorch(directory: &Path) -> anyhow::Result<()> {
     let fail = |what: String| {
-        Err(Failure::new(
+        Err(Failure::error(
             format!("LIBTORCH is set to {directory:?}, {what}"),
             format!(
                 "set it to the full path of a libtorch {TORCH_VERSION}, or unset it to have setup fetch one"
@@ -106,7 +106,7 @@ except Exception:
     print(torch.__version__)
 ";
     let fail = |what: String| {
-        Err(Failure::new(
+        Err(Failure::error(
             format!("LIBTORCH_USE_PYTORCH is set, but {what}"),
             format!(
                 "activate the environment that has PyTorch {TORCH_VERSION}, or unset LIBTORCH_USE_PYTORCH to have setup \

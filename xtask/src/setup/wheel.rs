@@ -46,7 +46,7 @@ pub(super) fn download(
     if let Some(lines) = last_lines {
         // pip's own words are on the screen already, right above.
         let what = format!("pip could not download {requirement}, see above");
-        return Err(Failure::new(what, hint(&lines.join("\n"))));
+        return Err(Failure::error(what, hint(&lines.join("\n"))));
     }
     only_wheel(&folder)
 }
