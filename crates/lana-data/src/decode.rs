@@ -1,0 +1,188 @@
+//! From the bytes of a file to RGB pixels, and from any shape to the square that networks take.
+//!
+//! The kind of file is told from its first bytes, not from its name: ImageNet has a PNG named `.JPEG`. Orientation
+//! tags (EXIF) are ignored, as torchvision ignores them.
+
+use fast_image_resize as fir;
+use image::ImageFormat;
+use zune_jpeg::{
+    JpegDecoder,
+    zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
+};
+
+/// An image of 8 bits per channel: rows from the top, pixels from the left, red, green, blue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rgb {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) pixels: Vec<u8>,
+}
+
+/// How pixels are weighed when an image is resized. Both widen their window when shrinking (antialias), as PIL does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interpolation {
+    /// Triangle filter, torchvision's default.
+    Bilinear,
+    /// Catmull-Rom (a = -0.5), PIL's bicubic and timm's default.
+    #[default]
+    Bicubic,
+}
+
+/// File name extensions that are taken for images, lower case.
+pub(crate) const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+
+/// Decodes a JPEG, PNG or WebP; grey becomes RGB, transparency is dropped. The error is a reason without the file.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Rgb, String> {
+    let format = match bytes {
+        [] => return Err("the file is empty".into()),
+        [0xff, 0xd8, ..] => return decode_jpeg(bytes),
+        [0x89, b'P', b'N', b'G', ..] => ImageFormat::Png,
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => ImageFormat::WebP,
+        _ => return Err("neither a JPEG, a PNG nor a WebP".into()),
+    };
+    // Not a reader of our own type: the decoders are generic and would be compiled into this crate once more.
+    let image =
+        image::load_from_memory_with_format(bytes, format).map_err(|error| error.to_string())?.into_rgb8();
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    Ok(Rgb { width, height, pixels: image.into_raw() })
+}
+
+fn decode_jpeg(bytes: &[u8]) -> Result<Rgb, String> {
+    // The decoder paints what is missing grey and reports success; within the last row of blocks even its strict mode
+    // does. A whole JPEG ends with the marker EOI, though rubbish may follow it.
+    if !bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
+        return Err("the JPEG is cut off".into());
+    }
+    let attempt = |strict| {
+        let options =
+            DecoderOptions::new_fast().set_strict_mode(strict).jpeg_set_out_colorspace(ColorSpace::RGB);
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+        let pixels = decoder.decode().map_err(|error| format!("{error:?}"))?;
+        let info = decoder.info().ok_or("no image header")?;
+        let (width, height) = (usize::from(info.width), usize::from(info.height));
+        if width == 0 || height == 0 || pixels.len() != width * height * 3 {
+            return Err(format!("{} bytes for {width}x{height} pixels", pixels.len()));
+        }
+        Ok(Rgb { width, height, pixels })
+    };
+    attempt(true).or_else(|reason: String| {
+        // Stray bytes between headers are harmless, common, and accepted by every other decoder.
+        if reason.contains("[strict-mode]") { attempt(false) } else { Err(reason) }
+    })
+}
+
+impl Rgb {
+    /// The square of `size` x `size` pixels from the middle of the image, after scaling its shorter side to
+    /// `size / crop` pixels: torchvision's Resize and CenterCrop in one pass. An image that fits is left untouched.
+    pub(crate) fn into_square(
+        self,
+        size: usize,
+        crop: f32,
+        interpolation: Interpolation,
+    ) -> Result<Vec<u8>, String> {
+        if self.width == size && self.height == size && crop == 1.0 {
+            return Ok(self.pixels);
+        }
+        let mut square = vec![0; size * size * 3];
+        resize(&self.pixels, self.width, self.height, &mut square, size, crop, interpolation)?;
+        Ok(square)
+    }
+}
+
+pub(crate) fn resize(
+    pixels: &[u8],
+    width: usize,
+    height: usize,
+    square: &mut [u8],
+    size: usize,
+    crop: f32,
+    interpolation: Interpolation,
+) -> Result<(), String> {
+    let side = (width.min(height) as f64 * f64::from(crop)).max(1.0);
+    let (left, top) = ((width as f64 - side) / 2.0, (height as f64 - side) / 2.0);
+    let filter = match interpolation {
+        Interpolation::Bilinear => fir::FilterType::Bilinear,
+        Interpolation::Bicubic => fir::FilterType::CatmullRom,
+    };
+    let options = fir::ResizeOptions::new()
+        .resize_alg(fir::ResizeAlg::Convolution(filter))
+        .crop(left, top, side, side)
+        .use_alpha(false);
+    // Typed images: the untyped ones would compile the resizer for all thirteen kinds of pixel.
+    type Image<'a> = fir::images::TypedImage<'a, fir::pixels::U8x3>;
+    type ImageRef<'a> = fir::images::TypedImageRef<'a, fir::pixels::U8x3>;
+    let source =
+        ImageRef::from_buffer(width as u32, height as u32, pixels).map_err(|error| error.to_string())?;
+    let mut target =
+        Image::from_buffer(size as u32, size as u32, square).map_err(|error| error.to_string())?;
+    fir::Resizer::new().resize_typed(&source, &mut target, &options).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn encode(image: image::DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    fn ramp() -> image::RgbImage {
+        image::RgbImage::from_fn(48, 40, |x, y| image::Rgb([x as u8 * 5, y as u8 * 6, 128]))
+    }
+
+    #[test]
+    fn every_format_gives_the_same_picture() {
+        let truth = ramp().into_raw();
+        for (format, most) in [(ImageFormat::Png, 0), (ImageFormat::WebP, 0), (ImageFormat::Jpeg, 40)] {
+            let decoded = decode(&encode(ramp().into(), format)).unwrap();
+            assert_eq!((decoded.width, decoded.height), (48, 40));
+            let worst = decoded.pixels.iter().zip(&truth).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(worst <= Some(most), "{format:?}: {worst:?}");
+        }
+    }
+
+    #[test]
+    fn grey_becomes_rgb() {
+        let grey = image::GrayImage::from_pixel(9, 9, image::Luma([77]));
+        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+            let decoded = decode(&encode(grey.clone().into(), format)).unwrap();
+            assert!(decoded.pixels.iter().all(|&v| v.abs_diff(77) <= 1), "{format:?}");
+            assert_eq!(decoded.pixels.len(), 9 * 9 * 3);
+        }
+    }
+
+    #[test]
+    fn broken_images_are_errors() {
+        for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Jpeg] {
+            let whole = encode(ramp().into(), format);
+            for cut in [1, whole.len() / 2, whole.len() - 3] {
+                // A PNG without its last checksum still has every pixel.
+                if format == ImageFormat::Png && cut + 3 == whole.len() {
+                    continue;
+                }
+                assert!(decode(&whole[..cut]).is_err(), "{format:?} cut to {cut} of {}", whole.len());
+            }
+        }
+        assert!(decode(b"").unwrap_err().contains("empty"));
+        assert!(decode(b"<html>404</html>").unwrap_err().contains("neither"));
+    }
+
+    #[test]
+    fn squares_come_from_the_middle() {
+        // Left and right quarters red, the middle green: a wide image keeps its middle.
+        let wide = image::RgbImage::from_fn(80, 40, |x, _| {
+            image::Rgb(if (20..60).contains(&x) { [0, 255, 0] } else { [255, 0, 0] })
+        });
+        let rgb = Rgb { width: 80, height: 40, pixels: wide.into_raw() };
+        for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic] {
+            let square = rgb.clone().into_square(10, 0.8, interpolation).unwrap();
+            assert!(square.chunks_exact(3).all(|pixel| pixel == [0, 255, 0]));
+        }
+        let same = Rgb { width: 4, height: 4, pixels: (0..48).collect() };
+        assert_eq!(same.clone().into_square(4, 1.0, Interpolation::Bicubic).unwrap(), same.pixels);
+    }
+}

@@ -1,0 +1,66 @@
+//! What a format has to offer: numbered images with labels, read one at a time from any thread.
+
+use std::{fs::File, io, path::PathBuf};
+
+use crate::{decode::Rgb, error::Error};
+
+/// The images of one format, before resizing and caching. Labels are known without decoding.
+pub(crate) trait Source: Send + Sync {
+    /// The label of every image.
+    fn labels(&self) -> &[u32];
+
+    /// Reads and decodes image `index`; [`Error::Image`] if its content is broken.
+    fn read(&self, index: usize) -> Result<Rgb, Error>;
+
+    /// The name of image `index` in messages: its file, and where in it.
+    fn name(&self, index: usize) -> String;
+
+    /// The number of classes as far as the format knows.
+    fn classes(&self) -> usize;
+
+    /// The names of the classes, where known.
+    fn class_names(&self) -> Option<Vec<String>>;
+}
+
+/// A file read at offsets from many threads at once: no shared position, no lock.
+pub(crate) struct Offsets {
+    pub(crate) path: PathBuf,
+    file: File,
+}
+
+impl Offsets {
+    pub(crate) fn new(path: PathBuf, file: File) -> Offsets {
+        Offsets { path, file }
+    }
+
+    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        read_exact_at(&self.file, bytes, offset).map_err(|source| match source.kind() {
+            // The index was made when the file was whole.
+            io::ErrorKind::UnexpectedEof => Error::Truncated {
+                path: self.path.clone(),
+                detail: format!("nothing at byte {offset}, though it was longer when opened"),
+            },
+            _ => Error::io(&self.path, source),
+        })
+    }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !bytes.is_empty() {
+        match file.seek_read(bytes, offset)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => {
+                bytes = &mut bytes[n..];
+                offset += n as u64;
+            }
+        }
+    }
+    Ok(())
+}
