@@ -1,4 +1,5 @@
 //! Every format, whole and broken, from files made here.
+#![allow(clippy::unwrap_used)] // clippy's exemption covers test functions, not their helpers
 
 use std::{
     fs::{self, File},

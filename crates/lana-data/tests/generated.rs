@@ -1,4 +1,5 @@
 //! What `generated:shapes` promises.
+#![allow(clippy::unwrap_used)] // clippy's exemption covers test functions, not their helpers
 
 use std::collections::HashSet;
 

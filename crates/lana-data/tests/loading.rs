@@ -1,4 +1,5 @@
 //! The order of batches, their augmentation, and taking up an epoch in the middle.
+#![allow(clippy::unwrap_used)] // clippy's exemption covers test functions, not their helpers
 
 use std::{collections::BTreeSet, sync::Arc};
 
