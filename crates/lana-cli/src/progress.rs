@@ -49,7 +49,7 @@ impl Progress for Terminal {
         let meter = Meter::new(stage, total, unit, Instant::now());
         let bar = (!BARS.is_hidden()).then(|| BARS.add(new_bar(stage, total)));
         match &bar {
-            Some(bar) => bar.set_message(meter.words("")),
+            Some(bar) => bar.set_message(meter.words()),
             None => error_line(&meter.first_line()),
         }
         *self.stage() = Some(Stage { meter, bar });
@@ -59,15 +59,15 @@ impl Progress for Terminal {
         let now = Instant::now();
         let mut stage = self.stage();
         let Some(Stage { meter, bar }) = stage.as_mut() else { return };
-        meter.advance(done, now);
+        meter.advance(done, note, now);
         match bar {
             Some(bar) => {
                 bar.set_position(done);
-                bar.set_message(meter.words(note));
+                bar.set_message(meter.words());
             }
             None => {
                 if meter.plain_line_is_due(now) {
-                    error_line(&format!("{}: {}", meter.stage, meter.words(note)));
+                    error_line(&format!("{}: {}", meter.stage, meter.words()));
                 }
             }
         }
@@ -113,6 +113,8 @@ struct Meter {
     unit: String,
     total: u64,
     done: u64,
+    /// The last note that said anything.
+    note: String,
     began: Instant,
     /// The first that was heard: work done before (by a run that was interrupted), and the slow first step, say nothing
     /// about the rate.
@@ -124,11 +126,15 @@ struct Meter {
 impl Meter {
     fn new(stage: &str, total: u64, unit: &str, now: Instant) -> Self {
         let (stage, unit) = (stage.to_string(), unit.to_string());
-        Meter { stage, unit, total, done: 0, began: now, first: None, now, printed: (now, 0) }
+        let note = String::new();
+        Meter { stage, unit, total, done: 0, note, began: now, first: None, now, printed: (now, 0) }
     }
 
-    fn advance(&mut self, done: u64, now: Instant) {
+    fn advance(&mut self, done: u64, note: &str, now: Instant) {
         self.first.get_or_insert((now, done));
+        if !note.is_empty() {
+            self.note = note.to_string();
+        }
         (self.done, self.now) = (done, now);
     }
 
@@ -145,7 +151,7 @@ impl Meter {
     }
 
     /// `45 %, 5,760 of 12,800 images, 211/s, 33 s left, loss 0.12`.
-    fn words(&self, note: &str) -> String {
+    fn words(&self) -> String {
         let done = format::count(self.done);
         let mut parts = match self.total {
             0 => vec![format!("{done} {}", self.unit)],
@@ -156,8 +162,8 @@ impl Meter {
         };
         parts.extend(self.rate().map(|rate| format!("{}/s", format::rate(rate))));
         parts.extend(self.seconds_left().map(|seconds| format!("{} left", format::duration(seconds))));
-        if !note.is_empty() {
-            parts.push(note.to_string());
+        if !self.note.is_empty() {
+            parts.push(self.note.clone());
         }
         parts.join(", ")
     }
@@ -194,13 +200,14 @@ mod tests {
     fn the_rate_leaves_out_what_was_done_before() {
         let start = Instant::now();
         let mut meter = Meter::new("pretrain", 12_800, "images", start);
-        assert_eq!(meter.words(""), "0 %, 0 of 12,800 images");
-        meter.advance(6_400, after(start, 0.1));
-        assert_eq!(meter.words("resumed"), "50 %, 6,400 of 12,800 images, resumed");
-        meter.advance(7_400, after(start, 10.1));
-        assert_eq!(meter.words("loss 0.12"), "57 %, 7,400 of 12,800 images, 100/s, 54 s left, loss 0.12");
-        meter.advance(12_800, after(start, 64.1));
-        assert_eq!(meter.words(""), "100 %, 12,800 of 12,800 images, 100/s, 0.0 s left");
+        assert_eq!(meter.words(), "0 %, 0 of 12,800 images");
+        meter.advance(6_400, "resumed", after(start, 0.1));
+        assert_eq!(meter.words(), "50 %, 6,400 of 12,800 images, resumed");
+        meter.advance(7_400, "loss 0.12", after(start, 10.1));
+        assert_eq!(meter.words(), "57 %, 7,400 of 12,800 images, 100/s, 54 s left, loss 0.12");
+        meter.advance(12_800, "", after(start, 64.1));
+        // A note stays until there is another.
+        assert_eq!(meter.words(), "100 %, 12,800 of 12,800 images, 100/s, 0.0 s left, loss 0.12");
     }
 
     #[test]
@@ -208,9 +215,9 @@ mod tests {
         let start = Instant::now();
         let mut meter = Meter::new("solve", 0, "solutions", start);
         assert_eq!(meter.first_line(), "solve:");
-        meter.advance(0, start);
-        meter.advance(3, after(start, 6.0));
-        assert_eq!(meter.words(""), "3 solutions, 0.50/s");
+        meter.advance(0, "", start);
+        meter.advance(3, "", after(start, 6.0));
+        assert_eq!(meter.words(), "3 solutions, 0.50/s");
     }
 
     #[test]
@@ -221,7 +228,7 @@ mod tests {
         let lines = (1..=600)
             .filter(|&step| {
                 let now = after(start, step as f64 * 0.1);
-                meter.advance(step, now);
+                meter.advance(step, "", now);
                 meter.plain_line_is_due(now)
             })
             .count();
@@ -231,7 +238,7 @@ mod tests {
         let lines = (1..=3600)
             .filter(|&step| {
                 let now = after(start, step as f64);
-                meter.advance(step, now);
+                meter.advance(step, "", now);
                 meter.plain_line_is_due(now)
             })
             .count();
@@ -240,7 +247,7 @@ mod tests {
         let mut meter = Meter::new("export", 5, "files", start);
         for step in 1..=5 {
             let now = after(start, step as f64 * 0.1);
-            meter.advance(step, now);
+            meter.advance(step, "", now);
             assert!(!meter.plain_line_is_due(now));
         }
     }
