@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::svg::{Anchor, Marker, Svg};
 
 /// Width of a letter in labels, in pixels: an upper estimate for the usual sans-serif fonts at 12 pixels.
-const LETTER: f64 = 6.7;
+const LETTER: f64 = 7.2;
 
 /// What a chart looks like before anything is drawn into it.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Chart {
         let (width, height) = layout.size;
         let mut svg = Svg::new(width, height, layout.label);
         let (x, y) = (layout.x.0, layout.y.0);
-        let y_ticks = y.ticks((height / 55.0) as usize);
+        let y_ticks = y.ticks((height / 45.0) as usize);
         let widest = y_ticks.iter().map(|t| t.1.chars().count()).max().unwrap_or(1) as f64;
         let named = !layout.x.1.is_empty();
         let (left, right) = (widest * LETTER + 8.0, width - 10.0);
@@ -51,7 +51,7 @@ impl Chart {
             svg.line("grid", (left, at), (right, at));
             svg.text("tick", Anchor::End, (left - 5.0, at + 4.0), &label);
         }
-        for (value, label) in x.ticks((width / 75.0) as usize) {
+        for (value, label) in x.ticks((width / 70.0) as usize) {
             let at = left + x.place(value) * (right - left);
             svg.line("grid", (at, top), (at, bottom));
             let half = 0.5 * LETTER * label.chars().count() as f64;
@@ -103,19 +103,24 @@ impl Chart {
         self.svg.path(class, &[barb(1.0), tip, barb(-1.0)], "fine-tuning");
     }
 
-    /// A vertical line over the whole height with its name at the top.
-    pub(super) fn vertical(&mut self, class: &str, x: f64, name: &str) {
+    /// A vertical line over the whole height.
+    pub(super) fn vertical(&mut self, class: &str, x: f64) {
         let at = self.at(x, self.y.low()).0;
         self.svg.line(class, (at, self.top), (at, self.bottom));
+    }
+
+    /// The name of a vertical line, beside its top.
+    pub(super) fn name_vertical(&mut self, x: f64, name: &str) {
+        let at = self.at(x, self.y.low()).0;
         let wide = LETTER * name.chars().count() as f64;
         let (anchor, from) = match at + 4.0 + wide > self.right {
             true => (Anchor::End, at - 4.0 - wide),
             false => (Anchor::Start, at + 4.0),
         };
-        // Names of lines close to each other stand one below the other.
-        let mut y = self.bottom - 6.0;
-        while y > self.top + 20.0 && self.is_taken([from, y - 11.0, from + wide, y + 3.0]) {
-            y -= 15.0;
+        // Names of lines close to each other, and points at the top, push the name down.
+        let mut y = self.top + 11.0;
+        while y < self.bottom - 20.0 && self.is_taken([from, y - 11.0, from + wide, y + 3.0]) {
+            y += 15.0;
         }
         self.taken.push([from, y - 11.0, from + wide, y + 3.0]);
         self.svg.text("label", anchor, (if anchor == Anchor::End { at - 4.0 } else { at + 4.0 }, y), name);

@@ -29,9 +29,9 @@ const fn family(
 }
 
 static FAMILIES: [Family; 7] = [
-    family("teacher", "T", "f-teacher", Marker::Star, "the teacher's own block"),
+    family("teacher", "T", "f-teacher", Marker::Star, "the teacher’s own block"),
     family("identity", "–", "f-identity", Marker::Cross, "the layer is skipped"),
-    family("narrow", "N", "f-narrow", Marker::Circle, "the teacher's block with fewer inner channels"),
+    family("narrow", "N", "f-narrow", Marker::Circle, "the teacher’s block with fewer inner channels"),
     family("mbconv", "M", "f-mbconv", Marker::Diamond, "inverted residual"),
     family("fused", "F", "f-fused", Marker::Triangle, "fused inverted residual"),
     family("bottleneck", "B", "f-bottleneck", Marker::Square, "bottleneck"),

@@ -41,7 +41,7 @@ pub(super) fn escape(text: &str) -> String {
 pub(super) fn fixed(value: f64, decimals: usize) -> String {
     match value.is_finite() {
         // Adding zero turns -0 into 0.
-        true => format!("{:.decimals$}", value + 0.0),
+        true => format!("{:.decimals$}", value + 0.0).replace('-', "−"),
         false => NONE.into(),
     }
 }
@@ -55,6 +55,12 @@ pub(super) fn three_digits(value: f64) -> String {
         _ if size < 1e-4 => format!("{value:.1e}"),
         _ => fixed(value, (2.0 - size.log10().floor()).clamp(0.0, 6.0) as usize),
     }
+}
+
+/// Decimals with which the largest of some numbers has three digits, for columns of a table.
+pub(super) fn decimals(values: impl IntoIterator<Item = f64>) -> usize {
+    let largest = values.into_iter().filter(|v| v.is_finite()).fold(0.0, |l: f64, v| l.max(v.abs()));
+    if largest > 0.0 { (2.0 - largest.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 }
 }
 
 /// Milliseconds: `12.3 ms`.

@@ -6,6 +6,8 @@
 //!
 //! To look at the page with made-up data:
 //! `LANA_REPORT_SAMPLE=/tmp/report.html cargo test -p lana report::tests::sample_page`.
+//! A picture of its upper part:
+//! `chromium --headless --hide-scrollbars --window-size=900,1500 --screenshot=report.png RUN/report.html`.
 
 use std::collections::BTreeMap;
 

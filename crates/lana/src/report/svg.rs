@@ -201,6 +201,13 @@ pub(super) fn symbol(class: &str, marker: Marker) -> String {
         .replace("<title></title>", "")
 }
 
+/// A dashed upright line, for legends.
+pub(super) fn dashed_symbol() -> String {
+    "<svg class=\"symbol\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><line class=\"limit\" x1=\"8\" y1=\"0\" x2=\"8\" \
+     y2=\"16\"/></svg>"
+        .into()
+}
+
 fn all_finite(points: &[(f64, f64)]) -> bool {
     points.iter().all(|(x, y)| x.is_finite() && y.is_finite())
 }

@@ -5,7 +5,7 @@ use crate::report::Report;
 use crate::report::axis::{Axis, Scale};
 use crate::report::chart::{Chart, Layout, both};
 use crate::report::format::{escape, fixed, ms, percent, put, standard_error};
-use crate::report::svg::{Marker, symbol};
+use crate::report::svg::{Marker, dashed_symbol, symbol};
 
 pub(in crate::report) fn accuracy(report: &Report) -> String {
     let students = report.finished();
@@ -16,22 +16,18 @@ pub(in crate::report) fn accuracy(report: &Report) -> String {
     if out.is_empty() {
         return nothing("There is nothing yet whose latency and accuracy are both known.");
     }
-    let mut entries = vec![format!(
-        "{} teacher, on {} validation images",
-        symbol("solid f-teacher", Marker::Star),
-        report.teacher.val.images
-    )];
+    let on_validation = format!("teacher, on {} validation images", report.teacher.val.images);
+    let mut entries = vec![(symbol("solid f-teacher", Marker::Star), on_validation)];
     for student in &students {
         let (class, marker) = (student.series.class, student.series.marker);
-        let budget = escape(&student.metrics.budget);
-        entries.push(format!(
-            "{} student {budget} after fine-tuning, on validation images",
-            symbol(&format!("solid {class}"), marker)
-        ));
-        entries.push(format!("{} candidates for {budget}", symbol(&format!("hollow {class}"), marker)));
+        let budget = &student.metrics.budget;
+        let after = format!("student {budget} after fine-tuning, on validation images");
+        entries.push((symbol(&format!("solid {class}"), marker), after));
+        let before = format!("candidates for {budget} before fine-tuning, on training images");
+        entries.push((symbol(&format!("hollow {class}"), marker), before));
     }
     if !students.is_empty() {
-        entries.push("<svg class=\"symbol\" viewBox=\"0 0 16 16\" aria-hidden=\"true\"><line class=\"limit b0\" x1=\"8\" y1=\"0\" x2=\"8\" y2=\"16\"/></svg> budget".into());
+        entries.push((dashed_symbol(), "budget".into()));
     }
     out.push_str(&legend(&entries));
     if !students.is_empty() {
@@ -91,8 +87,7 @@ fn draw(report: &Report, teacher_ms: f64, width: f64, class: &str) -> Option<Str
     for student in &students {
         let series = student.series;
         if let Some(limit) = student.candidates.limit_ms.or(student.metrics.limit_ms) {
-            let name = format!("{} ≙ {}", student.metrics.budget, ms(limit));
-            chart.vertical(&format!("limit {}", series.class), limit, &name);
+            chart.vertical(&format!("limit {}", series.class), limit);
         }
         for (index, candidate) in student.candidates.candidates.iter().enumerate() {
             let winner = index == student.candidates.winner;
@@ -114,6 +109,11 @@ fn draw(report: &Report, teacher_ms: f64, width: f64, class: &str) -> Option<Str
                 if winner { 6.5 } else { 4.5 },
                 &title,
             );
+        }
+    }
+    for student in &students {
+        if let Some(limit) = student.candidates.limit_ms.or(student.metrics.limit_ms) {
+            chart.name_vertical(limit, &format!("budget {}", ms(limit)));
         }
     }
     for student in &students {

@@ -40,17 +40,14 @@ fn phase_one(report: &Report) -> String {
     );
     let lines: Vec<&OperationRecord> =
         report.operations.iter().filter(|o| is_chosen(o) && !o.curve.is_empty()).collect();
-    match error_lines(&lines) {
-        Some(chart) => out.push_str(&gallery(
-            "",
-            [(
-                "Normalised error ‖s−t‖²/‖t‖² of the operations that were chosen, by images seen".to_string(),
-                chart,
-            )],
-        )),
-        None => {
-            out.push_str(&nothing("No chosen operation was trained: all come from the teacher as they are."))
-        }
+    let charts = both(|width, class| error_lines(&lines, width, class).unwrap_or_default());
+    if !charts.is_empty() {
+        out.push_str("<p>Normalised error ‖s−t‖²/‖t‖² of those that were chosen, by images seen:</p>\n");
+        out.push_str(&charts);
+    } else if students.is_empty() {
+        out.push_str(&nothing("No selection has been made yet, so none of them stands out."));
+    } else {
+        out.push_str(&nothing("None of them was chosen."));
     }
     let beside: Vec<(usize, &OperationRecord, f64)> = report
         .operations
@@ -71,8 +68,10 @@ fn phase_one(report: &Report) -> String {
     let better = beside.iter().filter(|(_, _, ratio)| *ratio < 1.0).count();
     put!(
         out,
-        "<p>Final error of each operation as a share of the identity’s, which is what leaving the layer out costs: below 1 \
-         the operation has learnt something. {better} of {} have. Large marks were chosen; layers that cannot be skipped are missing.</p>\n",
+        "<p>Final error of each operation as a share of the identity’s, which is what leaving the layer out \
+         costs: below 1 \
+         the operation has learnt something. {better} of {} have. Large marks were chosen; layers that cannot \
+         be skipped are missing.</p>\n",
         beside.len()
     );
     let charts =
@@ -81,12 +80,12 @@ fn phase_one(report: &Report) -> String {
     out
 }
 
-fn error_lines(lines: &[&OperationRecord]) -> Option<String> {
+fn error_lines(lines: &[&OperationRecord], width: f64, class: &str) -> Option<String> {
     let points = || lines.iter().flat_map(|o| o.curve.iter());
     let x = Axis::from_zero(points().map(|p| p.0 as f64), Scale::Linear)?;
     let y = Axis::fit(points().map(|p| p.1), Scale::Log)?;
     let mut chart = Chart::new(&Layout {
-        size: (560.0, 320.0),
+        size: (width, 320.0),
         label: "Normalised error of the chosen operations by images seen",
         x: (x, "images seen"),
         y: (y, "normalised error, logarithmic"),
@@ -101,7 +100,7 @@ fn error_lines(lines: &[&OperationRecord]) -> Option<String> {
             chart.point(&format!("solid {}", family.class), family.marker, *last, 3.0, &title);
         }
     }
-    Some(chart.finish(""))
+    Some(chart.finish(class))
 }
 
 fn against_identity(
@@ -119,7 +118,6 @@ fn against_identity(
         x: (x, "layer, counted from the input"),
         y: (y, "error / identity’s error, logarithmic"),
     });
-    chart.horizontal("limit", 1.0, "no better than skipping");
     for large in [false, true] {
         for (place, operation, ratio) in beside.iter().filter(|b| is_chosen(b.1) == large) {
             let family = family_of(&operation.operation);
@@ -134,6 +132,7 @@ fn against_identity(
             chart.point(&format!("{style} {}", family.class), family.marker, at, radius, &title);
         }
     }
+    chart.horizontal("limit", 1.0, "no better than skipping");
     Some(chart.finish(class))
 }
 

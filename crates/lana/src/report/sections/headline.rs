@@ -69,8 +69,8 @@ fn table(report: &Report, students: &[Student]) -> String {
     row("Latency", teacher_ms, &|s| {
         ms(s.metrics.measured.median_ms) + &interval(s.metrics.measured.ci_ms, ms)
     });
-    row("Share of the teacher’s", times(1.0), &|s| {
-        times(s.metrics.measured.ratio)
+    row("Share of the teacher’s latency", "1".into(), &|s| {
+        crate::report::format::fixed(s.metrics.measured.ratio, 3)
             + &interval(s.metrics.measured.ratio_ci, |v| crate::report::format::fixed(v, 3))
     });
     row("Parameters", count(report.teacher.cost.params), &|s| count(s.metrics.cost.params));

@@ -1,5 +1,7 @@
 //! The parts of the page, each a function from the report to HTML.
 
+use super::format::escape;
+
 mod accuracy;
 mod curves;
 mod headline;
@@ -23,9 +25,10 @@ fn nothing(sentence: &str) -> String {
     format!("<p class=\"nothing\">{sentence}</p>\n")
 }
 
-/// Entries of a legend, each HTML.
-fn legend(entries: &[String]) -> String {
-    let items: String = entries.iter().map(|entry| format!("<li>{entry}</li>")).collect();
+/// A legend of symbols, which are HTML, and what they mean, which is text.
+fn legend(entries: &[(String, String)]) -> String {
+    let item = |(symbol, text): &(String, String)| format!("<li>{symbol}<span>{}</span></li>", escape(text));
+    let items: String = entries.iter().map(item).collect();
     format!("<ul class=\"legend\">{items}</ul>\n")
 }
 

@@ -18,16 +18,17 @@ pub(in crate::report) fn prediction(report: &Report) -> String {
         return nothing("No candidate has been measured yet.");
     }
     let mut out = String::from(
-        "<p>The lookup table adds up what single operations cost; only measuring the assembled network tells the truth. \
+        "<p>The lookup table adds up what single operations cost; only measuring the assembled network tells \
+         the truth. \
          Marks on the line are predicted exactly, marks above it are slower than predicted. After each round the table \
          is corrected by what was measured, and the program is solved again if nothing met the budget.</p>\n",
     );
     let measured: Vec<&Student> = students.iter().filter(|s| !s.candidates.candidates.is_empty()).collect();
     let last = measured.iter().flat_map(|s| &s.candidates.candidates).map(|c| c.round).max().unwrap_or(0);
-    let mut entries: Vec<String> = (0..=last.min(ROUNDS.len() - 1))
-        .map(|round| format!("{} round {}", symbol("hollow b0", ROUNDS[round]), round + 1))
+    let mut entries: Vec<(String, String)> = (0..=last.min(ROUNDS.len() - 1))
+        .map(|round| (symbol("hollow", ROUNDS[round]), format!("round {}", round + 1)))
         .collect();
-    entries.push(format!("{} the exported student", symbol("solid b0", Marker::Star)));
+    entries.push((symbol("solid", Marker::Star), "the exported student".into()));
     out.push_str(&legend(&entries));
     out.push_str(&gallery("", measured.iter().map(|s| (words(s), draw(s).unwrap_or_default()))));
     out.push_str(&table(&measured));
@@ -96,9 +97,9 @@ fn draw(student: &Student) -> Option<String> {
 
 fn table(students: &[&Student]) -> String {
     let mut out = String::from(
-        "<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">budget</th><th scope=\"col\">round</th><th scope=\"col\">candidates</th>\
-         <th scope=\"col\">measured above predicted<small>mean</small></th><th scope=\"col\">error<small>mean size</small></th>\
-         <th scope=\"col\">error<small>worst</small></th></tr></thead>\n<tbody>\n",
+        "<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">budget</th><th scope=\"col\">round</th><th \
+         scope=\"col\">number</th>\
+         <th scope=\"col\">bias</th><th scope=\"col\">error</th><th scope=\"col\">worst</th></tr></thead>\n<tbody>\n",
     );
     for student in students {
         let candidates = &student.candidates.candidates;
@@ -120,7 +121,11 @@ fn table(students: &[&Student]) -> String {
             );
         }
     }
-    out.push_str("</tbody>\n</table></div>\n");
+    out.push_str(
+        "</tbody>\n</table></div>\n<p class=\"note\">By round: number of candidates; bias, the mean by which \
+         measured exceeded \
+         predicted; the mean size of the error, and its worst.</p>\n",
+    );
     for student in students {
         put!(
             out,

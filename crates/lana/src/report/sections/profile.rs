@@ -54,7 +54,7 @@ fn draw(bars: &[(String, f64, Option<f64>)], total: f64, width: f64, class: &str
         svg.rect("solid f-teacher", (left, top + 3.0), (place(cost / total).max(0.0), ROW - 6.0), &title);
         if let Some(share) = macs {
             let at = left + place(*share);
-            svg.line("macs", (at, top), (at, top + ROW));
+            svg.line("macs", (at, top + 1.5), (at, top + ROW - 1.5));
         }
         let mut value = String::new();
         put!(value, "{}  {} %", ms(*cost), fixed(100.0 * cost / total, 1));

@@ -9,7 +9,7 @@ pub(in crate::report) fn reproduce(report: &Report) -> String {
         true => "(the command is not known)",
         false => &report.command,
     };
-    put!(out, "<pre class=\"wrap\">{}</pre>\n", escape(command));
+    out.push_str(&shell(command));
     out.push_str(
         "<p>The same command goes on with a run that was cut off, and does nothing twice.</p>\n<dl>\n",
     );
@@ -59,9 +59,21 @@ pub(in crate::report) fn reproduce(report: &Report) -> String {
     for file in ["teacher/teacher.onnx".to_string()].iter().chain(&students) {
         put!(lines, "\nlana evaluate {file} --data {}", quote(&data));
     }
-    put!(out, "<pre class=\"wrap\">{}</pre>\n", escape(&lines));
+    out.push_str(&shell(&lines));
     out.push_str("<p>The configuration, <code>run.toml</code>:</p>\n");
     put!(out, "<pre>{}</pre>\n", escape(report.config_toml.trim_end()));
+    out
+}
+
+/// Commands, one in a line, that break only between words and can be copied.
+fn shell(lines: &str) -> String {
+    let mut out = String::from("<pre class=\"shell\">");
+    for line in lines.lines() {
+        let words: Vec<String> =
+            line.split(' ').map(|word| format!("<span>{}</span>", escape(word))).collect();
+        put!(out, "<code>{}</code>\n", words.join(" "));
+    }
+    out.push_str("</pre>\n");
     out
 }
 

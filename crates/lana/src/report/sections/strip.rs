@@ -5,8 +5,8 @@ use crate::PoolLayer;
 use crate::report::Report;
 use crate::report::chart::both;
 use crate::report::facts::{Student, short_name};
-use crate::report::family::{detail, families, family_of};
-use crate::report::format::{NONE, escape, ms, put, three_digits};
+use crate::report::family::{Family, detail, families, family_of};
+use crate::report::format::{NONE, decimals, escape, fixed, ms, put};
 use crate::report::svg::{Anchor, Svg};
 
 /// Narrowest and widest cell, in pixels.
@@ -14,7 +14,7 @@ const CELL: (f64, f64) = (26.0, 56.0);
 /// Height of the highest bar, of a cell, and of a whole row of the strip.
 const BAR: f64 = 56.0;
 const TILE: f64 = 30.0;
-const ROW: f64 = 14.0 + BAR + 14.0 + BAR + 3.0 + TILE + 34.0;
+const ROW: f64 = 14.0 + BAR + 16.0 + BAR + 3.0 + TILE + 34.0;
 
 pub(in crate::report) fn strip(report: &Report) -> String {
     let students = report.finished();
@@ -25,7 +25,8 @@ pub(in crate::report) fn strip(report: &Report) -> String {
         return nothing("No selection has been made yet.");
     }
     let mut out = String::from(
-        "<p>Each column is a layer, in the order of the network. Grey bars above: the latency of the teacher’s layer. \
+        "<p>Each column is a layer, in the order of the network. Grey bars above: the latency of the teacher’s \
+         layer. \
          Coloured bars below: that of the operation in its place, with the teacher’s outlined behind it, to the same \
          scale. Letter and colour give the operation’s family.</p>\n",
     );
@@ -34,9 +35,8 @@ pub(in crate::report) fn strip(report: &Report) -> String {
             .iter()
             .any(|s| s.metrics.choices.iter().any(|(_, operation)| family_of(operation) == *family))
     });
-    let entries: Vec<String> = used
-        .map(|f| format!("<span class=\"chip {}\">{}</span> {}: {}", f.class, f.letter, f.name, f.summary))
-        .collect();
+    let entries: Vec<(String, String)> =
+        used.map(|f| (chip(f), format!("{}: {}", f.name, f.summary))).collect();
     out.push_str(&legend(&entries));
     for student in &students {
         put!(out, "<h3 class=\"{}\">{}</h3>\n", student.series.class, escape(&student.metrics.budget));
@@ -47,6 +47,11 @@ pub(in crate::report) fn strip(report: &Report) -> String {
     out
 }
 
+/// The letter of a family on its colour.
+fn chip(family: &Family) -> String {
+    format!("<span class=\"chip {}\">{}</span>", family.class, family.letter)
+}
+
 /// How many layers changed, in words.
 fn summary(report: &Report, student: &Student) -> String {
     let chosen: Vec<&str> = report.pool.layers.iter().filter_map(|l| student.choice(&l.layer)).collect();
@@ -54,13 +59,14 @@ fn summary(report: &Report, student: &Student) -> String {
     let (kept, skipped) = (of("teacher"), of("identity"));
     let replaced = chosen.len() - kept - skipped;
     format!(
-        "<p>Of {} layers, {kept} kept the teacher’s block, {skipped} are skipped, {replaced} do with another operation.</p>\n",
+        "<p>Of {} layers, {kept} kept the teacher’s block, {skipped} are skipped, {replaced} have another \
+         operation.</p>\n",
         chosen.len()
     )
 }
 
 /// Stages in rows: whole ones side by side as far as they fit; one wider than the page is broken.
-fn rows<'a>(report: &'a Report, width: f64) -> Vec<Vec<(&'a str, Vec<&'a PoolLayer>)>> {
+fn rows(report: &Report, width: f64) -> Vec<Vec<(&str, Vec<&PoolLayer>)>> {
     let room = (width / CELL.0).floor() as usize;
     let mut rows: Vec<Vec<(&str, Vec<&PoolLayer>)>> = Vec::new();
     let mut left = 0;
@@ -102,8 +108,9 @@ fn draw(report: &Report, student: &Student, width: f64, class: &str) -> String {
     );
     for (index, row) in rows.iter().enumerate() {
         let top = index as f64 * ROW;
-        let (teacher_base, student_base) = (top + 14.0 + BAR, top + 14.0 + BAR + 14.0 + BAR);
-        svg.text("tick", Anchor::Start, (0.0, top + 10.0), if index == 0 { "teacher" } else { "" });
+        let (teacher_base, student_base) = (top + 14.0 + BAR, top + 14.0 + BAR + 16.0 + BAR);
+        svg.text("tick", Anchor::Start, (1.5, top + 10.0), "teacher");
+        svg.text("tick", Anchor::Start, (1.5, teacher_base + 12.0), "student");
         let mut x = 0.0;
         for (stage, layers) in row {
             let stage_wide = fit * layers.len() as f64;
@@ -178,11 +185,16 @@ fn fit_text(text: &str, width: f64) -> String {
 }
 
 fn table(report: &Report, student: &Student) -> String {
-    let mut out = format!(
-        "<div class=\"scroll\"><table class=\"layers\">\n<thead><tr><th scope=\"col\">layer</th><th scope=\"col\">operation</th>\
-         <th scope=\"col\">latency, ms<small>teacher → student</small></th><th scope=\"col\">score<small>{}, nats</small></th></tr></thead>\n<tbody>\n",
-        report.score_name()
+    let mut out = String::from(
+        "<div class=\"scroll\"><table class=\"layers\">\n<thead><tr><th scope=\"col\">layer</th><th \
+         scope=\"col\">operation</th>\
+         <th scope=\"col\">ms<small>teacher → student</small></th><th \
+         scope=\"col\">score<small>nats</small></th></tr></thead>\n<tbody>\n",
     );
+    let named = report.pool.layers.iter().map(|l| (&l.layer, student.choice(&l.layer)));
+    let digits = decimals(named.flat_map(|(layer, operation)| {
+        ["teacher", operation.unwrap_or_default()].map(|o| report.price(layer, o).map_or(0.0, |p| p.ms))
+    }));
     let (mut noisy, mut before_sum, mut after_sum) = (false, 0.0, 0.0);
     for layer in &report.pool.layers {
         let operation = student.choice(&layer.layer);
@@ -190,29 +202,36 @@ fn table(report: &Report, student: &Student) -> String {
             price.map_or(NONE.into(), |p| {
                 *sum += p.ms;
                 noisy |= p.noisy;
-                format!("{}{}", three_digits(p.ms), if p.noisy { "*" } else { "" })
+                format!("{}{}", fixed(p.ms, digits), if p.noisy { "*" } else { "" })
             })
         };
         let before = cell(report.price(&layer.layer, "teacher"), &mut before_sum);
         let after = cell(operation.and_then(|o| report.price(&layer.layer, o)), &mut after_sum);
-        let score = operation.and_then(|o| report.score(&layer.layer, o)).map_or(NONE.into(), three_digits);
+        let score =
+            operation.and_then(|o| report.score(&layer.layer, o)).map_or(NONE.into(), |s| fixed(s, 3));
         let family = family_of(operation.unwrap_or_default());
         put!(
             out,
-            "<tr><th scope=\"row\">{}</th><td><span class=\"chip {}\">{}</span> {}</td><td>{before} → {after}</td><td>{score}</td></tr>\n",
+            "<tr><th scope=\"row\">{}</th><td>{} {}</td><td>{before} → {after}</td><td>{score}</td></tr>\n",
             escape(&layer.layer),
-            family.class,
-            family.letter,
+            chip(family),
             escape(operation.unwrap_or(NONE))
         );
     }
     put!(
         out,
-        "</tbody>\n<tfoot><tr><th scope=\"row\">all layers</th><td></td><td>{} → {}</td><td></td></tr></tfoot>\n</table></div>\n",
-        three_digits(before_sum),
-        three_digits(after_sum)
+        "<tr class=\"total\"><th scope=\"row\">sum</th><td></td><td>{} → \
+         {}</td><td></td></tr>\n</tbody>\n</table></div>\n",
+        fixed(before_sum, digits),
+        fixed(after_sum, digits)
     );
-    out.push_str("<p class=\"note\">Latencies are the lookup table’s; the score is that of the operation alone in an otherwise unchanged teacher.");
+    put!(
+        out,
+        "<p class=\"note\">Latencies are the lookup table’s. The score is the {} that the operation causes \
+         alone, in an otherwise unchanged teacher.",
+        report.score_name()
+    );
+
     out.push_str(if noisy { " * The measurement scattered.</p>\n" } else { "</p>\n" });
     out
 }

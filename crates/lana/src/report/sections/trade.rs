@@ -31,14 +31,11 @@ pub(in crate::report) fn trade(report: &Report) -> String {
         report.score_name()
     );
     let used = families().filter(|f| shown.iter().any(|(operation, ..)| family_of(operation) == *f));
-    let mut entries: Vec<String> =
-        used.map(|f| format!("{} {}", symbol(&format!("solid {}", f.class), f.marker), f.name)).collect();
+    let mut entries: Vec<(String, String)> =
+        used.map(|f| (symbol(&format!("solid {}", f.class), f.marker), f.name.to_string())).collect();
     entries.extend(students.iter().map(|s| {
-        format!(
-            "{} chosen for {}",
-            symbol(&format!("ring {}", s.series.class), s.series.marker),
-            escape(&s.metrics.budget)
-        )
+        let ring = symbol(&format!("ring {}", s.series.class), s.series.marker);
+        (ring, format!("chosen for {}", s.metrics.budget))
     }));
     out.push_str(&legend(&entries));
     for (stage, layers) in report.stages() {
