@@ -9,7 +9,7 @@
 //! ```
 //!
 //! No Python runs afterwards. Each directory is unpacked beside its place, every file checked against the wheel's
-//! checksums, and then renamed into place; a [`stamp`](stamp) in it lists its files, so that later runs can tell in
+//! checksums, and then renamed into place; a [`stamp`] in it lists its files, so that later runs can tell in
 //! milliseconds whether all is well. Only one set-up runs at a time.
 
 mod component;
