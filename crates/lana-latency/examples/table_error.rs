@@ -73,7 +73,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..MeasureOptions::default()
     };
     let measured = measure(&models, &options)?;
-    println!("teacher now {:.2} ms in {} rounds", measured[0].median_ms, measured[0].repeats);
+    println!(
+        "teacher now {:.2} ms in {} rounds, {:.0} % of the time waiting",
+        measured[0].median_ms,
+        measured[0].repeats,
+        100.0 * measured[0].waiting
+    );
     let truth: Vec<f64> = measured[1..].iter().map(|m| m.ratio * table.teacher_ms()).collect();
     let errors = |table: &lana_latency::Table| -> Result<Vec<f64>, lana_latency::Error> {
         chosen.iter().zip(&truth).map(|(s, t)| Ok(100.0 * (table.predict(s)? / t - 1.0))).collect()

@@ -2,7 +2,9 @@
 //!
 //! A machine's speed drifts by more than the differences of interest. So every round runs every model once, in an order
 //! shuffled anew (a fixed order moved results by 10 to 16 %: whoever runs after a large network finds cold caches), and
-//! each model is compared with the first one *of the same round*; the median of these ratios is what counts.
+//! each model is compared with the first one *of the same round*; the median of these ratios is what counts. Time in which
+//! the thread waited for a core that another process held is left out where the system tells it: on a shared machine that
+//! is most of the noise, and no property of the model.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -67,6 +69,9 @@ pub struct Measurement {
     pub repeats: usize,
     /// Distance of the quartiles as a fraction of the median: how noisy the machine was.
     pub spread: f64,
+    /// Part of the time in which other processes held the core; it is not in the times above. Known on Linux for models
+    /// with one thread, else 0.
+    pub waiting: f64,
     /// Time relative to the first model's: median of the ratios of each round.
     pub ratio: f64,
     /// Where the true median ratio lies with 95 % probability.
@@ -103,11 +108,19 @@ pub fn measure_sessions(sessions: &mut [Session], options: &MeasureOptions) -> R
             (0..options.inputs).map(|_| one()).collect()
         });
     }
-    interleave(names, options, |model, round| {
+    let (mut waited, mut total) = (vec![Duration::ZERO; names.len()], vec![Duration::ZERO; names.len()]);
+    let mut measurements = interleave(names, options, |model, round| {
         let session = &mut sessions[model];
         let images = &inputs[&size(session)][(round + model) % options.inputs];
-        Ok(session.time(images, options.batch)?.as_secs_f64() * 1e3)
-    })
+        let timed = session.time(images, options.batch)?;
+        total[model] += timed.elapsed;
+        waited[model] += timed.waited;
+        Ok((timed.elapsed - timed.waited).as_secs_f64() * 1e3)
+    })?;
+    for (measurement, (waited, total)) in measurements.iter_mut().zip(waited.iter().zip(&total)) {
+        measurement.waiting = waited.as_secs_f64() / total.as_secs_f64().max(f64::MIN_POSITIVE);
+    }
+    Ok(measurements)
 }
 
 /// Runs rounds of `run(model, round)`, which gives milliseconds, until they suffice.
@@ -161,6 +174,7 @@ fn summary(name: String, times: &[f64], reference: &[f64]) -> Measurement {
         relative_error: median.relative_error(),
         repeats: times.len(),
         spread: (quantile(&sorted, 0.75) - quantile(&sorted, 0.25)) / median.value,
+        waiting: 0.0,
         ratio: ratio.value,
         ratio_ci: ratio.interval,
         ratio_error: ratio.relative_error(),

@@ -61,6 +61,21 @@ impl Default for SessionOptions {
     }
 }
 
+/// Time of one run.
+pub(crate) struct Timed {
+    /// From start to end.
+    pub(crate) elapsed: Duration,
+    /// The part of it in which another process had the core. Known on Linux, for a model with one thread.
+    pub(crate) waited: Duration,
+}
+
+/// How long this thread has been ready to run without a core to run on, ever since it started: the second number of
+/// Linux's `schedstat`. It is exact once the thread runs again, unlike the first, the time it ran.
+fn waited_for_core() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
+}
+
 /// A model opened in ONNX Runtime on the CPU.
 #[derive(Debug)]
 pub struct Session {
@@ -69,6 +84,7 @@ pub struct Session {
     input: [usize; 3],
     fixed_batch: Option<usize>,
     output: Vec<i64>,
+    threads: usize,
 }
 
 impl Session {
@@ -111,7 +127,14 @@ impl Session {
             return Err(wrong("its first output is no tensor of 32-bit floats".into()));
         };
         let output = output[..].to_vec();
-        Ok(Session { name: model.name.clone(), input: [c, h, w], fixed_batch: known(batch), output, inner })
+        Ok(Session {
+            name: model.name.clone(),
+            input: [c, h, w],
+            fixed_batch: known(batch),
+            output,
+            threads: options.threads,
+            inner,
+        })
     }
 
     /// The model's name.
@@ -146,15 +169,21 @@ impl Session {
     }
 
     /// How long one run takes.
-    pub(crate) fn time(&mut self, images: &[f32], batch: usize) -> Result<Duration> {
+    pub(crate) fn time(&mut self, images: &[f32], batch: usize) -> Result<Timed> {
         self.check(images, batch)?;
         let [c, h, w] = self.input;
         let outcome = TensorRef::from_array_view(([batch, c, h, w], images)).and_then(|input| {
+            let before = waited_for_core();
             let start = Instant::now();
             let outputs = self.inner.run(ort::inputs![input])?;
             let elapsed = start.elapsed();
+            let after = waited_for_core();
             drop(outputs);
-            Ok(elapsed)
+            let waited = match (before, after) {
+                (Some(before), Some(after)) if self.threads == 1 => after.saturating_sub(before).min(elapsed),
+                _ => Duration::ZERO,
+            };
+            Ok(Timed { elapsed, waited })
         });
         outcome.map_err(|e| Error::Model { model: self.name.clone(), reason: one_line(&e) })
     }

@@ -43,6 +43,8 @@ pub struct Table {
     pub teacher_measured_ms: f64,
     /// Where that median lies with 95 % probability.
     pub teacher_ci_ms: [f64; 2],
+    /// How far the parts, as measured, missed the whole teacher: their sum divided by it, minus 1. Since shared among them.
+    pub parts_error: f64,
     /// Stem, head and overhead, milliseconds.
     pub fixed_ms: f64,
     /// The layers in the order of the network.
@@ -208,6 +210,7 @@ pub(crate) mod tests {
             teacher: "four".into(),
             teacher_measured_ms: 9.5,
             teacher_ci_ms: [9.4, 9.6],
+            parts_error: 0.0,
             fixed_ms: 1.5,
             layers: ["a", "b", "c", "d"].map(row).into(),
             correction: None,
