@@ -1,0 +1,235 @@
+//! Networks run and train as the mathematics says.
+
+use lana_graph::{Activation, Graph, GraphBuilder, Shape, Tensor as Array, Value, Weights};
+use lana_models::{init, zoo, zoo::ZooOptions};
+use lana_torch::{
+    Algorithm, Batch, BatchNorm, Device, Distiller, Evaluation, Imitation, Imitator, Network, Objective, Tensor,
+    cosine, imitate, normalised_error, numbers, without_gradients,
+};
+
+fn teacher(name: &str) -> (Graph, Weights) {
+    let graph = zoo::build(name, &ZooOptions::default()).unwrap();
+    let mut weights = init::random(&graph, 1);
+    // Statistics other than 0 and 1, so that folding has something to do.
+    for parameter in graph.parameters() {
+        if parameter.name.ends_with("running_var") || parameter.name.ends_with("running_mean") {
+            let n = parameter.shape[0];
+            let data = (0..n).map(|i| 0.5 + 0.3 * ((i * 7 % 5) as f32)).collect();
+            weights.insert(parameter.name, Array { shape: vec![n], data });
+        }
+    }
+    (graph, weights)
+}
+
+fn images(n: usize, seed: u64) -> Batch {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 24) as f32 * 2.0 - 1.0
+    };
+    let pixels: Vec<f32> = (0..n * 3 * 32 * 32).map(|_| next()).collect();
+    let labels: Vec<i64> = (0..n as i64).map(|i| i % 10).collect();
+    Batch::new(&pixels, &labels, &Shape::image(3, 32, 32), Device::Cpu).unwrap()
+}
+
+fn close(a: &Tensor, b: &Tensor, tolerance: f32) {
+    assert_eq!(a.size(), b.size());
+    let (a, b) = (numbers(a).unwrap(), numbers(b).unwrap());
+    let largest = a.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
+    for (x, y) in a.iter().zip(&b) {
+        assert!((x - y).abs() <= tolerance * largest, "{x} and {y}, largest {largest}");
+    }
+}
+
+#[test]
+fn folded_equals_unfolded() {
+    for name in ["resnet20_cifar", "effnetv2_nano_cifar"] {
+        let (graph, weights) = teacher(name);
+        let batch = images(4, 3);
+        let whole = Network::new(&graph, &weights, Device::Cpu).unwrap();
+        let folded = Network::frozen(&graph, &weights, Device::Cpu).unwrap();
+        let a = without_gradients(|| whole.forward(&batch.images, BatchNorm::Running)).unwrap();
+        let b = without_gradients(|| folded.forward(&batch.images, BatchNorm::Running)).unwrap();
+        close(&a, &b, 1e-4);
+    }
+}
+
+#[test]
+fn running_from_a_tap_equals_running_whole_to_the_last_bit() {
+    let (graph, weights) = teacher("resnet20_cifar");
+    let network = Network::frozen(&graph, &weights, Device::Cpu).unwrap();
+    let batch = images(3, 5);
+    let taps: Vec<Value> = network.graph().layers().iter().map(|l| l.output).collect();
+    let (whole, maps) =
+        without_gradients(|| network.forward_tapped(&batch.images, BatchNorm::Running, &taps)).unwrap();
+    for (tap, map) in taps.iter().zip(&maps) {
+        let rest = without_gradients(|| network.forward_from(*tap, map, BatchNorm::Running)).unwrap();
+        assert_eq!(numbers(&whole).unwrap(), numbers(&rest).unwrap());
+    }
+    // Taps are what the values were: not overwritten by what came later.
+    let alone = network.graph().subgraph(Value::INPUT, taps[0], "").unwrap();
+    let (_, folded) = lana_graph::fold_batch_norm(&graph, &weights).unwrap();
+    let part: Weights =
+        folded.iter().filter(|(n, _)| alone.parameters().iter().any(|p| p.name == *n)).map(|(n, t)| (n.to_string(), t.clone())).collect();
+    let part = Network::new(&alone, &part, Device::Cpu).unwrap();
+    let expected = without_gradients(|| part.forward(&batch.images, BatchNorm::Running)).unwrap();
+    assert_eq!(numbers(&expected).unwrap(), numbers(&maps[0]).unwrap());
+}
+
+#[test]
+fn batch_statistics_leave_the_running_ones_alone_and_training_does_not() {
+    let (graph, weights) = teacher("resnet20_cifar");
+    let network = Network::new(&graph, &weights, Device::Cpu).unwrap();
+    let batch = images(8, 6);
+    without_gradients(|| network.forward(&batch.images, BatchNorm::Batch)).unwrap();
+    assert_eq!(network.weights().unwrap().get("bn1.running_mean"), weights.get("bn1.running_mean"));
+    without_gradients(|| network.forward(&batch.images, BatchNorm::Train)).unwrap();
+    assert_ne!(network.weights().unwrap().get("bn1.running_mean"), weights.get("bn1.running_mean"));
+}
+
+/// One step of plain gradient descent (momentum 0) tells the gradient: it must agree with finite differences of the loss.
+#[test]
+fn gradients_agree_with_finite_differences() {
+    let mut b = GraphBuilder::new("small", Shape::image(3, 32, 32));
+    let x = b.input();
+    let y = b.conv("conv", x, 4, 3, 4, 1).unwrap();
+    let y = b.batch_norm("bn", y).unwrap();
+    let y = b.activation("act", y, Activation::Silu).unwrap();
+    let y = b.node("pool", lana_graph::Op::GlobalAveragePool, &[y]).unwrap();
+    let y = b.node("flat", lana_graph::Op::Flatten, &[y]).unwrap();
+    let y = b.node("linear", lana_graph::Op::Linear { out_features: 10, bias: true }, &[y]).unwrap();
+    let graph = b.finish(y).unwrap();
+    let weights = init::random(&graph, 4);
+    let batch = images(16, 9);
+    let plain = Algorithm::Sgd { momentum: 0.0, weight_decay: 0.0 };
+    let objective = Objective { distillation: 1.0, temperature: 2.0 };
+    let teacher = Tensor::from_slice(&(0..160).map(|i| (i % 7) as f32 * 0.3).collect::<Vec<_>>()).view([16, 10]);
+    let train = |w: &Weights| Distiller::new(&graph, w, plain, objective, None, Device::Cpu).unwrap();
+    let loss = |w: &Weights| train(w).step(&batch, Some(&teacher), 0.0).unwrap();
+
+    let rate = 1e-2;
+    let mut trained = train(&weights);
+    trained.step(&batch, Some(&teacher), rate).unwrap();
+    let after = trained.network().weights().unwrap();
+    for (name, at) in [("conv.weight", 5), ("bn.weight", 2), ("bn.bias", 1), ("linear.weight", 17), ("linear.bias", 3)] {
+        let before = weights.get(name).unwrap().data[at];
+        let gradient = f64::from(before - after.get(name).unwrap().data[at]) / rate;
+        let shifted = |by: f32| {
+            let mut w = weights.clone();
+            let mut tensor = w.get(name).unwrap().clone();
+            tensor.data[at] += by;
+            w.insert(name, tensor);
+            loss(&w)
+        };
+        let step = 2e-2f32;
+        let numeric = (shifted(step) - shifted(-step)) / (2.0 * f64::from(step));
+        assert!((gradient - numeric).abs() < 2e-3 + 0.05 * numeric.abs(), "{name}[{at}]: {gradient} against {numeric}");
+    }
+}
+
+#[test]
+fn an_operation_equal_to_its_layer_has_no_error_and_a_narrowed_one_learns() {
+    let (graph, weights) = teacher("resnet20_cifar");
+    let network = Network::frozen(&graph, &weights, Device::Cpu).unwrap();
+    let layer = &network.graph().layers()[1];
+    let own = graph.layer_graph(&layer.name).unwrap();
+    let own_weights = weights.under(&layer.name);
+    let twin = Network::new(&own, &own_weights, Device::Cpu).unwrap();
+    let maps = |seed| {
+        let batch = images(32, seed);
+        let (_, mut maps) = without_gradients(|| {
+            network.forward_tapped(&batch.images, BatchNorm::Running, &[layer.input, layer.output])
+        })
+        .unwrap();
+        let target = maps.pop().unwrap();
+        (maps.pop().unwrap(), target)
+    };
+    let (input, target) = maps(20);
+    let exact = without_gradients(|| twin.forward(&input, BatchNorm::Running)).unwrap();
+    assert!(normalised_error(&exact, &target).unwrap() < 1e-8);
+
+    let operation: lana_models::pool::Operation = "narrow-w0.5".parse().unwrap();
+    let narrow = operation.build(&own).unwrap();
+    let start = operation.initialise(&own, &own_weights, &narrow, 0).unwrap();
+    let mut imitator = Imitator::new(&narrow, &start, 0.0, Device::Cpu).unwrap();
+    let before = imitator.error_on(&input, &target).unwrap();
+    for step in 0..40 {
+        let (input, target) = maps(30 + step);
+        let rate = cosine(3e-3, step, 40, 2);
+        let (result, _) = imitate(vec![Imitation { imitator: &mut imitator, input, target, rate }], || ());
+        result.unwrap();
+    }
+    assert!(imitator.take_loss().is_finite());
+    let after = imitator.error_on(&input, &target).unwrap();
+    assert!(after < 0.7 * before, "error {before} before, {after} after");
+}
+
+#[test]
+fn training_continues_from_a_checkpoint_bit_for_bit() {
+    let (graph, weights) = teacher("resnet20_cifar");
+    let batches: Vec<Batch> = (0..4).map(|i| images(8, 50 + i)).collect();
+    for algorithm in
+        [Algorithm::Sgd { momentum: 0.9, weight_decay: 1e-4 }, Algorithm::AdamW { weight_decay: 1e-2 }]
+    {
+        let objective = Objective { distillation: 0.0, temperature: 1.0 };
+        let new = |w: &Weights| Distiller::new(&graph, w, algorithm, objective, Some(1.0), Device::Cpu).unwrap();
+        let mut whole = new(&weights);
+        for batch in &batches {
+            whole.step(batch, None, 0.01).unwrap();
+        }
+        let mut first = new(&weights);
+        for batch in &batches[..2] {
+            first.step(batch, None, 0.01).unwrap();
+        }
+        let (middle, state) = first.checkpoint().unwrap();
+        let mut second = new(&middle);
+        second.restore(&state).unwrap();
+        for batch in &batches[2..] {
+            second.step(batch, None, 0.01).unwrap();
+        }
+        assert_eq!(whole.network().weights().unwrap(), second.network().weights().unwrap());
+        assert_eq!(whole.steps(), second.steps());
+    }
+}
+
+#[test]
+fn evaluation_counts_as_defined() {
+    let mut evaluation = Evaluation::default();
+    let logits = [3.0, 2.0, 1.0, 0.0, -1.0, -2.0, 0.0, 9.0, 1.0, 2.0, 3.0, 4.0];
+    evaluation.add_numbers(&logits, &[0, 0]).unwrap();
+    assert_eq!((evaluation.right, evaluation.right5, evaluation.images), (1, 1, 2));
+    let row = |x: &[f32], label: usize| {
+        let sum: f64 = x.iter().map(|v| f64::from(*v).exp()).sum();
+        sum.ln() - f64::from(x[label])
+    };
+    let expected = (row(&logits[..6], 0) + row(&logits[6..], 0)) / 2.0;
+    assert!((evaluation.loss() - expected).abs() < 1e-5);
+}
+
+#[test]
+fn wrong_input_is_an_error_with_names() {
+    let (graph, weights) = teacher("resnet20_cifar");
+    let mut broken = weights.clone();
+    broken.remove("layer1.0.conv1.weight");
+    let error = Network::new(&graph, &broken, Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("layer1.0.conv1.weight"), "{error}");
+    let error = Batch::new(&[0.0; 10], &[1], &Shape::image(3, 32, 32), Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("3×32×32"), "{error}");
+    let batch = images(4, 1);
+    let huge = Algorithm::Sgd { momentum: 0.9, weight_decay: 0.0 };
+    let objective = Objective { distillation: 0.0, temperature: 1.0 };
+    let mut distiller = Distiller::new(&graph, &weights, huge, objective, None, Device::Cpu).unwrap();
+    let error = (0..20).find_map(|_| distiller.step(&batch, None, 1e30).err()).unwrap().to_string();
+    assert!(error.contains("learning rate"), "{error}");
+}
+
+#[test]
+fn learning_rate_rises_then_falls() {
+    assert_eq!(cosine(1.0, 0, 100, 10), 0.1);
+    assert_eq!(cosine(1.0, 9, 100, 10), 1.0);
+    assert_eq!(cosine(1.0, 10, 100, 10), 1.0);
+    assert!((cosine(1.0, 55, 100, 10) - 0.5).abs() < 1e-12);
+    assert!(cosine(1.0, 100, 100, 10).abs() < 1e-12);
+}
