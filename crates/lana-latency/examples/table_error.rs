@@ -39,10 +39,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         start.elapsed().as_secs_f64()
     );
     println!(
-        "teacher {:.2} ms {:?}, fixed {:.2} ms",
+        "teacher {:.2} ms {:?}, fixed {:.2} ms, sum of parts {:+.1} %",
         table.teacher_ms(),
         table.teacher_ci_ms,
-        table.fixed_ms
+        table.fixed_ms,
+        100.0 * table.parts_error
     );
     let rows: Vec<String> = table.layers.iter().map(|l| format!("{} {:.2}", l.layer, l.teacher_ms)).collect();
     println!("{}", rows.join(", "));
