@@ -17,8 +17,9 @@
 //!
 //! Measured (ResNet-56, compact pool, one thread, a machine busy with other work, ten random selections, three minutes for
 //! the table): mean error of the whole networks 4.7 and 5.2 % at batch 64 in two runs, 2.3 % at batch 1, nearly all of it
-//! bias; after correction by one measured network 2.1 % and 1.9 %. With the whole teacher as context the same time
-//! gave 6.3 % at batch 64 and four times as many noisy entries.
+//! bias. Correction by one of them left the others at 2.1 % (batch 64) and 1.9 % (batch 1), by five at 3.0 % and 1.5 %; one
+//! run each. With the whole teacher as context the same time gave 6.3 % at batch 64 (one run), and 319 noisy entries
+//! instead of 56 and 29.
 //!
 //! Each distinct (operation, input shape, output shape) is timed once. Weights are random: see
 //! [`random_weights`](crate::random_weights).
