@@ -28,8 +28,9 @@ fn wrong_budgets_are_wrong_arguments() {
             .code(2)
             .stdout("")
             .stderr(starts_with(format!("error: budget `{budget}`")).and(contains("\nhint: write `0.5x`")));
-        lana().args(["select", "run", "--budget", budget]).assert().code(2);
-        lana().args(["demo", "--budget", budget]).assert().code(2).stdout("");
+    }
+    for command in [&["select", "run"][..], &["finetune", "run"], &["export", "run"], &["demo"]] {
+        lana().args(command).arg("--budget=12").assert().code(2).stdout("").stderr(contains("budget `12`"));
     }
     assert!(!folder.path().join("run").exists());
 }
