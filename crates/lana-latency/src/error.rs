@@ -43,7 +43,7 @@ pub enum Error {
     Table(String),
     /// A lookup table was made on another device.
     #[error(
-        "the lookup table was made on another device ({differences}): measure this one with `lana profile`, or pass --force to use the table nevertheless"
+        "the lookup table was made on another device ({differences}): measure this one with `lana profile`"
     )]
     OtherDevice {
         /// What differs.

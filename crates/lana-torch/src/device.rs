@@ -64,21 +64,29 @@ fn load_cuda() -> std::result::Result<(), String> {
     Err("only supported on Linux".into())
 }
 
-/// Prepares the process. Call once, before any other thread starts: raises the allocator's thresholds, and makes every
+/// Prepares the process, once however often it is called; best before threads start. Raises the allocator's thresholds, and makes every
 /// kernel run on the thread that calls it, since work is divided by operations and batches instead.
 ///
 /// glibc gives every large tensor pages of its own and returns them at once, which costs 30 to 40 % of the time in the
-/// kernel. With thresholds of 1 GiB the frozen ResNet-56 went from 304 to 503 images/s.
-#[allow(unsafe_code)]
+/// kernel. Without that the frozen ResNet-56 went from 304 to 503 images/s.
 pub fn init() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        raise_allocator_thresholds();
+        tch::set_num_threads(1);
+    });
+}
+
+#[allow(unsafe_code)]
+fn raise_allocator_thresholds() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: mallopt only sets tunables of the allocator.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        // The mmap threshold itself cannot be raised above 32 MiB, which large batches exceed.
+        libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 2_000_000_000);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
-    tch::set_num_threads(1);
 }
 
 /// Runs `work` with that many threads inside each kernel, then goes back to one.

@@ -3,8 +3,8 @@
 use lana_graph::{Activation, Graph, GraphBuilder, Shape, Tensor as Array, Value, Weights};
 use lana_models::{init, zoo, zoo::ZooOptions};
 use lana_torch::{
-    Algorithm, Batch, BatchNorm, Device, Distiller, Evaluation, Imitation, Imitator, Network, Objective, Tensor,
-    cosine, imitate, normalised_error, numbers, without_gradients,
+    Algorithm, Batch, BatchNorm, Device, Distiller, Evaluation, Imitation, Imitator, Network, Objective,
+    Tensor, cosine, imitate, normalised_error, numbers, without_gradients,
 };
 
 fn teacher(name: &str) -> (Graph, Weights) {
@@ -71,8 +71,11 @@ fn running_from_a_tap_equals_running_whole_to_the_last_bit() {
     // Taps are what the values were: not overwritten by what came later.
     let alone = network.graph().subgraph(Value::INPUT, taps[0], "").unwrap();
     let (_, folded) = lana_graph::fold_batch_norm(&graph, &weights).unwrap();
-    let part: Weights =
-        folded.iter().filter(|(n, _)| alone.parameters().iter().any(|p| p.name == *n)).map(|(n, t)| (n.to_string(), t.clone())).collect();
+    let part: Weights = folded
+        .iter()
+        .filter(|(n, _)| alone.parameters().iter().any(|p| p.name == *n))
+        .map(|(n, t)| (n.to_string(), t.clone()))
+        .collect();
     let part = Network::new(&alone, &part, Device::Cpu).unwrap();
     let expected = without_gradients(|| part.forward(&batch.images, BatchNorm::Running)).unwrap();
     assert_eq!(numbers(&expected).unwrap(), numbers(&maps[0]).unwrap());
@@ -105,7 +108,8 @@ fn gradients_agree_with_finite_differences() {
     let batch = images(16, 9);
     let plain = Algorithm::Sgd { momentum: 0.0, weight_decay: 0.0 };
     let objective = Objective { distillation: 1.0, temperature: 2.0 };
-    let teacher = Tensor::from_slice(&(0..160).map(|i| (i % 7) as f32 * 0.3).collect::<Vec<_>>()).view([16, 10]);
+    let teacher =
+        Tensor::from_slice(&(0..160).map(|i| (i % 7) as f32 * 0.3).collect::<Vec<_>>()).view([16, 10]);
     let train = |w: &Weights| Distiller::new(&graph, w, plain, objective, None, Device::Cpu).unwrap();
     let loss = |w: &Weights| train(w).step(&batch, Some(&teacher), 0.0).unwrap();
 
@@ -113,7 +117,9 @@ fn gradients_agree_with_finite_differences() {
     let mut trained = train(&weights);
     trained.step(&batch, Some(&teacher), rate).unwrap();
     let after = trained.network().weights().unwrap();
-    for (name, at) in [("conv.weight", 5), ("bn.weight", 2), ("bn.bias", 1), ("linear.weight", 17), ("linear.bias", 3)] {
+    for (name, at) in
+        [("conv.weight", 5), ("bn.weight", 2), ("bn.bias", 1), ("linear.weight", 17), ("linear.bias", 3)]
+    {
         let before = weights.get(name).unwrap().data[at];
         let gradient = f64::from(before - after.get(name).unwrap().data[at]) / rate;
         let shifted = |by: f32| {
@@ -125,7 +131,10 @@ fn gradients_agree_with_finite_differences() {
         };
         let step = 2e-2f32;
         let numeric = (shifted(step) - shifted(-step)) / (2.0 * f64::from(step));
-        assert!((gradient - numeric).abs() < 2e-3 + 0.05 * numeric.abs(), "{name}[{at}]: {gradient} against {numeric}");
+        assert!(
+            (gradient - numeric).abs() < 2e-3 + 0.05 * numeric.abs(),
+            "{name}[{at}]: {gradient} against {numeric}"
+        );
     }
 }
 
@@ -174,7 +183,8 @@ fn training_continues_from_a_checkpoint_bit_for_bit() {
         [Algorithm::Sgd { momentum: 0.9, weight_decay: 1e-4 }, Algorithm::AdamW { weight_decay: 1e-2 }]
     {
         let objective = Objective { distillation: 0.0, temperature: 1.0 };
-        let new = |w: &Weights| Distiller::new(&graph, w, algorithm, objective, Some(1.0), Device::Cpu).unwrap();
+        let new =
+            |w: &Weights| Distiller::new(&graph, w, algorithm, objective, Some(1.0), Device::Cpu).unwrap();
         let mut whole = new(&weights);
         for batch in &batches {
             whole.step(batch, None, 0.01).unwrap();

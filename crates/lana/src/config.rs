@@ -217,10 +217,7 @@ impl Config {
     /// Checks every field; errors name it.
     pub fn validate(&self) -> Result<()> {
         let wrong = |field: &str, value: String, hint: &str| {
-            Err(Error::input(
-                format!("`{field}` is {value}"),
-                format!("{hint} (option --{field}, or `{field}` in run.toml)"),
-            ))
+            Err(Error::input(format!("`{field}` is {value}"), format!("{hint}; it is `{field}` in --config")))
         };
         for (field, text) in [("teacher", &self.teacher), ("train", &self.train), ("val", &self.val)] {
             if text.is_empty() {

@@ -1,7 +1,8 @@
 //! What every stage works with: the run, its configuration, the teacher, the images.
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lana_data::{Augment, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
 use lana_graph::{Graph, Shape, Weights};
@@ -10,7 +11,7 @@ use lana_models::zoo::{self, Preprocessing, ZooOptions};
 use lana_torch::{Batch, BatchNorm, Device, Evaluation, Network};
 use rayon::prelude::*;
 
-use crate::run::{read_weights, set_aside};
+use crate::run::read_weights;
 use crate::{Accuracy, Budget, Config, Error, Progress, Result, Run, TeacherMetrics, read_or_redo};
 
 /// A run at work.
@@ -21,6 +22,8 @@ pub(crate) struct Context<'a> {
     pub(crate) device: Device,
     /// The threads that work on different operations, candidates and batches.
     pub(crate) threads: rayon::ThreadPool,
+    /// Images that are open, by their spec: decoding them is worth doing once.
+    datasets: Mutex<HashMap<String, Arc<Dataset>>>,
 }
 
 /// The teacher as data.
@@ -43,6 +46,7 @@ pub(crate) struct LayerPool {
 impl<'a> Context<'a> {
     pub(crate) fn new(run: Run, config: Config, progress: &'a dyn Progress) -> Result<Self> {
         config.validate()?;
+        lana_torch::init();
         let device = device(&config.device)?;
         let workers = match config.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -51,7 +55,7 @@ impl<'a> Context<'a> {
         let threads = rayon::ThreadPoolBuilder::new().num_threads(workers).build().map_err(|e| {
             Error::input(format!("`workers` = {workers}: {e}"), "ask for fewer threads (--workers)")
         })?;
-        Ok(Context { run, config, progress, device, threads })
+        Ok(Context { run, config, progress, device, threads, datasets: Mutex::default() })
     }
 
     /// Takes up an existing run for a single stage.
@@ -84,7 +88,6 @@ impl<'a> Context<'a> {
             }
             Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
                 self.progress.warn(&format!("{error}; the teacher is taken in again"));
-                set_aside(&path)?;
                 Ok(None)
             }
             Err(other) => Err(other),
@@ -108,7 +111,13 @@ impl<'a> Context<'a> {
 
     /// The images `spec`, brought to the teacher's input.
     pub(crate) fn dataset(&self, spec: &str, teacher: &Graph) -> Result<Arc<Dataset>> {
-        open_dataset(spec, teacher.input_shape(), teacher.output_shape(), self.progress)
+        let mut open = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dataset) = open.get(spec) {
+            return Ok(Arc::clone(dataset));
+        }
+        let dataset = open_dataset(spec, teacher.input_shape(), teacher.output_shape(), self.progress)?;
+        open.insert(spec.to_string(), Arc::clone(&dataset));
+        Ok(dataset)
     }
 
     pub(crate) fn loader(

@@ -5,12 +5,12 @@ use lana_graph::Weights;
 use lana_models::zoo::ZooOptions;
 use lana_models::{init, zoo};
 
-use crate::accelerate::run_all;
+use crate::accelerate::{run_all, take_up};
 use crate::context::{Context, Teacher};
 use crate::run::write_atomic;
 use crate::stages::finetune::Trainer;
 use crate::{
-    Budget, Config, FinetuneConfig, LatencyConfig, PretrainConfig, Progress, Result, Run, ScoreConfig,
+    Budget, Config, Error, FinetuneConfig, LatencyConfig, PretrainConfig, Progress, Result, ScoreConfig,
     SelectConfig, StudentMetrics, TeacherMetrics, checkpoint,
 };
 
@@ -44,14 +44,12 @@ const TEACHER: &str = "effnetv2_nano_cifar";
 /// A small real run from start to report: draws images, trains a teacher on them, accelerates it.
 pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Result<DemoResult> {
     let begun = Instant::now();
-    let run = Run::create(out)?;
-    let weights = run.path("demo-teacher/weights.safetensors");
+    let weights = out.join("demo-teacher/weights.safetensors");
     let config = Config {
         teacher: TEACHER.into(),
         weights: Some(weights.clone()),
         train: format!("generated:shapes?seed={}&images=10000&split=train", options.seed),
         val: format!("generated:shapes?seed={}&images=2000&split=val", options.seed),
-        budgets: vec![options.budget.clone()],
         seed: options.seed,
         latency: LatencyConfig { batch: 16, time_limit_s: 45.0, ..LatencyConfig::default() },
         pretrain: PretrainConfig { images: 5_120, batch: 64, ..PretrainConfig::default() },
@@ -60,28 +58,15 @@ pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Resul
         finetune: FinetuneConfig { epochs: 4, batch: 64, crop_padding: 2, ..FinetuneConfig::default() },
         ..Config::default()
     };
-    let path = run.path("run.toml");
-    let config = match path.is_file() {
-        true => Config { budgets: run.config()?.budgets, ..run.config()? },
-        false => config,
-    };
-    write_atomic(&path, config.to_toml().as_bytes())?;
-    let mut context = Context::new(run, config, progress)?;
+    let mut context = take_up(&config, out, progress)?;
     if !weights.is_file() {
         train_teacher(&context, &weights)?;
     }
-    if !context.config.budgets.contains(&options.budget) {
-        context.config.budgets.push(options.budget.clone());
-    }
-    let students = run_all(&mut context)?;
+    let students = run_all(&mut context, std::slice::from_ref(&options.budget))?;
     let (_, teacher) = context.teacher()?;
-    let wanted = options.budget.to_string();
-    let student = students.into_iter().find(|s| s.budget == wanted).ok_or_else(|| {
-        crate::Error::input(
-            format!("no student was made for {wanted}"),
-            "delete the run's folder and try again",
-        )
-    })?;
+    let Some(student) = students.into_iter().next() else {
+        return Err(Error::input("no student was made", "delete the run's folder and try again"));
+    };
     Ok(DemoResult {
         teacher,
         teacher_latency_ms: student.teacher_measured,

@@ -110,7 +110,12 @@ impl Error {
             | Error::Models(_)
             | Error::Data(_)
             | Error::Onnx(_)
-            | Error::Select(_) => 2,
+            | Error::Select(_)
+            | Error::Latency(
+                lana_latency::Error::Model { .. }
+                | lana_latency::Error::File { .. }
+                | lana_latency::Error::Options(_),
+            ) => 2,
             Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 2,
             _ => 1,
         }

@@ -109,6 +109,7 @@ pub struct EvaluateOptions {
 
 /// Accuracy of an ONNX file (on ONNX Runtime) or of an architecture of the zoo with weights (on libtorch).
 pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) -> Result<Accuracy> {
+    lana_torch::init();
     if options.batch == 0 {
         return Err(Error::input("--batch is 0", "it must be at least 1"));
     }

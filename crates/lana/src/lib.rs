@@ -39,7 +39,7 @@ pub use inspect::{
 };
 pub use progress::{Progress, Silent};
 pub use records::*;
-pub use run::{Run, read_json, read_or_redo, read_weights, set_aside, sha256, write_atomic, write_json};
+pub use run::{Run, read_json, read_or_redo, read_weights, sha256, write_atomic, write_json};
 pub use stages::{Stage, run_stage};
 
 /// What functions of this crate return.

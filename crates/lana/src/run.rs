@@ -15,7 +15,7 @@ use crate::{Budget, Config, Error, Event, Progress, Result};
 /// A run directory.
 ///
 /// JSON files carry the SHA-256 of their content in the field `checksum`; files of weights and networks are vouched for
-/// by the JSON file beside them. What is damaged is set aside as `NAME.damaged`, reported, and made again.
+/// by the JSON file beside them. What is damaged is reported and made again.
 #[derive(Debug)]
 pub struct Run {
     root: PathBuf,
@@ -179,25 +179,14 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     serde_json::from_value(value).map(Some).map_err(|e| damaged(e.to_string()))
 }
 
-/// As [`read_json`], but a damaged file is set aside and reported, so that the caller makes it again.
+/// As [`read_json`], but a damaged file is reported and taken as missing, so that the caller makes it again.
 pub fn read_or_redo<T: DeserializeOwned>(path: &Path, progress: &dyn Progress) -> Result<Option<T>> {
     match read_json(path) {
         Err(error @ Error::Damaged { .. }) => {
-            progress.warn(&format!("{error}; it is set aside and made again"));
-            set_aside(path)?;
+            progress.warn(&format!("{error}; it is made again"));
             Ok(None)
         }
         other => other,
-    }
-}
-
-/// Renames a damaged file to `NAME.damaged`.
-pub fn set_aside(path: &Path) -> Result<()> {
-    let mut name = path.as_os_str().to_os_string();
-    name.push(".damaged");
-    match fs::rename(path, PathBuf::from(name)) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
-        _ => Ok(()),
     }
 }
 

@@ -37,13 +37,12 @@ pub enum Stage {
 /// Runs one step on an existing run; what it needs must be there, what is done stays done. `budgets` are those to work
 /// on, all of the run's if empty; a new one is added to the run.
 pub fn run_stage(run: &Path, stage: Stage, budgets: &[Budget], progress: &dyn Progress) -> Result<()> {
-    let mut context = Context::open(run, progress)?;
-    add_budgets(&mut context, budgets)?;
+    let context = Context::open(run, progress)?;
     match stage {
         Stage::Profile => profile::run(&context).map(drop),
         Stage::Pretrain => pretrain::run(&context),
         Stage::Score => score::run(&context).map(drop),
-        Stage::Select => each(&context, budgets, select::run),
+        Stage::Select => each(&context, budgets, |c, b| select::run(c, b).and_then(|()| add_budget(c, b))),
         Stage::Finetune => each(&context, budgets, finetune::run),
         Stage::Export => each(&context, budgets, |c, b| export::run(c, b).map(drop)),
         Stage::Report => report::run(&context).map(drop),
@@ -58,12 +57,12 @@ fn each(
     context.budgets(budgets)?.iter().try_for_each(|budget| step(context, budget))
 }
 
-/// Adds budgets that the run does not have yet to its configuration.
-pub(crate) fn add_budgets(context: &mut Context<'_>, budgets: &[Budget]) -> Result<()> {
-    let new: Vec<Budget> = budgets.iter().filter(|b| !context.config.budgets.contains(b)).cloned().collect();
-    if new.is_empty() {
+/// Notes in the run's configuration that a budget has been selected for.
+pub(crate) fn add_budget(context: &Context<'_>, budget: &Budget) -> Result<()> {
+    let mut stored = context.run.config()?;
+    if stored.budgets.contains(budget) {
         return Ok(());
     }
-    context.config.budgets.extend(new);
-    write_atomic(&context.run.path("run.toml"), context.config.to_toml().as_bytes())
+    stored.budgets.push(budget.clone());
+    write_atomic(&context.run.path("run.toml"), stored.to_toml().as_bytes())
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint;
 use crate::context::{Context, LayerPool, Teacher};
-use crate::run::{read_or_redo, set_aside};
+use crate::run::read_or_redo;
 use crate::{Error, OperationRecord, Result, sha256, write_atomic, write_json};
 
 /// One operation of the pass.
@@ -170,8 +170,9 @@ pub(crate) fn run(context: &Context<'_>) -> Result<()> {
             saved = Instant::now();
         }
     }
+    let count = pupils.len();
     finish(context, pupils, &pool, &features, steps * batch as u64)?;
-    progress.finish(&format!("{:.0} s", begun.elapsed().as_secs_f64()));
+    progress.finish(&format!("{count} operations"));
     Ok(())
 }
 
@@ -339,15 +340,12 @@ pub(crate) fn record_of(
             Ok(_) => Ok(Some(record)),
             Err(error @ (Error::Damaged { .. } | Error::Graph(_))) => {
                 context.progress.warn(&format!("{error}; the operation is trained again"));
-                set_aside(&weights_path)?;
-                set_aside(&record_path)?;
                 Ok(None)
             }
             Err(other) => Err(other),
         },
         false => {
             context.progress.warn(&format!("{} is missing; trained again", weights_path.display()));
-            set_aside(&record_path)?;
             Ok(None)
         }
     }

@@ -110,7 +110,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
     scores.teacher_loss = teacher_loss / count as f64;
     write_json(&path, &scores)?;
     let seconds = begun.elapsed().as_secs_f64();
-    context.progress.finish(&format!("{seconds:.0} s"));
+    context.progress.finish(&format!("{} operations", missing.len()));
     context.run.event(
         "score",
         serde_json::json!({"operations": missing.len(), "images": count, "seconds": seconds}),
