@@ -1,4 +1,5 @@
 //! Networks run and train as the mathematics says.
+#![allow(clippy::unwrap_used)]
 
 use lana_graph::{Activation, Graph, GraphBuilder, Shape, Tensor as Array, Value, Weights};
 use lana_models::{init, zoo, zoo::ZooOptions};
@@ -86,9 +87,9 @@ fn batch_statistics_leave_the_running_ones_alone_and_training_does_not() {
     let (graph, weights) = teacher("resnet20_cifar");
     let network = Network::new(&graph, &weights, Device::Cpu).unwrap();
     let batch = images(8, 6);
-    without_gradients(|| network.forward(&batch.images, BatchNorm::Batch)).unwrap();
+    let _ = without_gradients(|| network.forward(&batch.images, BatchNorm::Batch)).unwrap();
     assert_eq!(network.weights().unwrap().get("bn1.running_mean"), weights.get("bn1.running_mean"));
-    without_gradients(|| network.forward(&batch.images, BatchNorm::Train)).unwrap();
+    let _ = without_gradients(|| network.forward(&batch.images, BatchNorm::Train)).unwrap();
     assert_ne!(network.weights().unwrap().get("bn1.running_mean"), weights.get("bn1.running_mean"));
 }
 
