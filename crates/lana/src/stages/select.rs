@@ -302,7 +302,7 @@ fn time(
 ) -> Result<Vec<Measured>> {
     let mut models = vec![Model::from_graph("teacher", &teacher.graph, &teacher.weights)?];
     for (index, (graph, weights)) in networks.iter().enumerate() {
-        models.push(Model::from_graph(&format!("candidate {index}"), graph, weights)?);
+        models.push(Model::from_graph(format!("candidate {index}"), graph, weights)?);
     }
     let figures = measure(&models, &measure_options(context, seconds))?;
     Ok(figures[1..].iter().map(to_measured).collect())
