@@ -67,9 +67,7 @@ impl From<lana::Error> for Failure {
 
 impl From<lana_select::Error> for Failure {
     fn from(error: lana_select::Error) -> Self {
-        // Running out of time is nobody's mistake; everything else is a problem that makes no sense.
-        let status = if matches!(error, lana_select::Error::TimeLimit { .. }) { 1 } else { 2 };
-        Failure::Other { message: error.to_string(), hint: None, status }
+        Failure::Lana(lana::Error::Select(error))
     }
 }
 

@@ -96,6 +96,13 @@ pub fn measure_sessions(sessions: &mut [Session], options: &MeasureOptions) -> R
     if options.batch == 0 || options.inputs == 0 {
         return Err(Error::Options("batch and inputs must be at least 1".into()));
     }
+    let most = sessions.iter().map(|s| s.input_shape().iter().product::<usize>()).max().unwrap_or(1);
+    if options.batch.checked_mul(most).is_none_or(|numbers| numbers > 1 << 31) {
+        return Err(Error::Options(format!(
+            "a batch of {} images of {most} numbers each is too large to time; use a smaller batch",
+            options.batch
+        )));
+    }
     let names: Vec<String> = sessions.iter().map(|s| s.name().to_string()).collect();
     // Sessions of one input size share their inputs.
     let mut random = Random::new(options.seed ^ 0x696e_7075_7473);

@@ -78,6 +78,11 @@ fn one() -> usize {
     1
 }
 
+/// Whether sums of such numbers stay far from overflow.
+fn is_usable(value: f64) -> bool {
+    value.abs() <= 1e100
+}
+
 fn default_overlap() -> f64 {
     0.7
 }
@@ -179,7 +184,7 @@ impl Problem {
         for (name, budget) in &self.budgets {
             for (end, value) in [("min", budget.min), ("max", budget.max)] {
                 if let Some(value) = value
-                    && !value.is_finite()
+                    && !is_usable(value)
                 {
                     return Err(Error::BadBudget { budget: name.clone(), end, value });
                 }
@@ -206,12 +211,12 @@ impl Problem {
                 let (layer, choice) = place();
                 return Err(Error::DuplicateChoice { layer, choice });
             }
-            if !choice.score.is_finite() {
+            if !is_usable(choice.score) {
                 let (layer, choice_name) = place();
                 return Err(Error::BadScore { layer, choice: choice_name, value: choice.score });
             }
             for (cost, &value) in &choice.costs {
-                if !value.is_finite() {
+                if !is_usable(value) {
                     let (layer, choice) = place();
                     return Err(Error::BadCost { layer, choice, cost: cost.clone(), value });
                 }

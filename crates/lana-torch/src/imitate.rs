@@ -75,9 +75,18 @@ impl Imitator {
         Ok((self.network.weights()?, self.optimizer.state()?))
     }
 
-    /// Continues from a checkpoint; the weights must have been given to [`Imitator::new`].
-    pub fn restore(&mut self, optimizer: &Weights) -> Result<()> {
-        self.optimizer.restore(optimizer)
+    /// Sum and number of the losses since the last [`Imitator::take_loss`]. Waits for the device.
+    pub fn pending(&self) -> (f64, u64) {
+        (self.sum.double_value(&[0]), self.count)
+    }
+
+    /// Continues from a checkpoint: the optimizer's state and what [`Imitator::pending`] gave. The weights must have been
+    /// given to [`Imitator::new`].
+    pub fn restore(&mut self, optimizer: &Weights, sum: f64, count: u64) -> Result<()> {
+        self.optimizer.restore(optimizer)?;
+        let _ = self.sum.f_fill_(sum)?;
+        self.count = count;
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use lana_models::pool::Pool;
 use lana_models::zoo::{self, ZooOptions};
 
 use crate::context::Context;
-use crate::stages::{add_budget, export, finetune, pretrain, profile, report, score, select, teacher};
+use crate::stages::{export, finetune, pretrain, profile, report, score, select, teacher};
 use crate::{Budget, Config, Error, Progress, Result, Run, StudentMetrics, write_atomic};
 
 /// Runs every step for every budget of `config` (for those the run has, if it names none), in the run directory `out`, and
@@ -17,16 +17,26 @@ use crate::{Budget, Config, Error, Progress, Result, Run, StudentMetrics, write_
 /// run was made with is refused.
 pub fn accelerate(config: &Config, out: &Path, progress: &dyn Progress) -> Result<Vec<StudentMetrics>> {
     config.validate()?;
-    check_inputs(config)?;
+    check_inputs(config, out)?;
     let mut context = take_up(config, out, progress)?;
-    let budgets = match config.budgets.is_empty() {
-        true => context.config.budgets.clone(),
-        false => config.budgets.clone(),
-    };
+    let mut budgets = config.budgets.clone();
     if budgets.is_empty() {
-        return Err(Error::input("no budget is given", "give --budget, such as --budget 0.5x"));
+        // Going on: what is finished stays as it is, whatever the recipe says by now.
+        for budget in context.config.budgets.clone() {
+            if export::stored(&context, &budget)?.is_none_or(|student| !student.meets_budget) {
+                budgets.push(budget);
+            }
+        }
+        if context.config.budgets.is_empty() {
+            return Err(Error::input("no budget is given", "give --budget, such as --budget 0.5x"));
+        }
     }
-    run_all(&mut context, &budgets)
+    let students = run_all(&mut context, &budgets)?;
+    if !config.budgets.is_empty() {
+        return Ok(students);
+    }
+    let all = context.config.budgets.iter().map(|budget| export::stored(&context, budget));
+    Ok(all.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// Creates a run, or goes on with one that does not contradict the configuration; keeps the budgets it has.
@@ -36,7 +46,9 @@ pub(crate) fn take_up<'a>(config: &Config, out: &Path, progress: &'a dyn Progres
     let mut budgets = Vec::new();
     if path.is_file() {
         let stored = run.config()?;
-        if let Some(conflict) = config.conflict(&stored) {
+        // Until the teacher stands in the run nothing depends on the configuration.
+        let begun = run.path("teacher/metrics.json").is_file();
+        if let (true, Some(conflict)) = (begun, config.conflict(&stored)) {
             return Err(Error::input(
                 format!("{}: {conflict}", out.display()),
                 "leave the option out to go on with the run, or give another --out",
@@ -49,34 +61,69 @@ pub(crate) fn take_up<'a>(config: &Config, out: &Path, progress: &'a dyn Progres
     Ok(context)
 }
 
-/// Everything after the configuration is settled. A budget that cannot be met leaves the run's configuration as it was.
+/// Everything after the configuration is settled. A budget out of reach is taken out of the run again; the others are
+/// worked on before it is reported.
 pub(crate) fn run_all(context: &mut Context<'_>, budgets: &[Budget]) -> Result<Vec<StudentMetrics>> {
-    let known = context.config.budgets.clone();
-    context.config.budgets.extend(budgets.iter().filter(|b| !known.contains(b)).cloned());
     let (teacher, _) = teacher::run(context)?;
+    context.set_budgets(|known| known.extend(budgets.iter().filter(|b| !known.contains(b)).cloned().collect::<Vec<_>>()))?;
     if profile::stored(context)?.is_none() {
         // Broken training images show before minutes are spent on the table.
         context.dataset(&context.config.train, &teacher.graph)?;
     }
-    profile::run(context)?;
-    pretrain::run(context)?;
-    score::run(context)?;
-    let mut students = Vec::new();
+    let table = profile::run(context)?;
+    let mut out_of_reach = None;
+    let mut refuse = |context: &mut Context<'_>, budget: &Budget, error: Error| match error {
+        error @ Error::Infeasible { .. } => {
+            context.progress.warn(&error.to_string());
+            out_of_reach.get_or_insert(error);
+            context.set_budgets(|known| known.retain(|b| b != budget))
+        }
+        other => Err(other),
+    };
+    let mut left = Vec::new();
     for budget in budgets {
-        select::run(context, budget)?;
-        add_budget(context, budget)?;
+        match select::check_reachable(context, budget, &table) {
+            Ok(()) => left.push(budget.clone()),
+            Err(error) => refuse(context, budget, error)?,
+        }
+    }
+    let mut students = Vec::new();
+    if !left.is_empty() {
+        pretrain::run(context)?;
+        score::run(context)?;
+    }
+    for budget in &left {
+        if let Err(error) = select::run(context, budget) {
+            refuse(context, budget, error)?;
+            continue;
+        }
         finetune::run(context, budget)?;
         students.push(export::run(context, budget)?);
         report::run(context)?;
     }
-    Ok(students)
+    match out_of_reach {
+        Some(error) => Err(error),
+        None => {
+            report::run(context)?;
+            Ok(students)
+        }
+    }
 }
 
 /// Looks at every input before anything is made: names, weights, the pool, the runtime.
-fn check_inputs(config: &Config) -> Result<()> {
+fn check_inputs(config: &Config, out: &Path) -> Result<()> {
     let graph = zoo::build(&config.teacher, &ZooOptions::default())?;
-    if let Some(path) = &config.weights {
-        Weights::load(path)?.check(&graph)?;
+    let is_taken_in = out.join("teacher/metrics.json").is_file();
+    match &config.weights {
+        // The run has its own copy.
+        _ if is_taken_in => {}
+        Some(path) => Weights::load(path)?.check(&graph)?,
+        None => {
+            return Err(Error::input(
+                format!("teacher `{}` has no weights", config.teacher),
+                "give --weights FILE.safetensors: an untrained teacher has nothing to teach",
+            ));
+        }
     }
     Pool::parse(&config.pool)?;
     OnnxRuntime::load()?;

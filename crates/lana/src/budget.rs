@@ -46,6 +46,26 @@ pub struct Limit {
     pub amount: Amount,
 }
 
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.quantity {
+            Quantity::Latency => {}
+            other => write!(f, "{}=", other.cost_name())?,
+        }
+        match (self.quantity, self.amount) {
+            (_, Amount::Relative(share)) => write!(f, "{share}x"),
+            (Quantity::Latency, Amount::Absolute(ms)) => write!(f, "{ms}ms"),
+            (_, Amount::Absolute(amount)) => {
+                let units = [("G", 1e9), ("M", 1e6), ("k", 1e3)];
+                match units.iter().find(|(_, size)| amount >= *size && (amount / size * 1e3).fract() == 0.0) {
+                    Some((unit, size)) => write!(f, "{}{unit}", amount / size),
+                    None => write!(f, "{amount}"),
+                }
+            }
+        }
+    }
+}
+
 /// What a student may cost at most: one limit, or several joined by commas that must all hold.
 ///
 /// `0.5x` half the teacher's latency; `12ms`; `params=0.4x`; `params=300k`; `macs=2.5M`; `0.5x,params=0.6x`.
@@ -111,12 +131,17 @@ impl FromStr for Budget {
                     })
                     .ok_or_else(|| wrong("neither a share such as 0.5x nor an amount with its unit"))?,
             };
+            if quantity != Quantity::Latency && matches!(amount, Amount::Absolute(n) if n < 1.0) {
+                return Err(wrong("an amount below one; a share of the teacher's ends in x, such as params=0.4x"));
+            }
             if limits.iter().any(|l| l.quantity == quantity) {
                 return Err(wrong("two limits on the same quantity"));
             }
             limits.push(Limit { quantity, amount });
         }
-        Ok(Budget { limits, text: clean })
+        // One way to write each budget, so that one budget has one folder.
+        let text = limits.iter().map(Limit::to_string).collect::<Vec<_>>().join(",");
+        Ok(Budget { limits, text })
     }
 }
 
@@ -138,18 +163,21 @@ mod tests {
 
     #[test]
     fn budgets_parse_and_print() {
-        for (text, quantity, amount) in [
-            ("0.5x", Quantity::Latency, Amount::Relative(0.5)),
-            ("12ms", Quantity::Latency, Amount::Absolute(12.0)),
-            ("250us", Quantity::Latency, Amount::Absolute(0.25)),
-            ("latency=1.5s", Quantity::Latency, Amount::Absolute(1500.0)),
-            ("params=0.4x", Quantity::Params, Amount::Relative(0.4)),
-            ("params=300k", Quantity::Params, Amount::Absolute(300e3)),
-            ("macs=2.5M", Quantity::Macs, Amount::Absolute(2.5e6)),
+        for (text, printed, quantity, amount) in [
+            ("0.5x", "0.5x", Quantity::Latency, Amount::Relative(0.5)),
+            ("latency=0.50x", "0.5x", Quantity::Latency, Amount::Relative(0.5)),
+            ("12ms", "12ms", Quantity::Latency, Amount::Absolute(12.0)),
+            ("250us", "0.25ms", Quantity::Latency, Amount::Absolute(0.25)),
+            ("latency=1.5s", "1500ms", Quantity::Latency, Amount::Absolute(1500.0)),
+            ("params=0.4x", "params=0.4x", Quantity::Params, Amount::Relative(0.4)),
+            ("params=300k", "params=300k", Quantity::Params, Amount::Absolute(300e3)),
+            ("params=1234567", "params=1234.567k", Quantity::Params, Amount::Absolute(1_234_567.0)),
+            ("macs=2.5M", "macs=2.5M", Quantity::Macs, Amount::Absolute(2.5e6)),
         ] {
             let budget: Budget = text.parse().unwrap();
             assert_eq!(budget.limits(), [Limit { quantity, amount }], "{text}");
-            assert_eq!(budget.to_string(), text);
+            assert_eq!(budget.to_string(), printed);
+            assert_eq!(printed.parse::<Budget>().unwrap(), budget);
         }
         assert_eq!("0.5x, params=0.6x".parse::<Budget>().unwrap().limits().len(), 2);
     }
@@ -157,7 +185,7 @@ mod tests {
     #[test]
     fn wrong_budgets_say_so() {
         for text in
-            ["", "x", "0x", "-1ms", "nanx", "infms", "12", "12 apples", "size=3", "0.5x,12ms", "1e999ms"]
+            ["", "x", "0x", "-1ms", "nanx", "infms", "12", "12 apples", "size=3", "0.5x,12ms", "1e999ms", "params=0.4"]
         {
             let error = text.parse::<Budget>().unwrap_err();
             assert!(error.to_string().contains("budget"), "{text}: {error}");

@@ -40,7 +40,6 @@ pub(crate) fn load<T: DeserializeOwned>(
     let bytes = fs::read(&path).unwrap_or_default();
     if sha256(&bytes) != record.sha256 {
         progress.warn(&format!("{} is damaged; the training starts again", path.display()));
-        clear(folder)?;
         return Ok(None);
     }
     Ok(Some((Weights::from_bytes(&bytes, &path)?, record.state)))

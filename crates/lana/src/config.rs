@@ -70,6 +70,8 @@ pub struct PretrainConfig {
     pub learning_rate: f64,
     /// Decoupled weight decay of kernels.
     pub weight_decay: f64,
+    /// Pixels of zero padding from which a random crop is taken; crops and flips are the augmentation.
+    pub crop_padding: usize,
     /// Whether operations slower than their teacher layer are trained too, though no latency budget can want them.
     pub keep_slow: bool,
     /// Seconds between checkpoints.
@@ -151,7 +153,7 @@ impl Default for LatencyConfig {
             runtime: "onnxruntime".into(),
             batch: 1,
             threads: 1,
-            time_limit_s: 300.0,
+            time_limit_s: 240.0,
             margin: 0.015,
         }
     }
@@ -160,10 +162,11 @@ impl Default for LatencyConfig {
 impl Default for PretrainConfig {
     fn default() -> Self {
         PretrainConfig {
-            images: 12_800,
+            images: 10_240,
             batch: 128,
             learning_rate: 3e-3,
             weight_decay: 1e-4,
+            crop_padding: 4,
             keep_slow: false,
             checkpoint_s: 120.0,
         }
@@ -172,13 +175,13 @@ impl Default for PretrainConfig {
 
 impl Default for ScoreConfig {
     fn default() -> Self {
-        ScoreConfig { images: 2048, batch: 256, by: "kl".into() }
+        ScoreConfig { images: 1024, batch: 256, by: "kl".into() }
     }
 }
 
 impl Default for SelectConfig {
     fn default() -> Self {
-        SelectConfig { solutions: 30, max_overlap: 0.7, time_limit_s: 20.0, rounds: 4 }
+        SelectConfig { solutions: 30, max_overlap: 0.7, time_limit_s: 20.0, rounds: 3 }
     }
 }
 
@@ -244,6 +247,19 @@ impl Config {
                 return wrong(field, "0".into(), "it must be at least 1");
             }
         }
+        for (field, value, most) in [
+            ("threads", self.latency.threads, 1024),
+            ("workers", self.workers, 1024),
+            ("batch", self.latency.batch, 1 << 20),
+            ("pretrain.batch", self.pretrain.batch, 1 << 20),
+            ("score.batch", self.score.batch, 1 << 20),
+            ("finetune.batch", self.finetune.batch, 1 << 20),
+            ("crop_padding", self.finetune.crop_padding.max(self.pretrain.crop_padding), 1024),
+        ] {
+            if value > most {
+                return wrong(field, value.to_string(), &format!("it must be at most {most}"));
+            }
+        }
         let positive = [
             ("latency.time_limit_s", self.latency.time_limit_s),
             ("pretrain.learning_rate", self.pretrain.learning_rate),
@@ -254,8 +270,8 @@ impl Config {
             ("finetune.checkpoint_s", self.finetune.checkpoint_s),
         ];
         for (field, value) in positive {
-            if !(value.is_finite() && value > 0.0) {
-                return wrong(field, value.to_string(), "it must be a positive number");
+            if !(value.is_finite() && value > 0.0 && value < 1e9) {
+                return wrong(field, value.to_string(), "it must be a positive number below a thousand million");
             }
         }
         let at_least_zero = [
@@ -301,6 +317,7 @@ impl Config {
         let fixed = |c: &Config| Config {
             budgets: Vec::new(),
             workers: 0,
+            weights: None,
             device: String::new(),
             select: SelectConfig::default(),
             finetune: FinetuneConfig::default(),

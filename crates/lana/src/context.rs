@@ -12,7 +12,7 @@ use lana_torch::{Batch, BatchNorm, Device, Evaluation, Network};
 use rayon::prelude::*;
 
 use crate::run::read_weights;
-use crate::{Accuracy, Budget, Config, Error, Progress, Result, Run, TeacherMetrics, read_or_redo};
+use crate::{Accuracy, Budget, Config, Error, Progress, Result, Run, TeacherMetrics, read_or_redo, write_atomic};
 
 /// A run at work.
 pub(crate) struct Context<'a> {
@@ -154,6 +154,16 @@ impl<'a> Context<'a> {
     /// Accuracy of a network on all images of a loader, batches divided among the threads.
     pub(crate) fn accuracy(&self, network: &Network, loader: &Loader, mode: BatchNorm) -> Result<Accuracy> {
         accuracy_on(&self.threads, network, loader, mode)
+    }
+
+    /// Changes the budgets of the run, in memory and in `run.toml`.
+    pub(crate) fn set_budgets(&mut self, change: impl FnOnce(&mut Vec<Budget>)) -> Result<()> {
+        let before = self.config.budgets.clone();
+        change(&mut self.config.budgets);
+        match self.config.budgets == before {
+            true => Ok(()),
+            false => write_atomic(&self.run.path("run.toml"), self.config.to_toml().as_bytes()),
+        }
     }
 
     /// The budgets asked for, or those of the configuration.

@@ -52,7 +52,7 @@ pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Resul
         val: format!("generated:shapes?seed={}&images=2000&split=val", options.seed),
         seed: options.seed,
         latency: LatencyConfig { batch: 16, time_limit_s: 45.0, ..LatencyConfig::default() },
-        pretrain: PretrainConfig { images: 5_120, batch: 64, ..PretrainConfig::default() },
+        pretrain: PretrainConfig { images: 5_120, batch: 64, crop_padding: 2, ..PretrainConfig::default() },
         score: ScoreConfig { images: 1024, batch: 128, ..ScoreConfig::default() },
         select: SelectConfig { solutions: 12, time_limit_s: 5.0, rounds: 3, ..SelectConfig::default() },
         finetune: FinetuneConfig { epochs: 4, batch: 64, crop_padding: 2, ..FinetuneConfig::default() },

@@ -110,13 +110,14 @@ impl Error {
             | Error::Models(_)
             | Error::Data(_)
             | Error::Onnx(_)
-            | Error::Select(_)
             | Error::Latency(
                 lana_latency::Error::Model { .. }
                 | lana_latency::Error::File { .. }
                 | lana_latency::Error::Options(_),
             ) => 2,
-            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => 2,
+            Error::Select(error) if !matches!(error, lana_select::Error::TimeLimit { .. }) => 2,
+            Error::Torch(lana_torch::Error::Graph(_)) => 2,
+            Error::Io { source, .. } if is_misnamed(source) => 2,
             _ => 1,
         }
     }
@@ -134,6 +135,7 @@ impl Error {
                 std::io::ErrorKind::PermissionDenied => {
                     "choose a place you may write to, or change its rights".into()
                 }
+                _ if is_misnamed(source) => "check the path: is it there, and of the right kind?".into(),
                 _ => return None,
             },
             Error::Damaged { .. } => "delete the file and give the same command again".into(),
@@ -142,8 +144,15 @@ impl Error {
                 lana_graph::Error::MissingWeight { .. }
                 | lana_graph::Error::UnexpectedWeight { .. }
                 | lana_graph::Error::WeightShape { .. },
-            ) => "are these the weights of this teacher? `lana zoo` lists the architectures".into(),
+            )
+            | Error::Torch(lana_torch::Error::Graph(_)) => "are these the weights of this teacher? `lana zoo` lists the architectures".into(),
             _ => return None,
         })
     }
+}
+
+/// Whether the system's reason is that a path names nothing, or something of another kind.
+fn is_misnamed(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{AlreadyExists, IsADirectory, NotADirectory, NotFound};
+    matches!(error.kind(), AlreadyExists | IsADirectory | NotADirectory | NotFound)
 }

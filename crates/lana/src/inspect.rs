@@ -60,14 +60,17 @@ pub fn measure(
             return Err(Error::input(format!("--{name} is 0"), "it must be at least 1"));
         }
     }
-    if !(time_limit_s.is_finite() && time_limit_s > 0.0) {
+    if threads > 1024 {
+        return Err(Error::input(format!("--threads is {threads}"), "give at most 1024"));
+    }
+    if !(time_limit_s > 0.0 && time_limit_s < 1e9) {
         return Err(Error::input(
             format!("--time-limit is {time_limit_s}"),
             "give a positive number of seconds",
         ));
     }
     let models = files.iter().map(|f| Model::from_file(f)).collect::<Result<Vec<_>, _>>()?;
-    progress.say(&format!("measuring {} files in turns, at most {time_limit_s} s", models.len()));
+    progress.say(&format!("measuring {} file(s) in turns, at most {time_limit_s} s", models.len()));
     let time_limit = Duration::from_secs_f64(time_limit_s);
     let figures = lana_latency::measure(
         &models,
@@ -121,6 +124,9 @@ pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) 
             "such as --mean 0.485,0.456,0.406",
         ));
     }
+    if options.threads > 1024 {
+        return Err(Error::input(format!("--threads is {}", options.threads), "give at most 1024"));
+    }
     let threads = match options.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
@@ -135,7 +141,7 @@ pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) 
         let config = LoaderConfig { batch: options.batch, ..LoaderConfig::default() };
         Ok(Loader::new(dataset, transform(input, with(own)), config)?)
     };
-    let result = if what.ends_with(".onnx") {
+    let result = if what.to_lowercase().ends_with(".onnx") {
         let mut session = Session::open(&Model::from_file(Path::new(what))?, &SessionOptions { threads })?;
         let [channels, height, width] = session.input_shape();
         let classes = session.output_shape().last().copied().filter(|n| *n > 0).ok_or_else(|| {
@@ -166,6 +172,12 @@ pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) 
             .map_err(|e| Error::input(format!("--threads {threads}: {e}"), "ask for fewer threads"))?;
         accuracy_on(&pool, &network, &loader, BatchNorm::Running)?
     };
+    if !result.loss.is_finite() {
+        return Err(Error::input(
+            format!("{what}: its answers are not finite numbers"),
+            "check the weights, and that --mean and --std are those it was trained with",
+        ));
+    }
     progress.finish(&format!("top-1 {:.2} %", 100.0 * result.top1));
     Ok(result)
 }
@@ -212,7 +224,8 @@ pub fn pool(teacher: &str, pool: &str) -> Result<PoolRecord> {
 /// How far a run is.
 pub fn status(path: &Path) -> Result<Vec<StageStatus>> {
     let run = Run::open(path)?;
-    let config: Config = run.config()?;
+    // Looking at a run needs no GPU.
+    let config = Config { device: "cpu".into(), ..run.config()? };
     let context = Context::new(run, config, &Silent)?;
     let stage = |stage: &str, done: u64, total: u64, unit: &str, eta_s: Option<f64>| StageStatus {
         stage: stage.into(),

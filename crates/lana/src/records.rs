@@ -176,6 +176,8 @@ pub struct Candidates {
     pub winner: usize,
     /// Factor by which measured latencies exceeded the table's in the last round.
     pub correction: f64,
+    /// What decided: the table, the score, the settings of the selection. With others it is made again.
+    pub settings: String,
 }
 
 /// `budgets/BUDGET/solutions.json`: the integer program of the last round and its solutions.

@@ -71,6 +71,12 @@ impl Run {
         }
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(Error::io(&path))?;
         self._lock = Some(file);
+        // A line that a crash cut off must not swallow the next.
+        let events = self.path("events.jsonl");
+        if fs::read(&events).is_ok_and(|text| text.last().is_some_and(|b| *b != b'\n')) {
+            let mut file = OpenOptions::new().append(true).open(&events).map_err(Error::io(&events))?;
+            file.write_all(b"\n").map_err(Error::io(&events))?;
+        }
         Ok(())
     }
 

@@ -124,11 +124,7 @@ impl Arguments {
             }
             output::results(&text)?;
         }
-        // Students of earlier budgets are in the table too, but only those asked for now decide.
-        let asked = |student: &&StudentMetrics| {
-            config.budgets.iter().any(|budget| budget.to_string() == student.budget)
-        };
-        match students.iter().filter(asked).find(|student| !student.meets_budget) {
+        match students.iter().find(|student| !student.meets_budget) {
             None => Ok(()),
             Some(student) => Err(over_budget(student)),
         }

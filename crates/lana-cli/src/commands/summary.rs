@@ -28,10 +28,6 @@ pub(super) fn table(teacher: &str, students: &[StudentMetrics]) -> Table {
     }
     for student in students {
         let measured = &student.measured;
-        let limit = match student.limit_ms {
-            Some(limit) => format!(" (at most {} ms)", format::milliseconds(limit)),
-            None => String::new(),
-        };
         let met = if student.meets_budget { "met" } else { "NOT met" };
         table.row([
             format!("student {}", student.budget),
@@ -40,7 +36,7 @@ pub(super) fn table(teacher: &str, students: &[StudentMetrics]) -> Table {
             format::ratio(measured.ratio),
             format::short(student.cost.params),
             format::short(student.cost.macs),
-            format!("{met}{limit}"),
+            met.to_string(),
         ]);
     }
     table

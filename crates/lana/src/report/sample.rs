@@ -192,7 +192,7 @@ fn student(
         files: BTreeMap::new(),
     };
     let (budget, limit_ms) = (budget.to_string(), Some(limit));
-    (metrics, Candidates { budget, limit_ms, candidates, winner, correction: 1.034 })
+    (metrics, Candidates { budget, limit_ms, candidates, winner, correction: 1.034, settings: String::new() })
 }
 
 fn measured_as(ms: f64) -> Measured {

@@ -19,13 +19,11 @@ use crate::{Amount, Budget, Error, Measured, Result, StudentMetrics, sha256, wri
 const TOLERANCE: f64 = 1e-4;
 
 /// The files of a network: graph, weights, and its deployed form, batch normalisation folded.
-pub(crate) fn write_network(
-    folder: &Path,
+pub(crate) fn network_files(
     onnx: &str,
     graph: &Graph,
     weights: &Weights,
 ) -> Result<Vec<(String, Vec<u8>)>> {
-    debug_assert!(folder.is_absolute() || !folder.as_os_str().is_empty());
     let (folded, folded_weights) = fold_batch_norm(graph, weights)?;
     let model = lana_onnx::export(&folded, &folded_weights, &ExportOptions::default())?;
     Ok(vec![
@@ -44,6 +42,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetri
     let tuned = finetune::stored(context, budget)?
         .ok_or_else(|| context.not_ready(&format!("the fine-tuned student for {budget}"), "finetune"))?;
     if let Some(metrics) = read_or_redo::<StudentMetrics>(&folder.join("metrics.json"), context.progress)?
+        && metrics.meets_budget
         && is_whole(&folder, &metrics, &tuned)
     {
         return Ok(metrics);
@@ -53,7 +52,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetri
 
     context.progress.begin("export", 3, "steps");
     let mut files = BTreeMap::new();
-    for (name, bytes) in write_network(&folder, "student.onnx", graph, weights)? {
+    for (name, bytes) in network_files("student.onnx", graph, weights)? {
         write_atomic(&folder.join(&name), &bytes)?;
         files.insert(name, sha256(&bytes));
     }
@@ -66,7 +65,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetri
     let figures = measure(&models, &measure_options(context, 30.0))?;
     let (own, measured) = (&figures[0], to_measured(&figures[1]));
     let limit_ms = winner.limit_ms;
-    let meets_budget = fits(context, budget, &measured) && fits_size(budget, graph, &teacher.graph);
+    let meets_budget = fits(budget, &measured) && fits_size(budget, graph, &teacher.graph);
     if !meets_budget {
         context.progress.warn(&format!(
             "{budget}: the student measures {:.3} ms, {:.3} of the teacher, over the budget",
@@ -139,6 +138,9 @@ fn verify(
         Session::open(&Model::from_file(path)?, &SessionOptions { threads: context.workers() })?;
     let got = session.run(&batch.images, batch.n)?;
     let largest = expected.iter().fold(0.0f64, |m, x| m.max(f64::from(x.abs())));
+    if let Some(bad) = expected.iter().chain(&got).find(|x| !x.is_finite()) {
+        return Err(Error::Export { path: path.to_path_buf(), difference: f64::from(*bad), limit: TOLERANCE });
+    }
     let difference = expected.iter().zip(&got).fold(0.0f64, |m, (a, b)| m.max(f64::from((a - b).abs())))
         / largest.max(1e-12);
     if difference.is_nan() || difference > TOLERANCE || expected.len() != got.len() {
@@ -168,7 +170,7 @@ pub(crate) fn to_measured(m: &Measurement) -> Measured {
 }
 
 /// Whether a measured latency meets the budget: relative budgets by the ratio measured in turns with the teacher.
-pub(crate) fn fits(_context: &Context<'_>, budget: &Budget, measured: &Measured) -> bool {
+pub(crate) fn fits(budget: &Budget, measured: &Measured) -> bool {
     match budget.latency() {
         None => true,
         Some(Amount::Relative(share)) => measured.ratio <= share,

@@ -90,7 +90,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let selection = select::stored(context, budget)?
         .ok_or_else(|| context.not_ready(&format!("the selection for {budget}"), "select"))?;
     let choices = selection.candidates[selection.winner].choices.clone();
-    let (graph, weights) = select::assemble(context, &teacher, &choices)?;
+    let (graph, weights) = select::assemble(context, &teacher, budget, &choices)?;
     let folder = folder(context, budget);
     let trainer = Trainer {
         context,

@@ -13,7 +13,7 @@ pub(crate) mod teacher;
 use std::path::Path;
 
 use crate::context::Context;
-use crate::{Budget, Progress, Result, write_atomic};
+use crate::{Budget, Progress, Result};
 
 /// A step that can run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +37,13 @@ pub enum Stage {
 /// Runs one step on an existing run; what it needs must be there, what is done stays done. `budgets` are those to work
 /// on, all of the run's if empty; a new one is added to the run.
 pub fn run_stage(run: &Path, stage: Stage, budgets: &[Budget], progress: &dyn Progress) -> Result<()> {
-    let context = Context::open(run, progress)?;
+    let mut context = Context::open(run, progress)?;
+    context.set_budgets(|known| known.extend(budgets.iter().filter(|b| !known.contains(b)).cloned().collect::<Vec<_>>()))?;
     match stage {
         Stage::Profile => profile::run(&context).map(drop),
         Stage::Pretrain => pretrain::run(&context),
         Stage::Score => score::run(&context).map(drop),
-        Stage::Select => each(&context, budgets, |c, b| select::run(c, b).and_then(|()| add_budget(c, b))),
+        Stage::Select => each(&context, budgets, select::run),
         Stage::Finetune => each(&context, budgets, finetune::run),
         Stage::Export => each(&context, budgets, |c, b| export::run(c, b).map(drop)),
         Stage::Report => report::run(&context).map(drop),
@@ -55,14 +56,4 @@ fn each(
     step: impl Fn(&Context<'_>, &Budget) -> Result<()>,
 ) -> Result<()> {
     context.budgets(budgets)?.iter().try_for_each(|budget| step(context, budget))
-}
-
-/// Notes in the run's configuration that a budget has been selected for.
-pub(crate) fn add_budget(context: &Context<'_>, budget: &Budget) -> Result<()> {
-    let mut stored = context.run.config()?;
-    if stored.budgets.contains(budget) {
-        return Ok(());
-    }
-    stored.budgets.push(budget.clone());
-    write_atomic(&context.run.path("run.toml"), stored.to_toml().as_bytes())
 }

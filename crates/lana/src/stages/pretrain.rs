@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint;
 use crate::context::{Context, LayerPool, Teacher};
 use crate::run::read_or_redo;
-use crate::{Error, OperationRecord, Result, sha256, write_atomic, write_json};
+use crate::{Error, OperationRecord, Quantity, Result, sha256, write_atomic, write_json};
 
 /// One operation of the pass.
 struct Pupil {
@@ -38,6 +38,8 @@ struct Position {
     operations: Vec<(String, String)>,
     curves: Vec<Vec<(u64, f64)>>,
     failed: Vec<bool>,
+    /// Sum and number of the losses since the last point of the curve.
+    pending: Vec<(f64, u64)>,
 }
 
 /// The teacher's feature maps at the boundaries of its layers, for one batch.
@@ -76,7 +78,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<()> {
         drop_last: true,
         ..LoaderConfig::default()
     };
-    let augment = Augment::CropFlip { padding: context.config.finetune.crop_padding };
+    let augment = Augment::CropFlip { padding: config.crop_padding };
     let loader = context.loader(&train, &teacher, augment, loader_config)?;
     let steps = config.images.div_ceil(batch) as u64;
 
@@ -179,7 +181,8 @@ pub(crate) fn run(context: &Context<'_>) -> Result<()> {
 /// Whether a selection could want the operation: one that is not faster than its teacher layer serves no budget on
 /// latency, and is not trained unless asked for.
 fn is_wanted(context: &Context<'_>, table: &Table, layer: &LayerPool, operation: &str) -> bool {
-    let only_latency = context.config.budgets.iter().all(|b| b.latency().is_some());
+    let only_latency =
+        context.config.budgets.iter().flat_map(|b| b.limits()).all(|l| l.quantity == Quantity::Latency);
     if context.config.pretrain.keep_slow || !only_latency {
         return true;
     }
@@ -374,6 +377,11 @@ fn save(context: &Context<'_>, pupils: &[Pupil], pool: &[LayerPool], step: u64, 
         operations: pupils.iter().map(|p| (pool[p.layer].layer.clone(), p.name.clone())).collect(),
         curves: pupils.iter().map(|p| p.curve.clone()).collect(),
         failed: pupils.iter().map(|p| p.failed).collect(),
+        pending: pupils
+            .iter()
+            .map(|p| p.imitator.pending())
+            .map(|(sum, count)| if sum.is_finite() { (sum, count) } else { (0.0, 0) })
+            .collect(),
     };
     checkpoint::save(&context.run.path("operations"), step, &all, position)
 }
@@ -399,15 +407,17 @@ fn take_up(
         let key = (pool[pupil.layer].layer.clone(), pupil.name.clone());
         let Some(at) = position.operations.iter().position(|o| *o == key) else { return Ok(0) };
         let base = format!("{}/{}", key.0, key.1);
-        let imitator = match position.failed[at] {
-            true => None,
-            false => {
-                let weights = all.under(&format!("{base}/weights"));
-                let decay = context.config.pretrain.weight_decay;
-                let mut imitator = Imitator::new(graph, &weights, decay, context.device)?;
-                imitator.restore(&all.under(&format!("{base}/optimizer")))?;
+        let weights = all.under(&format!("{base}/weights"));
+        let decay = context.config.pretrain.weight_decay;
+        // Weights that are not finite are those of an operation that diverged since its loss was last looked at.
+        let imitator = match Imitator::new(graph, &weights, decay, context.device) {
+            Ok(mut imitator) if !position.failed[at] => {
+                let (sum, count) = position.pending[at];
+                imitator.restore(&all.under(&format!("{base}/optimizer")), sum, count)?;
                 Some(imitator)
             }
+            Ok(_) | Err(lana_torch::Error::Graph(_)) => None,
+            Err(other) => return Err(other.into()),
         };
         restored.push((imitator, at));
     }

@@ -55,7 +55,7 @@ pub(crate) fn stored(context: &Context<'_>) -> Result<Option<Table>> {
     Ok(Some(table))
 }
 
-fn table_path(context: &Context<'_>) -> std::path::PathBuf {
+pub(crate) fn table_path(context: &Context<'_>) -> std::path::PathBuf {
     let latency = &context.config.latency;
     let device = Device::identify().slug();
     let name = format!("{device}-{}-b{}-t{}.json", latency.runtime, latency.batch, latency.threads);

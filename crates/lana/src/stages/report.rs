@@ -90,6 +90,7 @@ fn command(context: &Context<'_>) -> String {
     parts.push(format!("--train {} --val {}", quote(&config.train), quote(&config.val)));
     parts.extend(config.budgets.iter().map(|b| format!("--budget {b}")));
     parts.push(format!("--batch {} --threads {}", config.latency.batch, config.latency.threads));
-    parts.push(format!("--config run.toml --out {}", quote(&context.run.root().display().to_string())));
+    let root = context.run.root().display().to_string();
+    parts.push(format!("--config {} --out NEW", quote(&format!("{root}/run.toml"))));
     parts.join(" ")
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use lana_graph::{Graph, Value};
 use lana_torch::{Batch, BatchNorm, Network, Tensor, divergence, losses, without_gradients};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, LayerPool, Teacher};
 use crate::{Error, Estimate, Result, Score, Scores, read_or_redo, write_json};
@@ -21,8 +22,18 @@ pub(crate) struct Trained {
     pub(crate) weights: lana_graph::Weights,
 }
 
+/// `scores-partial.json`: sums over the batches so far, so that a killed scoring goes on.
+#[derive(Serialize, Deserialize)]
+struct Partial {
+    operations: Vec<(usize, String)>,
+    images: usize,
+    batches: usize,
+    teacher_loss: f64,
+    sums: Vec<Sums>,
+}
+
 /// Sums over images, from which mean and standard error follow.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 struct Sums {
     loss: [f64; 2],
     kl: [f64; 2],
@@ -64,13 +75,24 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
 
     let begun = Instant::now();
     context.progress.begin("score", (count * missing.len()) as u64, "evaluations");
-    let mut sums = vec![Sums::default(); missing.len()];
-    let (mut teacher_loss, mut seen) = (0.0, 0);
-    for batch in &images {
+    let partial_path = context.run.path("scores-partial.json");
+    let key: Vec<(usize, String)> = missing.iter().map(|t| (t.layer, t.name.clone())).collect();
+    let mut partial = read_or_redo::<Partial>(&partial_path, context.progress)?
+        .filter(|p| p.operations == key && p.images == count && p.sums.len() == key.len())
+        .unwrap_or(Partial {
+            sums: vec![Sums::default(); key.len()],
+            operations: key,
+            images: count,
+            batches: 0,
+            teacher_loss: 0.0,
+        });
+    let mut seen: usize = images[..partial.batches.min(images.len())].iter().map(Batch::len).sum();
+    context.progress.advance((seen * missing.len()) as u64, "");
+    for batch in &images[partial.batches.min(images.len())..] {
         let (logits, maps) =
             without_gradients(|| network.forward_tapped(&batch.images, BatchNorm::Running, &taps))?;
         let base = losses(&logits, &batch.labels)?;
-        teacher_loss += lana_torch::sum(&base)?;
+        partial.teacher_loss += lana_torch::sum(&base)?;
         let mut by_value: BTreeMap<Value, Tensor> = BTreeMap::new();
         for (value, map) in taps.iter().zip(maps) {
             by_value.insert(*value, map);
@@ -90,13 +112,15 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
             .collect();
         let results: Vec<Result<Sums>> =
             context.threads.install(|| tasks.into_par_iter().with_max_len(1).map(Task::run).collect());
-        for (sum, result) in sums.iter_mut().zip(results) {
+        for (sum, result) in partial.sums.iter_mut().zip(results) {
             sum.add(result?);
         }
+        partial.batches += 1;
+        write_json(&partial_path, &partial)?;
         seen += batch.len();
         context.progress.advance((seen * missing.len()) as u64, "");
     }
-    for (t, sum) in missing.iter().zip(&sums) {
+    for (t, sum) in missing.iter().zip(&partial.sums) {
         let score = Score { loss: estimate(sum.loss, count), kl: estimate(sum.kl, count) };
         if !(score.loss.mean.is_finite() && score.kl.mean.is_finite()) {
             context
@@ -107,8 +131,9 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
         scores.layers.entry(pool[t.layer].layer.clone()).or_default().insert(t.name.clone(), score);
     }
     scores.images = count as u64;
-    scores.teacher_loss = teacher_loss / count as f64;
+    scores.teacher_loss = partial.teacher_loss / count as f64;
     write_json(&path, &scores)?;
+    std::fs::remove_file(&partial_path).map_err(Error::io(&partial_path))?;
     let seconds = begun.elapsed().as_secs_f64();
     context.progress.finish(&format!("{} operations", missing.len()));
     context.run.event(

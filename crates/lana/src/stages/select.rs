@@ -12,8 +12,9 @@ use lana_latency::{Model, Table, measure};
 use lana_select::{Choice, Layer, Outcome, Problem, Status};
 use lana_torch::{Batch, BatchNorm, Evaluation, Network};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
-use crate::context::{Context, Teacher};
+use crate::context::{Context, LayerPool, Teacher};
 use crate::stages::export::{fits, fits_size, measure_options, to_measured};
 use crate::stages::{profile, score};
 use crate::{
@@ -35,43 +36,54 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
         profile::stored(context)?.ok_or_else(|| context.not_ready("the latency table", "profile"))?;
     let images = score::scoring_images(context, &teacher)?;
     let config = &context.config.select;
+    let pool = context.pool(&teacher.graph)?;
+    let library = score::trained(context, &pool)?;
+    let work = Work { context, budget, teacher: &teacher, pool: &pool, library: &library };
     let limit_ms = budget.latency().map(|amount| match amount {
         Amount::Relative(share) => share * table.teacher_ms(),
         Amount::Absolute(ms) => ms,
     });
     let folder = context.run.budget_dir(budget);
     let title = format!("select {budget}");
-    let mut candidates: Vec<Candidate> = Vec::new();
+    let settings = settings(context);
+    let rounds_path = folder.join("rounds.json");
+    let mut rounds = read_or_redo::<Rounds>(&rounds_path, context.progress)?
+        .filter(|r| r.settings == settings)
+        .unwrap_or(Rounds { settings: settings.clone(), candidates: Vec::new(), drift: 1.0 });
+    let first = rounds.candidates.iter().map(|c| c.round + 1).max().unwrap_or(0);
     let mut correction = 1.0;
     context.progress.begin(&title, (config.rounds * config.solutions) as u64, "candidates");
-    for round in 0..config.rounds {
-        let known: Vec<Vec<String>> = candidates.iter().map(|c| c.choices.clone()).collect();
-        let problem = problem(context, budget, &teacher, &scores, &table)?;
+    context.progress.advance(rounds.candidates.len() as u64, "");
+    for round in first..config.rounds {
+        if !rounds.candidates.is_empty() {
+            table.correct(&on_table_scale(&rounds.candidates, &table))?;
+        }
+        let problem = work.problem(Some(&scores), &table, rounds.drift)?;
         let outcome = lana_select::solve(&problem)?;
         if outcome.status == Status::Infeasible {
             // What the corrected table calls out of reach may have been reached by measurement.
-            if candidates.iter().any(|c| c.meets_budget) {
+            if rounds.candidates.iter().any(|c| c.meets_budget) {
                 break;
             }
-            return Err(infeasible(budget, &problem, &outcome, &table));
+            return Err(work.infeasible(&problem, &outcome, &table));
         }
         write_json(&folder.join("solutions.json"), &Solutions { problem, outcome: outcome.clone() })?;
-        let fresh: Vec<(usize, &lana_select::Solution)> =
-            outcome.solutions.iter().enumerate().filter(|(_, s)| !known.contains(&s.choices)).collect();
+        let is_new = |s: &lana_select::Solution| !rounds.candidates.iter().any(|c| c.choices == s.choices);
+        let fresh: Vec<_> = outcome.solutions.iter().enumerate().filter(|(_, s)| is_new(s)).collect();
         if fresh.is_empty() {
             break;
         }
-        let new = examine(context, budget, &teacher, &table, &images, round, &fresh)?;
-        candidates.extend(new);
-        let measured: Vec<(Vec<String>, f64)> =
-            candidates.iter().map(|c| (c.choices.clone(), c.measured.ratio * table.teacher_ms())).collect();
-        let last: Vec<&Candidate> = candidates.iter().filter(|c| c.round == round).collect();
-        correction = mean(last.iter().map(|c| c.measured.ratio * table.teacher_ms() / c.predicted_ms));
-        let error =
-            mean(last.iter().map(|c| (c.predicted_ms / (c.measured.ratio * table.teacher_ms()) - 1.0).abs()));
+        let (new, teacher_now) = work.examine(&table, &images, round, &fresh)?;
+        // A clock that runs otherwise than when the table was made moves what an absolute budget allows.
+        rounds.drift = teacher_now / table.teacher_ms();
+        rounds.candidates.extend(new);
+        write_json(&rounds_path, &rounds)?;
+        let last: Vec<&Candidate> = rounds.candidates.iter().filter(|c| c.round == round).collect();
+        let ratio = |c: &&Candidate| c.measured.ratio * table.teacher_ms() / c.predicted_ms;
+        correction = mean(last.iter().map(ratio));
+        let error = mean(last.iter().map(|c| (1.0 / ratio(c) - 1.0).abs()));
         let inside = last.iter().filter(|c| c.meets_budget).count();
-        let rank = rank_correlation(&last);
-        context.progress.advance(candidates.len() as u64, &format!("{inside} of {} fit", last.len()));
+        context.progress.advance(rounds.candidates.len() as u64, &format!("{inside} of {} fit", last.len()));
         context.progress.say(&format!(
             "{title}: round {}: {inside} of {} solutions meet the budget when measured; the table was off by {:.1} % on average",
             round + 1,
@@ -81,16 +93,16 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
         context.run.event(
             &title,
             serde_json::json!({"round": round, "solutions": last.len(), "meet": inside, "table_error": error,
-                "measured_over_predicted": correction, "score_rank_correlation": rank,
+                "measured_over_predicted": correction, "score_rank_correlation": rank_correlation(&last),
                 "best_loss": last.iter().map(|c| c.loss).fold(f64::INFINITY, f64::min)}),
         )?;
         if inside > 0 && (error < GOOD_ENOUGH || limit_ms.is_none()) {
             break;
         }
-        table.correct(&measured)?;
     }
-    let winner = settle(context, budget, &teacher, &mut candidates, limit_ms)?;
-    let result = Candidates { budget: budget.to_string(), limit_ms, candidates, winner, correction };
+    let mut candidates = rounds.candidates;
+    let winner = work.settle(&mut candidates, limit_ms)?;
+    let result = Candidates { budget: budget.to_string(), limit_ms, candidates, winner, correction, settings };
     write_json(&folder.join("candidates.json"), &result)?;
     let best = &result.candidates[winner];
     context
@@ -99,160 +111,207 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     Ok(())
 }
 
-/// The selection that was made for a budget.
+/// `budgets/BUDGET/rounds.json`: what has been evaluated so far, so that a killed selection goes on.
+#[derive(Serialize, Deserialize)]
+struct Rounds {
+    settings: String,
+    candidates: Vec<Candidate>,
+    /// The teacher's latency now, as a multiple of that when the table was made.
+    drift: f64,
+}
+
+/// What a selection depends on besides the run's trainings.
+fn settings(context: &Context<'_>) -> String {
+    let (select, latency) = (&context.config.select, &context.config.latency);
+    format!(
+        "{} by {}, margin {}, K {}, overlap {}, rounds {}",
+        profile::table_path(context).file_name().unwrap_or_default().to_string_lossy(),
+        context.config.score.by,
+        latency.margin,
+        select.solutions,
+        select.max_overlap,
+        select.rounds,
+    )
+}
+
+/// The selection that was made for a budget, with the settings that hold.
 pub(crate) fn stored(context: &Context<'_>, budget: &Budget) -> Result<Option<Candidates>> {
     let path = context.run.budget_dir(budget).join("candidates.json");
-    Ok(read_or_redo::<Candidates>(&path, context.progress)?.filter(|c| c.winner < c.candidates.len()))
+    let settings = settings(context);
+    Ok(read_or_redo::<Candidates>(&path, context.progress)?
+        .filter(|c| c.winner < c.candidates.len() && c.settings == settings))
+}
+
+/// Whether anything that may be selected can meet a budget, before its operations are trained.
+pub(crate) fn check_reachable(context: &Context<'_>, budget: &Budget, table: &Table) -> Result<()> {
+    let (teacher, _) = context.teacher()?;
+    let pool = context.pool(&teacher.graph)?;
+    let work = Work { context, budget, teacher: &teacher, pool: &pool, library: &[] };
+    let problem = Problem { solutions: 1, ..work.problem(None, table, 1.0)? };
+    let outcome = lana_select::solve(&problem)?;
+    match outcome.status {
+        Status::Infeasible => Err(work.infeasible(&problem, &outcome, table)),
+        _ => Ok(()),
+    }
+}
+
+/// Measured networks as the table corrects itself by them: ratios times its own measurement of the teacher.
+fn on_table_scale(candidates: &[Candidate], table: &Table) -> Vec<(Vec<String>, f64)> {
+    candidates.iter().map(|c| (c.choices.clone(), c.measured.ratio * table.teacher_ms())).collect()
 }
 
 /// The student that a selection describes, with the weights of phase 1.
 pub(crate) fn assemble(
     context: &Context<'_>,
     teacher: &Teacher,
+    budget: &Budget,
     choices: &[String],
 ) -> Result<(Graph, Weights)> {
     let pool = context.pool(&teacher.graph)?;
     let library = score::trained(context, &pool)?;
-    Assembler { teacher, library: &library }.assemble(choices)
+    Work { context, budget, teacher, pool: &pool, library: &library }.assemble(choices)
 }
 
-struct Assembler<'a> {
+/// What selecting for one budget works with.
+struct Work<'a> {
+    context: &'a Context<'a>,
+    budget: &'a Budget,
     teacher: &'a Teacher,
+    pool: &'a [LayerPool],
     library: &'a [score::Trained],
 }
 
-impl Assembler<'_> {
+impl Work<'_> {
     fn assemble(&self, choices: &[String]) -> Result<(Graph, Weights)> {
-        let mut graph = self.teacher.graph.clone().renamed(format!("{}-student", self.teacher.graph.name()));
+        let teacher = &self.teacher.graph;
+        let mut graph = teacher.clone().renamed(format!("{}-student", teacher.name()));
         let mut weights = self.teacher.weights.clone();
-        for (index, (layer, choice)) in self.teacher.graph.layers().iter().zip(choices).enumerate() {
+        for (index, (layer, choice)) in teacher.layers().iter().zip(choices).enumerate() {
             if choice == "teacher" {
                 continue;
             }
-            let trained =
-                self.library.iter().find(|t| t.layer == index && t.name == *choice).ok_or_else(|| {
-                    Error::input(
-                        format!("{}: the selected operation `{choice}` has no trained weights", layer.name),
-                        "delete the budget's folder and give the same command again",
-                    )
-                })?;
+            let found = self.library.iter().find(|t| t.layer == index && t.name == *choice);
+            let trained = found.ok_or_else(|| {
+                Error::input(
+                    format!("{}: the selected operation `{choice}` has no trained weights", layer.name),
+                    "delete the budget's folder and give the same command again",
+                )
+            })?;
             graph = graph.replace(&layer.name, &trained.graph)?;
             weights.replace_under(&layer.name, &trained.weights);
         }
         Ok((graph, weights))
     }
-}
 
-/// The integer program: one operation a layer, least total score, within every limit.
-fn problem(
-    context: &Context<'_>,
-    budget: &Budget,
-    teacher: &Teacher,
-    scores: &Scores,
-    table: &Table,
-) -> Result<Problem> {
-    let pool = context.pool(&teacher.graph)?;
-    let by_kl = context.config.score.by == "kl";
-    let mut layers = Vec::new();
-    for place in &pool {
-        let mut choices = Vec::new();
-        let own = std::iter::once(("teacher", place.graph.cost(), 0.0));
-        let others = place.operations.iter().filter_map(|(operation, graph)| {
-            let score = scores.layers.get(&place.layer)?.get(operation.name())?;
-            let value = if by_kl { score.kl.mean } else { score.loss.mean };
-            Some((operation.name(), graph.cost(), value))
-        });
-        for (name, cost, score) in own.chain(others) {
-            let Some(latency) = table.cost(&place.layer, name) else { continue };
-            let costs = BTreeMap::from([
-                (Quantity::Latency.cost_name().to_string(), latency),
-                (Quantity::Params.cost_name().to_string(), cost.params as f64),
-                (Quantity::Macs.cost_name().to_string(), cost.macs as f64),
-            ]);
-            choices.push(Choice { name: name.to_string(), score, costs });
+    /// The integer program: one operation a layer, least total score, within every limit. Without scores, every operation
+    /// of the pool with none: what could be reached. `drift` is the teacher's latency now over that in the table.
+    fn problem(&self, scores: Option<&Scores>, table: &Table, drift: f64) -> Result<Problem> {
+        let config = &self.context.config;
+        let by_kl = config.score.by == "kl";
+        let mut layers = Vec::new();
+        for place in self.pool {
+            let mut choices = Vec::new();
+            let own = std::iter::once(("teacher", place.graph.cost(), 0.0));
+            let others = place.operations.iter().filter_map(|(operation, graph)| {
+                let value = match scores {
+                    None => 0.0,
+                    Some(scores) => {
+                        let score = scores.layers.get(&place.layer)?.get(operation.name())?;
+                        if by_kl { score.kl.mean } else { score.loss.mean }
+                    }
+                };
+                Some((operation.name(), graph.cost(), value))
+            });
+            for (name, cost, score) in own.chain(others) {
+                let Some(latency) = table.cost(&place.layer, name) else { continue };
+                let costs = BTreeMap::from([
+                    (Quantity::Latency.cost_name().to_string(), latency),
+                    (Quantity::Params.cost_name().to_string(), cost.params as f64),
+                    (Quantity::Macs.cost_name().to_string(), cost.macs as f64),
+                ]);
+                choices.push(Choice { name: name.to_string(), score, costs });
+            }
+            layers.push(Layer { name: place.layer.clone(), choices });
         }
-        layers.push(Layer { name: place.layer.clone(), choices });
+        let whole = self.teacher.graph.cost();
+        let in_layers =
+            self.pool.iter().map(|l| l.graph.cost()).fold((0, 0), |s, c| (s.0 + c.params, s.1 + c.macs));
+        let mut budgets = BTreeMap::new();
+        for limit in self.budget.limits() {
+            let (total, fixed) = match limit.quantity {
+                Quantity::Latency => (table.teacher_ms(), table.fixed_ms),
+                Quantity::Params => (whole.params as f64, (whole.params - in_layers.0) as f64),
+                Quantity::Macs => (whole.macs as f64, (whole.macs - in_layers.1) as f64),
+            };
+            let mut max = match limit.amount {
+                Amount::Relative(share) => share * total,
+                Amount::Absolute(amount) if limit.quantity == Quantity::Latency => amount / drift,
+                Amount::Absolute(amount) => amount,
+            };
+            if limit.quantity == Quantity::Latency {
+                max *= 1.0 - config.latency.margin;
+            }
+            let bound = lana_select::Budget { min: None, max: Some(max - fixed) };
+            budgets.insert(limit.quantity.cost_name().to_string(), bound);
+        }
+        Ok(Problem {
+            solutions: config.select.solutions,
+            max_overlap: config.select.max_overlap,
+            time_limit_s: Some(config.select.time_limit_s),
+            ..Problem::new(layers, budgets)
+        })
     }
-    let whole = teacher.graph.cost();
-    let in_layers = pool.iter().map(|l| l.graph.cost()).fold((0, 0), |s, c| (s.0 + c.params, s.1 + c.macs));
-    let mut budgets = BTreeMap::new();
-    for limit in budget.limits() {
-        let (total, fixed) = match limit.quantity {
-            Quantity::Latency => (table.teacher_ms(), table.fixed_ms),
-            Quantity::Params => (whole.params as f64, (whole.params - in_layers.0) as f64),
-            Quantity::Macs => (whole.macs as f64, (whole.macs - in_layers.1) as f64),
+
+    /// The message for a budget out of reach, in whole-network terms.
+    fn infeasible(&self, problem: &Problem, outcome: &Outcome, table: &Table) -> Error {
+        let latency = Quantity::Latency.cost_name();
+        let budget = self.budget;
+        let message = match outcome.infeasible.as_ref() {
+            Some(i) if i.budget == latency && i.together_with.is_empty() => {
+                let least = problem.smallest_reachable(latency).unwrap_or(f64::NAN) + table.fixed_ms;
+                format!(
+                    "no selection meets {budget} (with {:.1} % in reserve): the smallest reachable latency is {least:.3} ms, \
+                     {:.4}x of the teacher's {:.3} ms; layer `{}` binds: its cheapest operation, `{}`, takes {:.3} ms; \
+                     {:.3} ms are outside of all layers",
+                    100.0 * self.context.config.latency.margin,
+                    least / table.teacher_ms(),
+                    table.teacher_ms(),
+                    i.layer,
+                    i.choice,
+                    i.layer_cost,
+                    table.fixed_ms,
+                )
+            }
+            Some(i) => format!("no selection meets {budget}: {}", i.message),
+            None => format!("no selection meets {budget}"),
         };
-        let mut max = match limit.amount {
-            Amount::Relative(share) => share * total,
-            Amount::Absolute(amount) => amount,
-        };
-        if limit.quantity == Quantity::Latency {
-            max *= 1.0 - context.config.latency.margin;
+        Error::Infeasible {
+            message,
+            hint: "ask for a larger budget, or widen the pool with faster operations (--pool)".into(),
         }
-        budgets.insert(
-            limit.quantity.cost_name().to_string(),
-            lana_select::Budget { min: None, max: Some(max - fixed) },
-        );
     }
-    let config = &context.config.select;
-    Ok(Problem {
-        solutions: config.solutions,
-        max_overlap: config.max_overlap,
-        time_limit_s: Some(config.time_limit_s),
-        ..Problem::new(layers, budgets)
-    })
-}
 
-/// The message for a budget out of reach, in whole-network terms.
-fn infeasible(budget: &Budget, problem: &Problem, outcome: &Outcome, table: &Table) -> Error {
-    let latency = Quantity::Latency.cost_name();
-    let binding = outcome.infeasible.as_ref();
-    let message = match binding {
-        Some(i) if i.budget == latency && i.together_with.is_empty() => {
-            let least = problem.smallest_reachable(latency).unwrap_or(f64::NAN) + table.fixed_ms;
-            format!(
-                "no selection meets {budget}: the smallest reachable latency is {least:.3} ms ({:.3}x of the teacher's {:.3} ms); \
-                 layer `{}` binds: its cheapest operation, `{}`, takes {:.3} ms; {:.3} ms are outside of all layers",
-                least / table.teacher_ms(),
-                table.teacher_ms(),
-                i.layer,
-                i.choice,
-                i.layer_cost,
-                table.fixed_ms,
-            )
-        }
-        Some(i) => format!("no selection meets {budget}: {}", i.message),
-        None => format!("no selection meets {budget}"),
-    };
-    Error::Infeasible {
-        message,
-        hint: "ask for a larger budget, or widen the pool with faster operations (--pool)".into(),
-    }
-}
-
-/// Assembles, evaluates and times solutions.
-fn examine(
-    context: &Context<'_>,
-    budget: &Budget,
-    teacher: &Teacher,
-    table: &Table,
-    images: &[Batch],
-    round: usize,
-    solutions: &[(usize, &lana_select::Solution)],
-) -> Result<Vec<Candidate>> {
-    let pool = context.pool(&teacher.graph)?;
-    let library = score::trained(context, &pool)?;
-    let assembler = Assembler { teacher, library: &library };
-    let networks =
-        solutions.iter().map(|(_, s)| assembler.assemble(&s.choices)).collect::<Result<Vec<_>>>()?;
-    let evaluated = evaluate(context, &networks, images)?;
-    let measured = time(context, teacher, &networks, 60.0)?;
-    solutions
-        .iter()
-        .zip(&networks)
-        .zip(evaluated.into_iter().zip(measured))
-        .map(|(((rank, solution), (graph, _)), (evaluation, measured))| {
-            Ok(Candidate {
+    /// Assembles, evaluates and times solutions; gives the teacher's latency of the same run too.
+    fn examine(
+        &self,
+        table: &Table,
+        images: &[Batch],
+        round: usize,
+        solutions: &[(usize, &lana_select::Solution)],
+    ) -> Result<(Vec<Candidate>, f64)> {
+        let networks =
+            solutions.iter().map(|(_, s)| self.assemble(&s.choices)).collect::<Result<Vec<_>>>()?;
+        let evaluated = self.evaluate(&networks, images)?;
+        let (teacher_now, measured) = self.time(&networks, 45.0)?;
+        let mut candidates = Vec::new();
+        for (((rank, solution), (graph, _)), (evaluation, measured)) in
+            solutions.iter().zip(&networks).zip(evaluated.into_iter().zip(measured))
+        {
+            if !evaluation.loss().is_finite() {
+                self.context.progress.warn("a solution gives no finite loss and is left out");
+                continue;
+            }
+            candidates.push(Candidate {
                 round,
                 rank: *rank,
                 choices: solution.choices.clone(),
@@ -262,94 +321,82 @@ fn examine(
                 top1: evaluation.top1(),
                 measured,
                 cost: graph.cost(),
-                meets_budget: fits(context, budget, &measured) && fits_size(budget, graph, &teacher.graph),
-            })
+                meets_budget: fits(self.budget, &measured)
+                    && fits_size(self.budget, graph, &self.teacher.graph),
+            });
+        }
+        Ok((candidates, teacher_now))
+    }
+
+    /// Real loss of assembled networks, different networks on different threads.
+    fn evaluate(&self, networks: &[(Graph, Weights)], images: &[Batch]) -> Result<Vec<Evaluation>> {
+        let device = self.context.device;
+        let tasks: Vec<_> =
+            networks.iter().map(|n| (n, images.iter().map(Batch::share).collect::<Vec<_>>())).collect();
+        let results: Vec<Result<Evaluation>> = self.context.threads.install(|| {
+            tasks
+                .into_par_iter()
+                .with_max_len(1)
+                .map(|((graph, weights), images)| {
+                    let network = Network::new(graph, weights, device)?;
+                    let mut evaluation = Evaluation::default();
+                    for batch in &images {
+                        evaluation.add(&network, batch, BatchNorm::Batch)?;
+                    }
+                    Ok(evaluation)
+                })
+                .collect()
+        });
+        results.into_iter().collect()
+    }
+
+    /// Latency of the teacher, and of networks measured in turns with it.
+    fn time(&self, networks: &[(Graph, Weights)], seconds: f64) -> Result<(f64, Vec<Measured>)> {
+        let mut models = vec![Model::from_graph("teacher", &self.teacher.graph, &self.teacher.weights)?];
+        for (index, (graph, weights)) in networks.iter().enumerate() {
+            models.push(Model::from_graph(format!("candidate {index}"), graph, weights)?);
+        }
+        let figures = measure(&models, &measure_options(self.context, seconds))?;
+        Ok((figures[0].median_ms, figures[1..].iter().map(to_measured).collect()))
+    }
+
+    /// The candidate with the least loss that meets the budget, each in turn measured once more by itself with the
+    /// teacher: among many noisy timings the one that just fits is likely to have been lucky.
+    fn settle(&self, candidates: &mut [Candidate], limit_ms: Option<f64>) -> Result<usize> {
+        let mut order: Vec<usize> = (0..candidates.len()).filter(|&i| candidates[i].meets_budget).collect();
+        order.sort_by(|&a, &b| candidates[a].loss.total_cmp(&candidates[b].loss));
+        let reserve = self.context.config.latency.margin / 2.0;
+        for &index in &order {
+            if limit_ms.is_none() {
+                return Ok(index);
+            }
+            let network = self.assemble(&candidates[index].choices)?;
+            let measured = self.time(&[network], 15.0)?.1[0];
+            candidates[index].measured = measured;
+            candidates[index].meets_budget = fits(self.budget, &slowed(&measured, reserve));
+            if candidates[index].meets_budget {
+                return Ok(index);
+            }
+        }
+        let nearest = candidates.iter().min_by(|a, b| a.measured.ratio.total_cmp(&b.measured.ratio));
+        Err(Error::Infeasible {
+            message: format!(
+                "no solution met {} when measured; the smallest of {} measured latencies was {}",
+                self.budget,
+                candidates.len(),
+                nearest.map_or("none".to_string(), |c| format!(
+                    "{:.3} ms ({:.3}x of the teacher)",
+                    c.measured.median_ms, c.measured.ratio
+                ))
+            ),
+            hint: "ask for a slightly larger budget, or give more rounds (`rounds` under [select] in run.toml) on a quieter machine"
+                .into(),
         })
-        .collect()
-}
-
-/// Real loss of assembled networks, different networks on different threads.
-fn evaluate(
-    context: &Context<'_>,
-    networks: &[(Graph, Weights)],
-    images: &[Batch],
-) -> Result<Vec<Evaluation>> {
-    let tasks: Vec<_> =
-        networks.iter().map(|n| (n, images.iter().map(Batch::share).collect::<Vec<_>>())).collect();
-    let results: Vec<Result<Evaluation>> = context.threads.install(|| {
-        tasks
-            .into_par_iter()
-            .with_max_len(1)
-            .map(|((graph, weights), images)| {
-                let network = Network::new(graph, weights, context.device)?;
-                let mut evaluation = Evaluation::default();
-                for batch in &images {
-                    evaluation.add(&network, batch, BatchNorm::Batch)?;
-                }
-                Ok(evaluation)
-            })
-            .collect()
-    });
-    results.into_iter().collect()
-}
-
-/// Latencies of networks measured in turns with the teacher.
-fn time(
-    context: &Context<'_>,
-    teacher: &Teacher,
-    networks: &[(Graph, Weights)],
-    seconds: f64,
-) -> Result<Vec<Measured>> {
-    let mut models = vec![Model::from_graph("teacher", &teacher.graph, &teacher.weights)?];
-    for (index, (graph, weights)) in networks.iter().enumerate() {
-        models.push(Model::from_graph(format!("candidate {index}"), graph, weights)?);
     }
-    let figures = measure(&models, &measure_options(context, seconds))?;
-    Ok(figures[1..].iter().map(to_measured).collect())
-}
-
-/// The candidate with the least loss that meets the budget, each in turn measured once more by itself with the teacher:
-/// among many noisy timings the one that just fits is likely to have been lucky.
-fn settle(
-    context: &Context<'_>,
-    budget: &Budget,
-    teacher: &Teacher,
-    candidates: &mut [Candidate],
-    limit_ms: Option<f64>,
-) -> Result<usize> {
-    let mut order: Vec<usize> = (0..candidates.len()).filter(|&i| candidates[i].meets_budget).collect();
-    order.sort_by(|&a, &b| candidates[a].loss.total_cmp(&candidates[b].loss));
-    for &index in &order {
-        if limit_ms.is_none() {
-            return Ok(index);
-        }
-        let network = assemble(context, teacher, &candidates[index].choices)?;
-        let measured = time(context, teacher, &[network], 15.0)?[0];
-        candidates[index].measured = measured;
-        candidates[index].meets_budget =
-            fits(context, budget, &tightened(&measured, context.config.latency.margin / 2.0))
-                && candidates[index].meets_budget;
-        if candidates[index].meets_budget {
-            return Ok(index);
-        }
-    }
-    let nearest = candidates.iter().min_by(|a, b| a.measured.ratio.total_cmp(&b.measured.ratio));
-    Err(Error::Infeasible {
-        message: format!(
-            "no solution met {budget} when measured; the fastest of {} measured took {}",
-            candidates.len(),
-            nearest.map_or("nothing".to_string(), |c| format!(
-                "{:.3} ms ({:.3}x of the teacher)",
-                c.measured.median_ms, c.measured.ratio
-            ))
-        ),
-        hint: "ask for a slightly larger budget, or give more rounds (select.rounds) on a quieter machine"
-            .into(),
-    })
 }
 
 /// The measurement as it would be with the latency larger by a share.
-fn tightened(measured: &Measured, share: f64) -> Measured {
+fn slowed(measured: &Measured, share: f64) -> Measured {
     Measured {
         median_ms: measured.median_ms * (1.0 + share),
         ratio: measured.ratio * (1.0 + share),

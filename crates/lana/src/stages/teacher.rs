@@ -13,9 +13,11 @@ use crate::{Error, Result, TeacherMetrics, sha256, write_atomic, write_json};
 /// Gives the teacher, taking it in if that has not been done.
 pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
     if let Some(stored) = context.stored_teacher()? {
-        if !context.run.path("teacher/teacher.onnx").is_file()
-            || !context.run.path("teacher/graph.json").is_file()
-        {
+        let is_whole = |(name, sum): (&String, &String)| {
+            fs::read(context.run.path("teacher").join(name)).is_ok_and(|bytes| sha256(&bytes) == *sum)
+        };
+        if !stored.1.files.iter().all(is_whole) {
+            context.progress.warn("files of the teacher are damaged; they are written again");
             write_network(context, &stored.0)?;
         }
         return Ok(stored);
@@ -57,7 +59,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
 fn write_network(context: &Context<'_>, teacher: &Teacher) -> Result<BTreeMap<String, String>> {
     let folder = context.run.path("teacher");
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    super::export::write_network(&folder, "teacher.onnx", &teacher.graph, &teacher.weights)?
+    super::export::network_files("teacher.onnx", &teacher.graph, &teacher.weights)?
         .into_iter()
         .map(|(name, bytes)| {
             write_atomic(&folder.join(&name), &bytes)?;
