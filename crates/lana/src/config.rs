@@ -188,7 +188,7 @@ impl Default for SelectConfig {
 impl Default for FinetuneConfig {
     fn default() -> Self {
         FinetuneConfig {
-            epochs: 4,
+            epochs: 2,
             batch: 128,
             learning_rate: 0.05,
             weight_decay: 1e-4,

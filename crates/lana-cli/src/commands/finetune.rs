@@ -8,7 +8,7 @@ const EXAMPLE: &str = "Example:\n  lana finetune run --budget 0.5x";
 
 /// Step: train the selected student with distillation from the teacher
 ///
-/// Writes RUN/budgets/BUDGET/student. Goes on where it was interrupted, and does nothing when it is done already.
+/// Writes RUN/budgets/BUDGET/finetune, from which `lana export` makes the student. Goes on where it was interrupted, and does nothing when it is done already.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Arguments {
