@@ -65,7 +65,9 @@ pub(crate) fn take_up<'a>(config: &Config, out: &Path, progress: &'a dyn Progres
 /// worked on before it is reported.
 pub(crate) fn run_all(context: &mut Context<'_>, budgets: &[Budget]) -> Result<Vec<StudentMetrics>> {
     let (teacher, _) = teacher::run(context)?;
-    context.set_budgets(|known| known.extend(budgets.iter().filter(|b| !known.contains(b)).cloned().collect::<Vec<_>>()))?;
+    context.set_budgets(|known| {
+        known.extend(budgets.iter().filter(|b| !known.contains(b)).cloned().collect::<Vec<_>>())
+    })?;
     if profile::stored(context)?.is_none() {
         // Broken training images show before minutes are spent on the table.
         context.dataset(&context.config.train, &teacher.graph)?;

@@ -132,7 +132,9 @@ impl FromStr for Budget {
                     .ok_or_else(|| wrong("neither a share such as 0.5x nor an amount with its unit"))?,
             };
             if quantity != Quantity::Latency && matches!(amount, Amount::Absolute(n) if n < 1.0) {
-                return Err(wrong("an amount below one; a share of the teacher's ends in x, such as params=0.4x"));
+                return Err(wrong(
+                    "an amount below one; a share of the teacher's ends in x, such as params=0.4x",
+                ));
             }
             if limits.iter().any(|l| l.quantity == quantity) {
                 return Err(wrong("two limits on the same quantity"));
@@ -184,9 +186,20 @@ mod tests {
 
     #[test]
     fn wrong_budgets_say_so() {
-        for text in
-            ["", "x", "0x", "-1ms", "nanx", "infms", "12", "12 apples", "size=3", "0.5x,12ms", "1e999ms", "params=0.4"]
-        {
+        for text in [
+            "",
+            "x",
+            "0x",
+            "-1ms",
+            "nanx",
+            "infms",
+            "12",
+            "12 apples",
+            "size=3",
+            "0.5x,12ms",
+            "1e999ms",
+            "params=0.4",
+        ] {
             let error = text.parse::<Budget>().unwrap_err();
             assert!(error.to_string().contains("budget"), "{text}: {error}");
             assert_eq!(error.exit_status(), 2);

@@ -116,7 +116,7 @@ pub struct FinetuneConfig {
     pub learning_rate: f64,
     /// L2 penalty on kernels and matrices.
     pub weight_decay: f64,
-    /// Weight of the distillation term beside the cross-entropy.
+    /// Weight of the distillation term `T² · KL` beside the cross-entropy.
     pub distillation: f64,
     /// Temperature of the distillation.
     pub temperature: f64,
@@ -190,9 +190,9 @@ impl Default for FinetuneConfig {
         FinetuneConfig {
             epochs: 2,
             batch: 128,
-            learning_rate: 0.05,
+            learning_rate: 0.02,
             weight_decay: 1e-4,
-            distillation: 4.0,
+            distillation: 1.0,
             temperature: 2.0,
             crop_padding: 4,
             checkpoint_s: 120.0,
@@ -271,7 +271,11 @@ impl Config {
         ];
         for (field, value) in positive {
             if !(value.is_finite() && value > 0.0 && value < 1e9) {
-                return wrong(field, value.to_string(), "it must be a positive number below a thousand million");
+                return wrong(
+                    field,
+                    value.to_string(),
+                    "it must be a positive number below a thousand million",
+                );
             }
         }
         let at_least_zero = [

@@ -12,7 +12,9 @@ use lana_torch::{Batch, BatchNorm, Device, Evaluation, Network};
 use rayon::prelude::*;
 
 use crate::run::read_weights;
-use crate::{Accuracy, Budget, Config, Error, Progress, Result, Run, TeacherMetrics, read_or_redo, write_atomic};
+use crate::{
+    Accuracy, Budget, Config, Error, Progress, Result, Run, TeacherMetrics, read_or_redo, write_atomic,
+};
 
 /// A run at work.
 pub(crate) struct Context<'a> {

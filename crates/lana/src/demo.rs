@@ -55,7 +55,13 @@ pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Resul
         pretrain: PretrainConfig { images: 5_120, batch: 64, crop_padding: 2, ..PretrainConfig::default() },
         score: ScoreConfig { images: 1024, batch: 128, ..ScoreConfig::default() },
         select: SelectConfig { solutions: 12, time_limit_s: 5.0, rounds: 3, ..SelectConfig::default() },
-        finetune: FinetuneConfig { epochs: 4, batch: 64, crop_padding: 2, ..FinetuneConfig::default() },
+        finetune: FinetuneConfig {
+            epochs: 4,
+            batch: 64,
+            learning_rate: 0.03,
+            crop_padding: 2,
+            ..FinetuneConfig::default()
+        },
         ..Config::default()
     };
     let mut context = take_up(&config, out, progress)?;

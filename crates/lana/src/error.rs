@@ -145,7 +145,9 @@ impl Error {
                 | lana_graph::Error::UnexpectedWeight { .. }
                 | lana_graph::Error::WeightShape { .. },
             )
-            | Error::Torch(lana_torch::Error::Graph(_)) => "are these the weights of this teacher? `lana zoo` lists the architectures".into(),
+            | Error::Torch(lana_torch::Error::Graph(_)) => {
+                "are these the weights of this teacher? `lana zoo` lists the architectures".into()
+            }
             _ => return None,
         })
     }

@@ -19,11 +19,7 @@ use crate::{Amount, Budget, Error, Measured, Result, StudentMetrics, sha256, wri
 const TOLERANCE: f64 = 1e-4;
 
 /// The files of a network: graph, weights, and its deployed form, batch normalisation folded.
-pub(crate) fn network_files(
-    onnx: &str,
-    graph: &Graph,
-    weights: &Weights,
-) -> Result<Vec<(String, Vec<u8>)>> {
+pub(crate) fn network_files(onnx: &str, graph: &Graph, weights: &Weights) -> Result<Vec<(String, Vec<u8>)>> {
     let (folded, folded_weights) = fold_batch_norm(graph, weights)?;
     let model = lana_onnx::export(&folded, &folded_weights, &ExportOptions::default())?;
     Ok(vec![
@@ -139,7 +135,11 @@ fn verify(
     let got = session.run(&batch.images, batch.n)?;
     let largest = expected.iter().fold(0.0f64, |m, x| m.max(f64::from(x.abs())));
     if let Some(bad) = expected.iter().chain(&got).find(|x| !x.is_finite()) {
-        return Err(Error::Export { path: path.to_path_buf(), difference: f64::from(*bad), limit: TOLERANCE });
+        return Err(Error::Export {
+            path: path.to_path_buf(),
+            difference: f64::from(*bad),
+            limit: TOLERANCE,
+        });
     }
     let difference = expected.iter().zip(&got).fold(0.0f64, |m, (a, b)| m.max(f64::from((a - b).abs())))
         / largest.max(1e-12);

@@ -38,7 +38,9 @@ pub enum Stage {
 /// on, all of the run's if empty; a new one is added to the run.
 pub fn run_stage(run: &Path, stage: Stage, budgets: &[Budget], progress: &dyn Progress) -> Result<()> {
     let mut context = Context::open(run, progress)?;
-    context.set_budgets(|known| known.extend(budgets.iter().filter(|b| !known.contains(b)).cloned().collect::<Vec<_>>()))?;
+    context.set_budgets(|known| {
+        known.extend(budgets.iter().filter(|b| !known.contains(b)).cloned().collect::<Vec<_>>())
+    })?;
     match stage {
         Stage::Profile => profile::run(&context).map(drop),
         Stage::Pretrain => pretrain::run(&context),

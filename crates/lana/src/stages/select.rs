@@ -102,7 +102,8 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     }
     let mut candidates = rounds.candidates;
     let winner = work.settle(&mut candidates, limit_ms)?;
-    let result = Candidates { budget: budget.to_string(), limit_ms, candidates, winner, correction, settings };
+    let result =
+        Candidates { budget: budget.to_string(), limit_ms, candidates, winner, correction, settings };
     write_json(&folder.join("candidates.json"), &result)?;
     let best = &result.candidates[winner];
     context
