@@ -88,3 +88,11 @@ fn raise_allocator_thresholds() {
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
 }
+
+/// Runs `work` with that many threads inside each kernel, then goes back to one.
+pub fn with_kernel_threads<T>(threads: usize, work: impl FnOnce() -> T) -> T {
+    tch::set_num_threads(threads.max(1) as i32);
+    let result = work();
+    tch::set_num_threads(1);
+    result
+}

@@ -19,7 +19,7 @@ mod imitate;
 mod network;
 mod optimizer;
 
-pub use device::{Device, init};
+pub use device::{Device, init, with_kernel_threads};
 pub use distill::{Distiller, Objective};
 pub use error::Error;
 pub use evaluate::{Evaluation, difference, divergence, losses, moments, sum};

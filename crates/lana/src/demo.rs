@@ -48,15 +48,15 @@ pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Resul
     let config = Config {
         teacher: TEACHER.into(),
         weights: Some(weights.clone()),
-        train: format!("generated:shapes?seed={}&images=10000&split=train", options.seed),
-        val: format!("generated:shapes?seed={}&images=2000&split=val", options.seed),
+        train: format!("generated:shapes?seed={}&images=6000&split=train", options.seed),
+        val: format!("generated:shapes?seed={}&images=1500&split=val", options.seed),
         seed: options.seed,
-        latency: LatencyConfig { batch: 16, time_limit_s: 45.0, ..LatencyConfig::default() },
-        pretrain: PretrainConfig { images: 5_120, batch: 64, crop_padding: 2, ..PretrainConfig::default() },
-        score: ScoreConfig { images: 1024, batch: 128, ..ScoreConfig::default() },
-        select: SelectConfig { solutions: 12, time_limit_s: 5.0, rounds: 3, ..SelectConfig::default() },
+        latency: LatencyConfig { batch: 16, time_limit_s: 30.0, ..LatencyConfig::default() },
+        pretrain: PretrainConfig { images: 1_536, batch: 64, crop_padding: 2, ..PretrainConfig::default() },
+        score: ScoreConfig { images: 512, batch: 128, ..ScoreConfig::default() },
+        select: SelectConfig { solutions: 10, time_limit_s: 5.0, rounds: 2, ..SelectConfig::default() },
         finetune: FinetuneConfig {
-            epochs: 4,
+            epochs: 3,
             batch: 64,
             learning_rate: 0.03,
             crop_padding: 2,
@@ -90,7 +90,7 @@ fn train_teacher(context: &Context<'_>, path: &Path) -> Result<()> {
     let network = Teacher { graph, weights: Weights::new(), preprocessing };
     let folder = context.run.path("demo-teacher");
     let recipe = FinetuneConfig {
-        epochs: 8,
+        epochs: 6,
         batch: 64,
         learning_rate: 0.1,
         weight_decay: 5e-4,

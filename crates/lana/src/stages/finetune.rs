@@ -146,6 +146,16 @@ impl Trainer<'_> {
         graph: &Graph,
         weights: &Weights,
     ) -> Result<(Weights, Accuracy, Vec<EpochRecord>)> {
+        // With a teacher the other cores run it; without one they would be idle.
+        let threads = if self.teacher.is_some() { 1 } else { self.context.workers() };
+        lana_torch::with_kernel_threads(threads, || self.train_on(graph, weights))
+    }
+
+    fn train_on(
+        &self,
+        graph: &Graph,
+        weights: &Weights,
+    ) -> Result<(Weights, Accuracy, Vec<EpochRecord>)> {
         let Trainer { context, recipe, input, .. } = self;
         let train = context.dataset(&context.config.train, &input.graph)?;
         let val = context.dataset(&context.config.val, &input.graph)?;
