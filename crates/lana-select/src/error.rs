@@ -70,7 +70,9 @@ pub enum Error {
         cost: String,
     },
     /// A budget end is NaN or infinite.
-    #[error("budget `{budget}`: `{end}` is {value}: give a finite number (at most 1e100), or leave `{end}` out for no limit")]
+    #[error(
+        "budget `{budget}`: `{end}` is {value}: give a finite number (at most 1e100), or leave `{end}` out for no limit"
+    )]
     BadBudget {
         /// Name of the budget.
         budget: String,

@@ -151,11 +151,7 @@ impl Trainer<'_> {
         lana_torch::with_kernel_threads(threads, || self.train_on(graph, weights))
     }
 
-    fn train_on(
-        &self,
-        graph: &Graph,
-        weights: &Weights,
-    ) -> Result<(Weights, Accuracy, Vec<EpochRecord>)> {
+    fn train_on(&self, graph: &Graph, weights: &Weights) -> Result<(Weights, Accuracy, Vec<EpochRecord>)> {
         let Trainer { context, recipe, input, .. } = self;
         let train = context.dataset(&context.config.train, &input.graph)?;
         let val = context.dataset(&context.config.val, &input.graph)?;
