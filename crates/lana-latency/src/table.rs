@@ -251,6 +251,6 @@ pub(crate) mod tests {
         assert!(table.check_device(&Device::identify()).is_ok());
         table.device.logical_cores += 1;
         let error = table.check_device(&Device::identify()).expect_err("refused").to_string();
-        assert!(error.contains("logical cores") && error.contains("--force"), "{error}");
+        assert!(error.contains("logical cores") && error.contains("lana profile"), "{error}");
     }
 }

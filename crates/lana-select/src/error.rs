@@ -33,7 +33,7 @@ pub enum Error {
     },
     /// A score is NaN or infinite.
     #[error(
-        "layer `{layer}`, choice `{choice}`: score is {value}: give a finite number (at most 1e100), or leave the choice out if it must not be taken"
+        "layer `{layer}`, choice `{choice}`: score is {value}: give a finite number (at most 1e300), or leave the choice out if it must not be taken"
     )]
     BadScore {
         /// Name of the layer.
@@ -45,7 +45,7 @@ pub enum Error {
     },
     /// A cost is NaN or infinite.
     #[error(
-        "layer `{layer}`, choice `{choice}`: cost `{cost}` is {value}: give a finite number (at most 1e100), or leave the choice out if it must not be taken"
+        "layer `{layer}`, choice `{choice}`: cost `{cost}` is {value}: give a finite number (at most 1e300), or leave the choice out if it must not be taken"
     )]
     BadCost {
         /// Name of the layer.
@@ -71,7 +71,7 @@ pub enum Error {
     },
     /// A budget end is NaN or infinite.
     #[error(
-        "budget `{budget}`: `{end}` is {value}: give a finite number (at most 1e100), or leave `{end}` out for no limit"
+        "budget `{budget}`: `{end}` is {value}: give a finite number (at most 1e300), or leave `{end}` out for no limit"
     )]
     BadBudget {
         /// Name of the budget.

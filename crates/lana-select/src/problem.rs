@@ -80,7 +80,7 @@ fn one() -> usize {
 
 /// Whether sums of such numbers stay far from overflow.
 fn is_usable(value: f64) -> bool {
-    value.abs() <= 1e100
+    value.abs() <= 1e300
 }
 
 fn default_overlap() -> f64 {

@@ -236,6 +236,14 @@ fn a_forbidding_cost_does_not_coarsen_the_others() {
 }
 
 #[test]
+fn numbers_whose_sums_overflow_are_refused() {
+    let mut problem = small();
+    problem.layers[0].choices[0].costs.insert("latency_ms".to_owned(), 1e308);
+    problem.budgets = at_most(7.5);
+    assert!(solve(&problem).unwrap_err().to_string().contains("latency_ms"));
+}
+
+#[test]
 fn near_identical_layers_give_valid_solutions() {
     let mut problem = near_identical(7, 0.5);
     problem.solutions = 20;
