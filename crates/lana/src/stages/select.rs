@@ -396,11 +396,11 @@ impl Work<'_> {
     }
 }
 
-/// The measurement as it would be with the latency larger by a share.
+/// The measurement as a less lucky one might be: the upper end of its interval, and at least larger by a share.
 fn slowed(measured: &Measured, share: f64) -> Measured {
     Measured {
-        median_ms: measured.median_ms * (1.0 + share),
-        ratio: measured.ratio * (1.0 + share),
+        median_ms: measured.ci_ms[1].max(measured.median_ms * (1.0 + share)),
+        ratio: measured.ratio_ci[1].max(measured.ratio * (1.0 + share)),
         ..*measured
     }
 }
