@@ -125,6 +125,72 @@ pub enum Error {
         /// The gap as given.
         value: f64,
     },
+    /// A rule lists no layers or no choices.
+    #[error("{rule}: `{field}` is empty: give at least one pattern (`*` matches all), or remove the rule")]
+    EmptyRule {
+        /// Which rule, such as "`forbidden[0]`".
+        rule: String,
+        /// Which list: `layers` or `choices`.
+        field: &'static str,
+    },
+    /// A pattern of a rule matches no layer.
+    #[error(
+        "{rule}: no layer matches `{pattern}`: check the spelling (`*` stands for any characters, all else for itself), or remove the pattern"
+    )]
+    UnmatchedLayer {
+        /// Which rule.
+        rule: String,
+        /// The pattern.
+        pattern: String,
+    },
+    /// A pattern of a rule matches no choice in the layers of the rule.
+    #[error(
+        "{rule}: no choice in the layers it names matches `{pattern}`: check the spelling (`*` stands for any characters, all else for itself), or remove the pattern"
+    )]
+    UnmatchedChoice {
+        /// Which rule.
+        rule: String,
+        /// The pattern.
+        pattern: String,
+    },
+    /// Forbidden and forced choices together leave a layer without any.
+    #[error(
+        "{rule} leaves layer `{layer}` without any choice that may be taken: exempt that layer, or relax the rules that name it"
+    )]
+    Contradiction {
+        /// Name of the layer.
+        layer: String,
+        /// The rule that took the last choice.
+        rule: String,
+    },
+    /// A cap with neither end limits nothing.
+    #[error("cap `{cap}` has neither `min` nor `max`: give one of them, or remove the cap")]
+    EmptyCap {
+        /// Name of the cap.
+        cap: String,
+    },
+    /// The lower end of a cap lies above its upper end.
+    #[error("cap `{cap}`: `min` {min} is greater than `max` {max}: swap them, or leave one out")]
+    CrossedCap {
+        /// Name of the cap.
+        cap: String,
+        /// Lower end as given.
+        min: usize,
+        /// Upper end as given.
+        max: usize,
+    },
+    /// A cap asks for more than there are layers to count.
+    #[error(
+        "cap `{cap}`: `min` is {min}, but only {most} layers have a choice that counts: lower it, or widen its patterns"
+    )]
+    CapTooHigh {
+        /// Name of the cap.
+        cap: String,
+        /// Lower end as given.
+        min: usize,
+        /// How many layers have a choice that counts.
+        most: usize,
+    },
     /// An earlier solution does not have one choice per layer.
     #[error(
         "`earlier[{index}]` has {found} choices but there are {expected} layers: give one choice name per layer"

@@ -12,46 +12,74 @@
 //!   who adds up N costs to state a budget makes rounding errors of that size too, the end is widened by N ticks: a selection that
 //!   meets its budget exactly is never lost, and none exceeds it by more than N x 1e-13 of the budget.
 //!
-//! Choices that cannot be part of any selection within the budgets are dropped before the tick is chosen, so that a
-//! "never take this" cost of 1e9 does not coarsen all others.
+//! Caps count choices: their weights are 1 (-1 under a `min`), without any rounding.
+//!
+//! Choices that are forbidden, or cannot be part of any selection within the budgets, are dropped before the tick is chosen, so
+//! that a "never take this" cost of 1e9 does not coarsen all others.
 
-use crate::{BudgetEnd, Problem};
+use crate::explain::scores;
+use crate::limit::Limit;
+use crate::rules::{Flags, Rules};
+use crate::{LimitKind, Problem};
 
 /// A row of the integer program: the sum of weights must not exceed the capacity.
 #[derive(Debug, Clone)]
 struct Row {
     /// Weight per layer and choice; negated costs for a `min`.
     weights: Vec<Vec<i64>>,
-    /// The end of the budget in ticks.
+    scale: Scale,
+    /// By how many ticks ends are widened.
+    slack: i64,
+    /// The end of the limit in ticks.
     capacity: i64,
     /// Whether no selection violates it.
     always_holds: bool,
+    kind: LimitKind,
 }
 
 impl Row {
-    fn new(problem: &Problem, allowed: &[Vec<bool>], end: &End) -> Row {
-        let values = end.values(problem);
+    fn new(limit: &Limit, allowed: &Flags) -> Row {
         let (mut least, mut most, mut magnitude) = (0.0, 0.0, 0.0);
-        for (values, allowed) in values.iter().zip(allowed) {
-            let kept =
-                || values.iter().zip(allowed).filter(|(_, allowed)| **allowed).map(|(value, _)| *value);
-            if kept().next().is_none() {
+        for (values, allowed) in limit.values.iter().zip(allowed) {
+            if !allowed.contains(&true) {
                 continue;
             }
+            let kept =
+                || values.iter().zip(allowed).filter(|(_, allowed)| **allowed).map(|(value, _)| *value);
             least += kept().fold(f64::INFINITY, f64::min);
             most += kept().fold(f64::NEG_INFINITY, f64::max);
             magnitude += kept().map(f64::abs).fold(0.0, f64::max);
         }
-        let scale = Scale::fitting(magnitude, 1e14);
+        let (scale, slack) = match limit.kind {
+            LimitKind::Budget => (Scale::fitting(magnitude, 1e14), allowed.len() as i64),
+            LimitKind::Cap => (Scale::ONE, 0), // counts are integers as they are
+        };
         let ticks = |(&value, &allowed): (&f64, &bool)| if allowed { scale.up(value) } else { 0 };
-        let weights = values
+        let weights = limit
+            .values
             .iter()
             .zip(allowed)
             .map(|(values, allowed)| values.iter().zip(allowed).map(ticks).collect());
-        // An end far from what can be reached would overflow; a little beyond is as good.
-        let limit = end.limit.clamp(least - magnitude, most);
-        let capacity = -scale.up(-limit) + values.len() as i64;
-        Row { weights: weights.collect(), capacity, always_holds: most <= end.limit }
+        let end = limit.signed(limit.asked);
+        let mut row = Row {
+            weights: weights.collect(),
+            scale,
+            slack,
+            capacity: 0,
+            always_holds: most <= end,
+            kind: limit.kind,
+        };
+        row.capacity = match magnitude {
+            // No ticks to measure the end by, so that it would get lost in the slack.
+            0.0 => -i64::from(end < 0.0),
+            // An end far from what can be reached would overflow; a little beyond is as good.
+            _ => row.capacity_at(end.clamp(least - magnitude, most)),
+        };
+        row
+    }
+
+    fn capacity_at(&self, end: f64) -> i64 {
+        (-self.scale.up(-end)).saturating_add(self.slack)
     }
 }
 
@@ -60,17 +88,20 @@ impl Row {
 pub(crate) struct Scaled {
     /// Score per layer and choice.
     pub(crate) scores: Vec<Vec<i64>>,
-    /// Ends of budgets that can be violated at all; if none can, the first one.
+    /// Limits that can be violated at all; if none can, the first budget.
     rows: Vec<Row>,
-    /// Per layer and choice: whether some selection within the budgets may contain it.
-    allowed: Vec<Vec<bool>>,
+    /// The choices of each layer that some selection within the limits may contain, by score, weights and index: none is
+    /// replaced by one after it.
+    order: Vec<Vec<usize>>,
     score_scale: Scale,
 }
 
 /// Ticks per unit, as a power of ten.
 #[derive(Debug, Clone, Copy)]
 struct Scale {
-    exponent: i32,
+    /// The power, or that of its reciprocal: powers of ten up to 22 are exact, their reciprocals are not.
+    factor: f64,
+    divide: bool,
 }
 
 /// How far from a whole tick a product may lie and still count as that tick: the rounding errors of the decimal
@@ -78,31 +109,25 @@ struct Scale {
 const SNAP: f64 = 0.1;
 
 impl Scale {
+    /// One tick per unit.
+    const ONE: Scale = Scale { factor: 1.0, divide: false };
+
     /// The finest scale at which `magnitude` has at most `ticks` ticks.
     fn fitting(magnitude: f64, ticks: f64) -> Scale {
         if magnitude == 0.0 {
-            return Scale { exponent: 0 };
+            return Scale::ONE;
         }
-        let exponent = (ticks.log10() - magnitude.log10()).floor() as i32;
-        Scale { exponent: exponent.clamp(-300, 300) }
+        let exponent = (ticks.log10() - magnitude.log10()).floor().clamp(-300.0, 300.0) as i32;
+        Scale { factor: 10f64.powi(exponent.abs()), divide: exponent < 0 }
     }
 
     fn apply(self, value: f64) -> f64 {
-        // Powers of ten up to 22 are exact, their reciprocals are not: divide rather than multiply by those.
-        if self.exponent >= 0 {
-            value * 10f64.powi(self.exponent)
-        } else {
-            value / 10f64.powi(-self.exponent)
-        }
+        if self.divide { value / self.factor } else { value * self.factor }
     }
 
     fn to_units(self, ticks: i64) -> f64 {
         let ticks = ticks as f64;
-        if self.exponent >= 0 {
-            ticks / 10f64.powi(self.exponent)
-        } else {
-            ticks * 10f64.powi(-self.exponent)
-        }
+        if self.divide { ticks * self.factor } else { ticks / self.factor }
     }
 
     fn nearest(self, value: f64) -> i64 {
@@ -118,33 +143,50 @@ impl Scale {
 
 impl Scaled {
     /// Turns a validated problem into integers.
-    pub(crate) fn new(problem: &Problem) -> Scaled {
-        let ends = budget_ends(problem);
-        let allowed = allowed_choices(problem, &ends);
-        let mut rows: Vec<Row> = ends.iter().map(|end| Row::new(problem, &allowed, end)).collect();
+    pub(crate) fn new(problem: &Problem, rules: &Rules) -> Scaled {
+        let limits = Limit::all(problem, rules);
+        Scaled::with(&scores(problem), rules, &limits.iter().collect::<Vec<_>>())
+    }
+
+    /// The same for any scores and limits (per layer and choice).
+    pub(crate) fn with(scores: &[Vec<f64>], rules: &Rules, limits: &[&Limit]) -> Scaled {
+        let allowed = allowed_choices(rules, limits);
+        let mut rows: Vec<Row> = limits.iter().map(|limit| Row::new(limit, &allowed)).collect();
         if rows.iter().all(|row| row.always_holds) {
+            rows.retain(|row| row.kind == LimitKind::Budget);
             rows.truncate(1); // only ties, which the first budget decides
         } else {
             rows.retain(|row| !row.always_holds);
         }
-        let magnitude = problem.layers.iter().zip(&allowed).map(|(layer, allowed)| {
-            let kept = layer.choices.iter().zip(allowed).filter(|(_, allowed)| **allowed);
-            kept.map(|(choice, _)| choice.score.abs()).fold(0.0, f64::max)
+        let magnitude = scores.iter().zip(&allowed).map(|(scores, allowed)| {
+            let kept = scores.iter().zip(allowed).filter(|(_, allowed)| **allowed);
+            kept.map(|(score, _)| score.abs()).fold(0.0, f64::max)
         });
         let score_scale = Scale::fitting(magnitude.sum(), 1e11);
-        let scores = problem
-            .layers
+        let ticks = |(&score, &allowed): (&f64, &bool)| if allowed { score_scale.nearest(score) } else { 0 };
+        let scores: Vec<Vec<i64>> = scores
             .iter()
             .zip(&allowed)
-            .map(|(layer, allowed)| {
-                let ticks =
-                    layer.choices.iter().zip(allowed).map(|(choice, &allowed)| {
-                        if allowed { score_scale.nearest(choice.score) } else { 0 }
-                    });
-                ticks.collect()
-            })
+            .map(|(scores, allowed)| scores.iter().zip(allowed).map(ticks).collect())
             .collect();
-        Scaled { scores, rows, allowed, score_scale }
+        let order = allowed.iter().enumerate().map(|(layer, allowed)| {
+            let weight =
+                |row: usize, choice: usize| rows.get(row).map_or(0, |row: &Row| row.weights[layer][choice]);
+            let kept = (0..allowed.len()).filter(|&choice| allowed[choice]);
+            // The first of the keys, which nearly always decide, side by side.
+            let mut order: Vec<_> =
+                kept.map(|choice| (scores[layer][choice], weight(0, choice), choice)).collect();
+            order.sort_unstable_by(|&(score_a, weight_a, a), &(score_b, weight_b, b)| {
+                let others = |choice: usize| (1..rows.len()).map(move |row| weight(row, choice));
+                (score_a, weight_a)
+                    .cmp(&(score_b, weight_b))
+                    .then_with(|| others(a).cmp(others(b)))
+                    .then(a.cmp(&b))
+            });
+            order.into_iter().map(|(_, _, choice)| choice).collect()
+        });
+        let order = order.collect();
+        Scaled { scores, rows, order, score_scale }
     }
 
     /// A score in the units of the problem.
@@ -155,6 +197,16 @@ impl Scaled {
     /// An amount of score in ticks, rounded down and limited to what can matter.
     pub(crate) fn score_amount(&self, value: f64) -> i64 {
         self.score_scale.apply(value).clamp(0.0, 1e15).floor() as i64
+    }
+
+    /// A weight of the first row in the units of its limit.
+    pub(crate) fn weight_to_units(&self, ticks: i64) -> f64 {
+        self.rows.first().map_or(0.0, |row| row.scale.to_units(ticks))
+    }
+
+    /// The capacity that the first row would have with its limit at `end`.
+    pub(crate) fn capacity_at(&self, end: f64) -> i64 {
+        self.rows.first().map_or(0, |row| row.capacity_at(end))
     }
 
     /// The instance that looks for the best selection that is diverse from `earlier` (choice indices per layer).
@@ -171,89 +223,81 @@ impl Scaled {
             overlap_limit: overlap_limit as i64,
         };
         let mut used_by: Vec<Vec<u32>> = Vec::new();
+        let mut kept = Vec::new();
         for (layer, scores) in self.scores.iter().enumerate() {
             used_by.clear();
             used_by.resize(scores.len(), Vec::new());
             for (row, selection) in earlier.iter().enumerate() {
                 used_by[selection[layer]].push(row as u32);
             }
-            let replaces = |by: usize, choice: usize| {
-                let no_worse = scores[by] <= scores[choice]
-                    && self.rows.iter().all(|row| row.weights[layer][by] <= row.weights[layer][choice]);
-                let same = scores[by] == scores[choice]
-                    && self.rows.iter().all(|row| row.weights[layer][by] == row.weights[layer][choice]);
-                // Of two that are alike, the one used before loses, then the one with the higher index.
-                let first = !used_by[choice].is_empty() || by < choice;
-                self.allowed[layer][by]
-                    && used_by[by].is_empty()
-                    && by != choice
-                    && no_worse
-                    && (!same || first)
-            };
-            for choice in 0..scores.len() {
-                if !self.allowed[layer][choice] || (0..scores.len()).any(|by| replaces(by, choice)) {
-                    continue;
-                }
+            self.undominated(layer, &used_by, &mut kept);
+            for &choice in &kept {
                 instance.layer.push(layer);
                 instance.choice.push(choice);
                 instance.score.push(scores[choice]);
                 instance.weight.extend(self.rows.iter().map(|row| row.weights[layer][choice]));
-                instance.uses.push(used_by[choice].clone());
+                instance.uses.push(std::mem::take(&mut used_by[choice]));
             }
             instance.start.push(instance.layer.len());
         }
         instance
     }
-}
 
-/// One end of a budget in `<=` form: values of a `min` are negated.
-struct End {
-    budget: String,
-    end: BudgetEnd,
-    limit: f64,
-}
-
-impl End {
-    fn values(&self, problem: &Problem) -> Vec<Vec<f64>> {
-        let sign = if self.end == BudgetEnd::Max { 1.0 } else { -1.0 };
-        let value = |choice: &crate::Choice| choice.costs.get(&self.budget).map_or(0.0, |value| sign * value);
-        problem.layers.iter().map(|layer| layer.choices.iter().map(value).collect()).collect()
+    /// The choices of a layer that no other one replaces, in the order of their indices: one that was never used, and is
+    /// no worse in score and in any row. Of two that are alike, the one used before loses, then the one with the
+    /// higher index.
+    fn undominated(&self, layer: usize, used_by: &[Vec<u32>], kept: &mut Vec<usize>) {
+        let scores = &self.scores[layer];
+        let replaces = |by: usize, choice: usize| {
+            scores[by] <= scores[choice]
+                && self.rows.iter().all(|row| row.weights[layer][by] <= row.weights[layer][choice])
+        };
+        kept.clear();
+        // In this order, whatever replaces a choice stands before it, and with one row the last one kept is the lightest.
+        for &choice in self.order[layer].iter().filter(|&&choice| used_by[choice].is_empty()) {
+            let replaced = match (self.rows.len(), kept.last()) {
+                (0 | 1, Some(&last)) => replaces(last, choice),
+                _ => kept.iter().any(|&by| replaces(by, choice)),
+            };
+            if !replaced {
+                kept.push(choice);
+            }
+        }
+        let fresh = kept.len();
+        for &choice in self.order[layer].iter().filter(|&&choice| !used_by[choice].is_empty()) {
+            if !kept[..fresh].iter().any(|&by| replaces(by, choice)) {
+                kept.push(choice);
+            }
+        }
+        kept.sort_unstable();
     }
 }
 
-fn budget_ends(problem: &Problem) -> Vec<End> {
-    let mut ends = Vec::new();
-    for (name, budget) in &problem.budgets {
-        if let Some(max) = budget.max {
-            ends.push(End { budget: name.clone(), end: BudgetEnd::Max, limit: max });
-        }
-        if let Some(min) = budget.min {
-            ends.push(End { budget: name.clone(), end: BudgetEnd::Min, limit: -min });
-        }
-    }
-    ends
-}
-
-/// Marks choices that overshoot an end by far even with the nearest choice everywhere else.
-fn allowed_choices(problem: &Problem, ends: &[End]) -> Vec<Vec<bool>> {
-    let mut allowed: Vec<Vec<bool>> =
-        problem.layers.iter().map(|layer| vec![true; layer.choices.len()]).collect();
-    for end in ends {
-        let values = end.values(problem);
-        let nearest: Vec<f64> =
-            values.iter().map(|values| values.iter().copied().fold(f64::INFINITY, f64::min)).collect();
+/// Marks choices that the rules permit and that do not overshoot a limit by far even with the nearest choice everywhere
+/// else.
+fn allowed_choices(rules: &Rules, limits: &[&Limit]) -> Flags {
+    let mut allowed = rules.allowed.clone();
+    for limit in limits {
+        let end = limit.signed(limit.asked);
+        let nearest: Vec<f64> = limit
+            .values
+            .iter()
+            .zip(&allowed)
+            .map(|(values, allowed)| {
+                let kept = values.iter().zip(allowed).filter(|(_, allowed)| **allowed);
+                kept.map(|(value, _)| *value).fold(f64::INFINITY, f64::min)
+            })
+            .collect();
         let least: f64 = nearest.iter().sum();
         let size: f64 = nearest.iter().map(|value| value.abs()).sum();
-        if least > end.limit {
+        if least > end {
             continue; // the integer rows will tell
         }
         // Far beyond any rounding; closer cases are left to the integers.
-        let margin = 1e-6 * (size + end.limit.abs());
-        for (layer, values) in values.iter().enumerate() {
-            for (choice, value) in values.iter().enumerate() {
-                if least - nearest[layer] + value > end.limit + margin {
-                    allowed[layer][choice] = false;
-                }
+        let margin = 1e-6 * (size + end.abs());
+        for ((values, allowed), nearest) in limit.values.iter().zip(&mut allowed).zip(&nearest) {
+            for (value, allowed) in values.iter().zip(allowed) {
+                *allowed &= least - nearest + value <= end + margin;
             }
         }
     }
@@ -274,9 +318,9 @@ pub(crate) struct Instance {
     pub(crate) choice: Vec<usize>,
     /// Score of each item.
     pub(crate) score: Vec<i64>,
-    /// Weights, item by item, one per budget row.
+    /// Weights, item by item, one per limit (end of a budget or cap).
     pub(crate) weight: Vec<i64>,
-    /// Capacity of each budget row.
+    /// Capacity of each limit.
     pub(crate) capacity: Vec<i64>,
     /// The earlier solutions that contain each item.
     pub(crate) uses: Vec<Vec<u32>>,
@@ -295,7 +339,7 @@ impl Instance {
         self.layer.len()
     }
 
-    /// The number of budget rows.
+    /// The number of limits: rows of budgets and caps.
     pub(crate) fn budgets(&self) -> usize {
         self.capacity.len()
     }

@@ -55,15 +55,19 @@
 //! choices alike in everything, the lowest index comes first: the same problem gives the same answer as long as no time limit strikes.
 
 mod error;
+mod explain;
 mod instance;
+mod limit;
 mod outcome;
 mod pareto;
+mod pattern;
 mod problem;
+mod rules;
 mod search;
 mod simplex;
 mod solve;
 
 pub use error::Error;
-pub use outcome::{BudgetEnd, Infeasible, Outcome, Shortfall, Solution, Status};
-pub use problem::{Budget, Choice, DEFAULT_TIME_LIMIT_S, Layer, Problem};
+pub use outcome::{BudgetEnd, Infeasible, LimitKind, Outcome, Shortfall, Solution, Status};
+pub use problem::{Budget, Cap, Choice, DEFAULT_TIME_LIMIT_S, Layer, Members, Problem};
 pub use solve::solve;

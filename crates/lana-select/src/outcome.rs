@@ -25,7 +25,7 @@ pub struct Outcome {
     pub solutions: Vec<Solution>,
     /// Seconds that `solve` took.
     pub elapsed_s: f64,
-    /// Which budget cannot be met, if one cannot.
+    /// Which budget or cap cannot be met, if one cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub infeasible: Option<Infeasible>,
     /// Why there are fewer solutions than asked for, if there are.
@@ -44,6 +44,9 @@ pub struct Solution {
     pub costs: BTreeMap<String, f64>,
     /// No selection with the same budgets and the same earlier solutions has a score below this.
     pub bound: f64,
+    /// `score` less `bound`: at most this much could a better selection gain. Never negative.
+    #[serde(default)]
+    pub gap: f64,
     /// Whether `score` is proven to be within the problem's `gap` of the best possible.
     pub proven: bool,
     /// Nodes that the branch and bound looked at in this step; 0 where none was needed.
@@ -51,7 +54,18 @@ pub struct Solution {
     pub nodes: u64,
 }
 
-/// An end of a budget.
+/// What limits a selection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LimitKind {
+    /// A limit on the sum of a cost.
+    #[default]
+    Budget,
+    /// A limit on the number of layers that take one of some choices.
+    Cap,
+}
+
+/// An end of a budget or cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BudgetEnd {
@@ -61,25 +75,28 @@ pub enum BudgetEnd {
     Max,
 }
 
-/// A budget that no selection meets.
+/// A budget or cap that no selection meets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Infeasible {
-    /// Name of the budget and of its cost.
+    /// Name of the budget (and of its cost), or of the cap.
     pub budget: String,
+    /// Whether it is a budget or a cap.
+    #[serde(default)]
+    pub kind: LimitKind,
     /// The end that cannot be met.
     pub end: BudgetEnd,
     /// Where that end lies.
     pub asked: f64,
-    /// The nearest value that can be reached: smallest for `max`, largest for `min`. While the budgets in
-    /// `together_with` are met, if there are any; absent if time ran out or they cannot be met either.
+    /// The nearest value that can be reached: smallest for `max`, largest for `min`. While the limits in
+    /// `together_with` are met, if there are any; absent if time ran out.
     pub reachable: Option<f64>,
     /// The layer that binds: its nearest cost has the largest share of what is reachable.
     pub layer: String,
     /// The choice of that layer that comes nearest.
     pub choice: String,
-    /// The cost of that choice.
+    /// The cost of that choice; for a cap 1 if it counts, else 0.
     pub layer_cost: f64,
-    /// Budgets which can each be met alone, but not together with this one; empty if this one cannot be met alone.
+    /// Budgets and caps that can be met, but not together with this one; empty if this one cannot be met alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub together_with: Vec<String>,
     /// All of this in a sentence, with what to do.

@@ -1,10 +1,11 @@
 //! The problem as its user states it, and the checks on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::rules::Rules;
 
 /// Seconds a [`Problem`] without `time_limit_s` may take.
 pub const DEFAULT_TIME_LIMIT_S: f64 = 60.0;
@@ -18,6 +19,15 @@ pub struct Problem {
     /// Limits on the sums of costs, by the name of the cost.
     #[serde(default)]
     pub budgets: BTreeMap<String, Budget>,
+    /// Choices that must not be taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forbidden: Vec<Members>,
+    /// In every layer matched, one of the choices matched must be taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<Members>,
+    /// Limits on how many layers take one of some choices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caps: Vec<Cap>,
     /// How many solutions are wanted.
     #[serde(default = "one")]
     pub solutions: usize,
@@ -33,7 +43,7 @@ pub struct Problem {
     /// best possible. Absolute, since sums of scores may be near zero or negative.
     #[serde(default)]
     pub gap: f64,
-    /// Solutions to be diverse from, found before: one choice name per layer each.
+    /// Solutions to be diverse from, found before: one choice name per layer each, also of choices forbidden by now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<Vec<String>>,
 }
@@ -74,6 +84,46 @@ pub struct Budget {
     pub max: Option<f64>,
 }
 
+/// Some choices of some layers, by patterns for their names.
+///
+/// In a pattern, `*` stands for any run of characters (also none), everything else for itself. Every pattern must match
+/// something.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Members {
+    /// Patterns for layers: those that match at least one.
+    pub layers: Vec<String>,
+    /// Patterns for choices of these layers: those that match at least one.
+    pub choices: Vec<String>,
+}
+
+/// Limits, inclusive, on the number of layers that take one of some choices; at least one end is given. Patterns
+/// are those of [`Members`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cap {
+    /// What messages call it; by its place, `caps[0]`, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Patterns for layers.
+    pub layers: Vec<String>,
+    /// Patterns for choices of these layers.
+    pub choices: Vec<String>,
+    /// Least number allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<usize>,
+    /// Greatest number allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<usize>,
+}
+
+impl Cap {
+    /// Its name, or its place among the caps.
+    pub(crate) fn label(&self, index: usize) -> String {
+        self.name.clone().unwrap_or_else(|| format!("caps[{index}]"))
+    }
+}
+
 fn one() -> usize {
     1
 }
@@ -93,6 +143,9 @@ impl Problem {
         Problem {
             layers,
             budgets,
+            forbidden: Vec::new(),
+            forced: Vec::new(),
+            caps: Vec::new(),
             solutions: one(),
             max_overlap: default_overlap(),
             time_limit_s: None,
@@ -111,29 +164,33 @@ impl Problem {
         limit.min(layers.saturating_sub(1))
     }
 
-    /// The smallest sum that `cost` can have, whatever the budgets say.
+    /// The smallest sum that `cost` can have with the choices that may be taken, whatever budgets and caps say.
     ///
     /// # Errors
     ///
-    /// If a layer has no choices, or a choice lacks that cost.
+    /// If a layer has no choices, a choice lacks that cost, or a rule is at fault.
     pub fn smallest_reachable(&self, cost: &str) -> Result<f64, Error> {
         self.extreme(cost, f64::min)
     }
 
-    /// The largest sum that `cost` can have, whatever the budgets say.
+    /// The largest sum that `cost` can have with the choices that may be taken, whatever budgets and caps say.
     ///
     /// # Errors
     ///
-    /// If a layer has no choices, or a choice lacks that cost.
+    /// If a layer has no choices, a choice lacks that cost, or a rule is at fault.
     pub fn largest_reachable(&self, cost: &str) -> Result<f64, Error> {
         self.extreme(cost, f64::max)
     }
 
     fn extreme(&self, cost: &str, better: fn(f64, f64) -> f64) -> Result<f64, Error> {
+        if let Some(layer) = self.layers.iter().find(|layer| layer.choices.is_empty()) {
+            return Err(Error::NoChoices { layer: layer.name.clone() });
+        }
+        let rules = Rules::new(self)?;
         let mut sum = 0.0;
-        for layer in &self.layers {
+        for (layer, allowed) in self.layers.iter().zip(&rules.allowed) {
             let mut best = None;
-            for choice in &layer.choices {
+            for (choice, _) in layer.choices.iter().zip(allowed).filter(|(_, allowed)| **allowed) {
                 let value = *choice.costs.get(cost).ok_or_else(|| Error::UnknownCost {
                     layer: layer.name.clone(),
                     choice: choice.name.clone(),
@@ -141,7 +198,7 @@ impl Problem {
                 })?;
                 best = Some(best.map_or(value, |so_far| better(so_far, value)));
             }
-            sum += best.ok_or_else(|| Error::NoChoices { layer: layer.name.clone() })?;
+            sum += best.unwrap_or(0.0);
         }
         Ok(sum)
     }
@@ -152,6 +209,11 @@ impl Problem {
     ///
     /// The first fault found, with its place and its cure.
     pub fn validate(&self) -> Result<(), Error> {
+        self.check().map(drop)
+    }
+
+    /// Validates, and resolves the rules on the way.
+    pub(crate) fn check(&self) -> Result<Rules, Error> {
         if self.layers.is_empty() {
             return Err(Error::NoLayers);
         }
@@ -170,14 +232,16 @@ impl Problem {
             return Err(Error::BadGap { value: self.gap });
         }
         self.validate_budgets()?;
-        let mut names = BTreeSet::new();
+        let mut layer_names = HashSet::with_capacity(self.layers.len());
+        let mut choice_names = HashSet::new();
         for layer in &self.layers {
-            if !names.insert(layer.name.as_str()) {
+            if !layer_names.insert(layer.name.as_str()) {
                 return Err(Error::DuplicateLayer { layer: layer.name.clone() });
             }
-            self.validate_layer(layer)?;
+            self.validate_layer(layer, &mut choice_names)?;
         }
-        self.validate_earlier()
+        self.validate_earlier()?;
+        Rules::new(self)
     }
 
     fn validate_budgets(&self) -> Result<(), Error> {
@@ -200,11 +264,12 @@ impl Problem {
         Ok(())
     }
 
-    fn validate_layer(&self, layer: &Layer) -> Result<(), Error> {
+    /// `names` is only there to be used again.
+    fn validate_layer<'a>(&self, layer: &'a Layer, names: &mut HashSet<&'a str>) -> Result<(), Error> {
         if layer.choices.is_empty() {
             return Err(Error::NoChoices { layer: layer.name.clone() });
         }
-        let mut names = BTreeSet::new();
+        names.clear();
         for choice in &layer.choices {
             let place = || (layer.name.clone(), choice.name.clone());
             if !names.insert(choice.name.as_str()) {

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::instance::{Instance, Scaled};
+use crate::explain::explain;
+use crate::instance::Scaled;
 use crate::search::{Ended, Search, improve};
-use crate::{
-    BudgetEnd, DEFAULT_TIME_LIMIT_S, Error, Infeasible, Outcome, Problem, Shortfall, Solution, Status, pareto,
-};
+use crate::{DEFAULT_TIME_LIMIT_S, Error, Outcome, Problem, Shortfall, Solution, Status, pareto};
 
 /// Above every sum of scores, and far from overflow.
 const NO_CUT: i64 = 1 << 52;
@@ -20,8 +19,8 @@ const NO_CUT: i64 = 1 << 52;
 /// or proven not to exist.
 pub fn solve(problem: &Problem) -> Result<Outcome, Error> {
     let started = Instant::now();
-    problem.validate()?;
-    let scaled = Scaled::new(problem);
+    let rules = problem.check()?;
+    let scaled = Scaled::new(problem, &rules);
     let limit = problem.time_limit_s.unwrap_or(DEFAULT_TIME_LIMIT_S);
     let deadline = started + Duration::from_secs_f64(limit.min(1e9));
     let mut outcome = Outcome {
@@ -54,7 +53,7 @@ pub fn solve(problem: &Problem) -> Result<Outcome, Error> {
             Step::NoneLeft => {
                 if outcome.solutions.is_empty() {
                     outcome.status = Status::Infeasible;
-                    outcome.infeasible = explain(problem, deadline);
+                    outcome.infeasible = explain(problem, &rules, deadline);
                 }
                 if outcome.infeasible.is_none() {
                     outcome.shortfall = Some(shortfall(problem, outcome.solutions.len(), None));
@@ -203,6 +202,7 @@ fn describe(
         score,
         costs,
         bound,
+        gap: score - bound,
         proven,
         nodes,
     }
@@ -224,134 +224,4 @@ fn shortfall(problem: &Problem, found: usize, out_of_time: Option<f64>) -> Short
         ),
     };
     Shortfall { asked, found, proven: out_of_time.is_none(), message }
-}
-
-/// Which budget makes a problem without selections infeasible; `None` if it is only the earlier solutions.
-fn explain(problem: &Problem, deadline: Instant) -> Option<Infeasible> {
-    let ends = problem.budgets.iter().flat_map(|(name, budget)| {
-        let max = budget.max.map(|asked| (name, BudgetEnd::Max, asked));
-        let min = budget.min.map(|asked| (name, BudgetEnd::Min, asked));
-        max.into_iter().chain(min)
-    });
-    let ends: Vec<_> = ends.collect();
-    for &(name, end, asked) in &ends {
-        let alone = only(problem, [(name, end, asked)].iter());
-        if meets(&alone, deadline) == Some(false) {
-            let reachable = match end {
-                BudgetEnd::Max => problem.smallest_reachable(name),
-                BudgetEnd::Min => problem.largest_reachable(name),
-            };
-            return Some(infeasible(problem, name, end, asked, reachable.ok(), Vec::new()));
-        }
-    }
-    let without_earlier = only(problem, ends.iter());
-    if meets(&without_earlier, deadline) != Some(false) {
-        return None;
-    }
-    // Find the first end that cannot be met together with those before it.
-    for count in 2..=ends.len() {
-        let (name, end, asked) = ends[count - 1];
-        if meets(&only(problem, ends[..count].iter()), deadline) == Some(false) {
-            let before = only(problem, ends[..count - 1].iter());
-            let reachable = nearest(&before, name, end, deadline);
-            let mut others: Vec<String> =
-                ends[..count - 1].iter().map(|(name, ..)| (*name).clone()).collect();
-            others.dedup();
-            return Some(infeasible(problem, name, end, asked, reachable, others));
-        }
-    }
-    None
-}
-
-/// The problem with some ends of its budgets only, and without earlier solutions.
-fn only<'a>(problem: &Problem, ends: impl Iterator<Item = &'a (&'a String, BudgetEnd, f64)>) -> Problem {
-    let mut budgets: BTreeMap<String, crate::Budget> = BTreeMap::new();
-    for &(name, end, asked) in ends {
-        let budget = budgets.entry(name.clone()).or_default();
-        match end {
-            BudgetEnd::Max => budget.max = Some(asked),
-            BudgetEnd::Min => budget.min = Some(asked),
-        }
-    }
-    Problem::new(problem.layers.clone(), budgets)
-}
-
-/// Whether some selection meets the budgets; `None` if time ran out.
-fn meets(problem: &Problem, deadline: Instant) -> Option<bool> {
-    let instance = Scaled::new(problem).instance(&[], 0);
-    let mut search = Search::new(&instance, NO_CUT, 0, grace(deadline));
-    match search.run(true) {
-        Ended::AtFirst => Some(true),
-        Ended::Complete => Some(search.best.is_some()),
-        Ended::OutOfTime => None,
-    }
-}
-
-/// The nearest value of a cost to an end that the budgets of `problem` allow.
-fn nearest(problem: &Problem, name: &str, end: BudgetEnd, deadline: Instant) -> Option<f64> {
-    let mut problem = problem.clone();
-    let sign = if end == BudgetEnd::Max { 1.0 } else { -1.0 };
-    for choice in problem.layers.iter_mut().flat_map(|layer| &mut layer.choices) {
-        choice.score = sign * choice.costs.get(name).copied().unwrap_or(0.0);
-    }
-    let instance: Instance = Scaled::new(&problem).instance(&[], 0);
-    let mut search = Search::new(&instance, NO_CUT, 0, grace(deadline));
-    let ended = search.run(false);
-    let best = search.best.filter(|_| ended == Ended::Complete)?;
-    let costs = best.iter().enumerate().map(|(layer, &item)| {
-        problem.layers[layer].choices[instance.choice[item]].costs.get(name).copied().unwrap_or(0.0)
-    });
-    Some(costs.sum())
-}
-
-/// An explanation may take a moment beyond the limit: without it the answer is of little use.
-fn grace(deadline: Instant) -> Instant {
-    deadline.max(Instant::now() + Duration::from_millis(200))
-}
-
-fn infeasible(
-    problem: &Problem,
-    name: &str,
-    end: BudgetEnd,
-    asked: f64,
-    reachable: Option<f64>,
-    together_with: Vec<String>,
-) -> Infeasible {
-    let sign = if end == BudgetEnd::Max { 1.0 } else { -1.0 };
-    let cost = |choice: &crate::Choice| sign * choice.costs.get(name).copied().unwrap_or(0.0);
-    // Of each layer the choice nearest to the end, of all layers the one where that is farthest from helping.
-    let nearest = problem.layers.iter().filter_map(|layer| {
-        let choice = layer.choices.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
-        Some((layer, choice))
-    });
-    let binding = nearest.max_by(|a, b| cost(a.1).total_cmp(&cost(b.1)));
-    let (layer, choice, layer_cost) = binding.map_or_else(Default::default, |(layer, choice)| {
-        (layer.name.clone(), choice.name.clone(), sign * cost(choice))
-    });
-    let (word, superlative, side) = match end {
-        BudgetEnd::Max => ("max", "smallest", "raise"),
-        BudgetEnd::Min => ("min", "largest", "lower"),
-    };
-    let together = if together_with.is_empty() {
-        String::new()
-    } else {
-        format!(" together with the budget for `{}`", together_with.join("`, `"))
-    };
-    let value =
-        reachable.map_or(String::new(), |value| format!(": the {superlative} reachable sum is {value}"));
-    let message = format!(
-        "no selection meets budget `{name}` {word} {asked}{together}{value}; layer `{layer}` binds, it contributes {layer_cost} \
-         even with `{choice}`: {side} the budget, or give that layer a choice that helps"
-    );
-    Infeasible {
-        budget: name.to_owned(),
-        end,
-        asked,
-        reachable,
-        layer,
-        choice,
-        layer_cost,
-        together_with,
-        message,
-    }
 }

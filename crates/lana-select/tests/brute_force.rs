@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lana_select::{Budget, Choice, Layer, Problem, Solution, Status, solve};
+use lana_select::{Budget, Cap, Choice, Error, Layer, Members, Problem, Solution, Status, solve};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -99,6 +99,73 @@ fn within_budgets(problem: &Problem, selection: &[usize]) -> bool {
     })
 }
 
+/// Patterns of the tests: a name, the start of one with a star, or a star.
+fn fits(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == pattern,
+    })
+}
+
+fn keeps_rules(problem: &Problem, selection: &[usize]) -> bool {
+    let taken = || problem.layers.iter().zip(selection).map(|(layer, &index)| (layer, &layer.choices[index]));
+    let forbidden = |members: &Members| {
+        taken()
+            .any(|(layer, choice)| fits(&members.layers, &layer.name) && fits(&members.choices, &choice.name))
+    };
+    let forced = |members: &Members| {
+        taken().all(|(layer, choice)| {
+            !fits(&members.layers, &layer.name) || fits(&members.choices, &choice.name)
+        })
+    };
+    let capped = |cap: &Cap| {
+        let counts = |(layer, choice): &(&Layer, &Choice)| {
+            fits(&cap.layers, &layer.name) && fits(&cap.choices, &choice.name)
+        };
+        let count = taken().filter(counts).count();
+        cap.min.is_none_or(|min| count >= min) && cap.max.is_none_or(|max| count <= max)
+    };
+    !problem.forbidden.iter().any(forbidden)
+        && problem.forced.iter().all(forced)
+        && problem.caps.iter().all(capped)
+}
+
+/// Adds forbidden and forced choices, caps, and earlier solutions, whether they make sense or not.
+fn add_rules(random: &mut ChaCha8Rng, problem: &mut Problem) {
+    let layer = |random: &mut ChaCha8Rng| match random.random_range(0..3) {
+        0 => "*".to_owned(),
+        1 => "layer*".to_owned(),
+        _ => format!("layer{}", random.random_range(0..problem.layers.len())),
+    };
+    let layers = |random: &mut ChaCha8Rng| (0..random.random_range(1..=2)).map(|_| layer(random)).collect();
+    let choices = |random: &mut ChaCha8Rng| {
+        (0..random.random_range(1..=2)).map(|_| format!("c{}", random.random_range(0..5))).collect()
+    };
+    let (mut forbidden, mut forced, mut caps) = (Vec::new(), Vec::new(), Vec::new());
+    if random.random_bool(0.4) {
+        forbidden.push(Members { layers: layers(random), choices: choices(random) });
+    }
+    if random.random_bool(0.3) {
+        forced.push(Members { layers: layers(random), choices: choices(random) });
+    }
+    for _ in 0..random.random_range(0..=2) {
+        let (min, max) = (random.random_range(0..=3), random.random_range(0..=3));
+        caps.push(Cap {
+            name: None,
+            layers: layers(random),
+            choices: choices(random),
+            min: (min <= max && random.random_bool(0.5)).then_some(min),
+            max: random.random_bool(0.8).then_some(max),
+        });
+    }
+    let earlier = (0..random.random_range(0..=2)).map(|_| {
+        let one = |layer: &Layer| layer.choices[random.random_range(0..layer.choices.len())].name.clone();
+        problem.layers.iter().map(one).collect()
+    });
+    let earlier = earlier.collect();
+    (problem.forbidden, problem.forced, problem.caps, problem.earlier) = (forbidden, forced, caps, earlier);
+}
+
 fn indices(problem: &Problem, solution: &Solution) -> Vec<usize> {
     let index = |(layer, name): (&Layer, &String)| {
         layer.choices.iter().position(|choice| choice.name == *name).unwrap()
@@ -109,8 +176,17 @@ fn indices(problem: &Problem, solution: &Solution) -> Vec<usize> {
 fn check(problem: &Problem) {
     let outcome = solve(problem).unwrap();
     let mut left = all_selections(problem);
-    left.retain(|selection| within_budgets(problem, selection));
+    left.retain(|selection| within_budgets(problem, selection) && keeps_rules(problem, selection));
     let limit = problem.overlap_limit();
+    let within_rules = left.len();
+    for earlier in &problem.earlier {
+        let same = |selection: &[usize]| {
+            let names =
+                problem.layers.iter().zip(selection).map(|(layer, &index)| &layer.choices[index].name);
+            names.zip(earlier).filter(|(name, earlier)| name == earlier).count()
+        };
+        left.retain(|selection| same(selection) <= limit);
+    }
     assert!(outcome.solutions.iter().all(|solution| solution.proven));
     for (step, solution) in outcome.solutions.iter().enumerate() {
         let selection = indices(problem, solution);
@@ -123,6 +199,8 @@ fn check(problem: &Problem) {
         );
         assert!(solution.bound <= best + 1e-8, "step {step}: bound too high: {problem:?}\n{outcome:?}");
         assert!(solution.bound >= solution.score - problem.gap - 1e-8, "step {step}: bound too low");
+        assert_eq!(solution.gap, solution.score - solution.bound);
+        assert!(solution.gap >= 0.0);
         for (name, sum) in &solution.costs {
             assert!((sum - cost(problem, &selection, name)).abs() < 1e-12);
         }
@@ -131,7 +209,12 @@ fn check(problem: &Problem) {
     if outcome.solutions.is_empty() {
         assert_eq!(outcome.status, Status::Infeasible);
         assert!(left.is_empty(), "not infeasible: {problem:?}\n{outcome:?}");
-        let why = outcome.infeasible.clone().expect("the budget that cannot be met");
+        if within_rules > 0 {
+            assert_eq!(outcome.infeasible, None);
+            assert!(outcome.shortfall.clone().expect("a reason").proven);
+            return;
+        }
+        let why = outcome.infeasible.clone().expect("the limit that cannot be met");
         let reachable = why.reachable.expect("what can be reached");
         assert!((reachable - why.asked).abs() > 1e-9, "{why:?}");
     } else {
@@ -205,6 +288,33 @@ fn extreme_magnitudes() {
             assert!((a.score - b.score).abs() < 1e-9, "{problem:?}");
         }
     }
+}
+
+#[test]
+fn forbidden_forced_and_capped() {
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let (mut checked, mut contradictory) = (0, 0);
+    while checked < 1500 {
+        let numbers = [Numbers::Real, Numbers::Integer, Numbers::Copies][random.random_range(0..3)];
+        let mut problem = random_problem(&mut random, numbers);
+        add_rules(&mut random, &mut problem);
+        match problem.validate() {
+            Ok(()) => {
+                check(&problem);
+                checked += 1;
+            }
+            Err(Error::Contradiction { .. }) => {
+                let left = all_selections(&problem).into_iter().any(|selection| {
+                    keeps_rules(&Problem { caps: Vec::new(), ..problem.clone() }, &selection)
+                });
+                assert!(!left, "not contradictory: {problem:?}");
+                contradictory += 1;
+            }
+            Err(Error::UnmatchedChoice { .. } | Error::CapTooHigh { .. } | Error::EmptyCap { .. }) => {}
+            Err(error) => panic!("{error}: {problem:?}"),
+        }
+    }
+    assert!(contradictory > 10);
 }
 
 /// Under one budget the first solution has the least cost of those with its score, then the lowest choice indices.

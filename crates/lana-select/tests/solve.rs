@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use lana_select::{Budget, BudgetEnd, Choice, Error, Layer, Outcome, Problem, Status, solve};
+use lana_select::{
+    Budget, BudgetEnd, Cap, Choice, Error, Layer, LimitKind, Members, Outcome, Problem, Status, solve,
+};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -112,6 +114,142 @@ fn refusals_name_the_place_and_the_cure() {
         &refusal(|p| p.earlier = vec![vec!["teacher".to_owned(), "x".to_owned(), "half".to_owned()]]),
         &["`earlier[0]`", "`second`", "`x`"],
     );
+}
+
+fn members(layer: &str, choice: &str) -> Members {
+    Members { layers: vec![layer.to_owned()], choices: vec![choice.to_owned()] }
+}
+
+fn cap(choice: &str, min: Option<usize>, max: Option<usize>) -> Cap {
+    let Members { layers, choices } = members("*", choice);
+    Cap { name: Some("a cap".to_owned()), layers, choices, min, max }
+}
+
+#[test]
+fn refusals_of_rules_name_the_rule_and_the_cure() {
+    assert_names(
+        &refusal(|p| p.forbidden = vec![members("first", "half"), members("stage3.*", "half")]),
+        &["`forbidden[1]`", "no layer matches `stage3.*`", "spelling"],
+    );
+    assert_names(
+        &refusal(|p| p.forced = vec![members("f*", "identiy")]),
+        &["`forced[0]`", "no choice", "`identiy`", "spelling"],
+    );
+    assert_names(
+        &refusal(|p| p.caps = vec![cap("x*", None, Some(1))]),
+        &["cap `a cap`", "no choice", "`x*`", "spelling"],
+    );
+    let unnamed = Cap { name: None, ..cap("identity", None, None) };
+    assert_names(&refusal(|p| p.caps = vec![unnamed]), &["cap `caps[0]`", "neither `min` nor `max`"]);
+    assert_names(
+        &refusal(|p| p.caps = vec![cap("identity", Some(2), Some(1))]),
+        &["cap `a cap`", "`min` 2", "`max` 1", "swap"],
+    );
+    assert_names(
+        &refusal(|p| p.caps = vec![cap("identity", Some(4), None)]),
+        &["cap `a cap`", "`min` is 4", "only 3 layers", "lower it"],
+    );
+    let empty = Members { layers: vec!["first".to_owned()], choices: Vec::new() };
+    assert_names(
+        &refusal(|p| p.forbidden = vec![empty]),
+        &["`forbidden[0]`", "`choices` is empty", "at least one"],
+    );
+    assert_names(
+        &refusal(|p| p.forbidden = vec![members("second", "*")]),
+        &["`forbidden[0]`", "layer `second`", "without any choice", "relax"],
+    );
+    assert_names(
+        &refusal(|p| {
+            p.forbidden = vec![members("*", "half")];
+            p.forced = vec![members("third", "half")];
+        }),
+        &["`forced[0]`", "layer `third`", "relax"],
+    );
+}
+
+#[test]
+fn forbidden_forced_and_capped_choices() {
+    let mut problem = small();
+    problem.forbidden = vec![members("*", "half")];
+    problem.forced = vec![members("second", "teacher"), members("s*", "te*")];
+    let outcome = solve(&problem).unwrap();
+    assert_eq!(outcome.solutions[0].choices[1], "teacher");
+    assert!(!outcome.solutions[0].choices.contains(&"half".to_owned()));
+    assert_eq!(problem.smallest_reachable("latency_ms"), Ok(3.5));
+
+    // Budget 6 takes two half layers, or one and an identity.
+    let mut problem = small();
+    problem.caps = vec![cap("half", None, Some(1))];
+    assert_eq!(solve(&problem).unwrap().solutions[0].score, 0.6);
+    problem.caps = vec![cap("identity", Some(2), None)];
+    assert_eq!(solve(&problem).unwrap().solutions[0].score, 1.0);
+}
+
+#[test]
+fn earlier_solutions_may_contain_what_is_forbidden() {
+    let mut problem = small();
+    problem.earlier = vec![vec!["half".to_owned(), "half".to_owned(), "teacher".to_owned()]];
+    problem.forbidden = vec![members("first", "half")];
+    assert_eq!(solve(&problem).unwrap().solutions[0].score, 0.2);
+    problem.max_overlap = 0.0;
+    assert_eq!(solve(&problem).unwrap().solutions[0].score, 0.6);
+}
+
+#[test]
+fn infeasible_caps_are_explained_as_budgets_are() {
+    let mut problem = small();
+    problem.forced = vec![members("f*", "identity"), members("second", "identity")];
+    problem.caps = vec![cap("identity", None, Some(1))];
+    let why = solve(&problem).unwrap().infeasible.unwrap();
+    assert_eq!((why.budget.as_str(), why.kind, why.end), ("a cap", LimitKind::Cap, BudgetEnd::Max));
+    assert_eq!((why.asked, why.reachable, why.layer_cost), (1.0, Some(2.0), 1.0));
+    assert_names(
+        &why.message,
+        &["cap `a cap` max 1", "smallest reachable count is 2", "`second`", "raise the cap"],
+    );
+
+    let mut problem = small();
+    problem.forbidden = vec![members("second", "identity")];
+    problem.caps = vec![cap("identity", Some(3), None)];
+    let why = solve(&problem).unwrap().infeasible.unwrap();
+    assert_eq!((why.end, why.reachable, why.layer.as_str()), (BudgetEnd::Min, Some(2.0), "second"));
+    assert_names(&why.message, &["cap `a cap` min 3", "largest reachable count is 2", "lower the cap"]);
+
+    // A budget of 6 cannot be met with two teachers; the cap on the half layers has no part in it.
+    let mut problem = small();
+    problem.caps = vec![cap("half", None, Some(3)), cap("teacher", Some(2), None)];
+    problem.budgets = at_most(6.0);
+    let why = solve(&problem).unwrap().infeasible.unwrap();
+    assert_eq!(
+        (why.kind, why.reachable, why.together_with),
+        (LimitKind::Cap, Some(1.0), vec!["latency_ms".to_owned()])
+    );
+    assert_names(
+        &why.message,
+        &["cap `a cap` min 2 together with budget `latency_ms`", "largest reachable count is 1"],
+    );
+}
+
+#[test]
+fn rules_in_json() {
+    let text = r#""forbidden":[{"layers":["s1.*"],"choices":["identity"]}],"forced":[{"layers":["*b1"],"choices":["e*"]}],
+        "caps":[{"name":"narrow","layers":["*"],"choices":["e3k3"],"min":1,"max":2}],"solutions"#;
+    let problem: Problem = serde_json::from_str(&SAMPLE.replace("\"solutions", text)).unwrap();
+    assert_eq!(problem.caps[0].max, Some(2));
+    assert_eq!(serde_json::from_str::<Problem>(&serde_json::to_string(&problem).unwrap()).unwrap(), problem);
+    assert_eq!(solve(&problem).unwrap().solutions[0].choices, ["teacher", "e3k3"]);
+    let error =
+        serde_json::from_str::<Problem>(&SAMPLE.replace("\"solutions", &text.replace("min", "least")));
+    assert_names(&error.unwrap_err().to_string(), &["unknown field `least`"]);
+    assert!(!serde_json::to_string(&small()).unwrap().contains("caps"));
+}
+
+#[test]
+fn costs_without_a_budget_may_be_absent() {
+    let mut problem = small();
+    problem.layers[0].choices[0].costs.insert("params".to_owned(), 3.0);
+    let first = &solve(&problem).unwrap().solutions[0];
+    assert_eq!(first.costs.keys().collect::<Vec<_>>(), ["latency_ms"]);
 }
 
 #[test]
@@ -223,6 +361,22 @@ fn a_budget_equal_to_a_sum_is_met() {
             assert!(outcome.solutions[0].choices.iter().all(|name| name == "c0"));
         }
     }
+}
+
+/// Costs that are all zero have no ticks to measure the end of a budget by.
+#[test]
+fn zero_costs_do_not_reach_a_minimum() {
+    let mut problem = small();
+    for choice in problem.layers.iter_mut().flat_map(|layer| &mut layer.choices) {
+        choice.costs.insert("latency_ms".to_owned(), 0.0);
+    }
+    for min in [1e-5, 1.0, 1e9] {
+        problem.budgets.insert("latency_ms".to_owned(), Budget { min: Some(min), max: None });
+        let why = solve(&problem).unwrap().infeasible.unwrap();
+        assert_eq!((why.end, why.reachable), (BudgetEnd::Min, Some(0.0)));
+    }
+    problem.budgets.insert("latency_ms".to_owned(), Budget { min: Some(0.0), max: Some(0.0) });
+    assert_eq!(solve(&problem).unwrap().status, Status::Optimal);
 }
 
 #[test]
