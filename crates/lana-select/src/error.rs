@@ -225,6 +225,46 @@ pub enum Error {
         /// Name of the cost.
         cost: String,
     },
+    /// A curve over one cost was asked for, and there are limits of another kind.
+    #[error(
+        "a curve over `{cost}` takes no account of {rule}: remove it, or solve for one budget after the other instead"
+    )]
+    CurveRule {
+        /// The cost.
+        cost: String,
+        /// What stands in the way, such as "budget `params`".
+        rule: String,
+    },
+    /// A curve has too many points.
+    #[error(
+        "the curve over `{cost}` does not fit into memory: it has {points} points after {done} of {layers} layers; forbid choices, give a budget for `{cost}`, or solve for single budgets instead"
+    )]
+    CurveTooLong {
+        /// The cost.
+        cost: String,
+        /// Points after these layers.
+        points: usize,
+        /// Layers added.
+        done: usize,
+        /// Layers there are.
+        layers: usize,
+    },
+    /// A curve took too long.
+    #[error(
+        "the curve over `{cost}` is not done after {seconds} s: it has {points} points after {done} of {layers} layers; raise `time_limit_s`, forbid choices, or give a budget for `{cost}`"
+    )]
+    CurveTimeLimit {
+        /// The cost.
+        cost: String,
+        /// Points after these layers.
+        points: usize,
+        /// Layers added.
+        done: usize,
+        /// Layers there are.
+        layers: usize,
+        /// The time limit in seconds.
+        seconds: f64,
+    },
     /// Time ran out before any selection was found or proven not to exist.
     #[error(
         "no selection was found within the time limit of {seconds} s, and none was proven not to exist: raise `time_limit_s`, or widen a budget"

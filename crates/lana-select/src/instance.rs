@@ -79,7 +79,7 @@ impl Row {
     }
 
     fn capacity_at(&self, end: f64) -> i64 {
-        (-self.scale.up(-end)).saturating_add(self.slack)
+        self.scale.up(-end).saturating_neg().saturating_add(self.slack)
     }
 }
 

@@ -4,7 +4,9 @@
 //! smaller is better, negative allowed) and named *costs* (milliseconds, parameters, ...). [`solve`] picks one choice per
 //! layer so that the sum of scores is least and the sum of every cost lies within its [`Budget`]. Asked for several
 //! solutions, it then looks for the best one that shares at most a given fraction of its choices, the *overlap*,
-//! with each solution before it; and so on.
+//! with each solution before it; and so on. Choices can be forbidden or forced ([`Members`]), and the number of layers that take some
+//! of them limited ([`Cap`]). [`pareto`] gives all the best trades of score for one cost at once, and [`Problem::to_lp`] writes
+//! the program for other solvers.
 //!
 //! ```
 //! use lana_select::{Problem, Status, solve};
@@ -30,7 +32,7 @@
 //! # What is exact, and how
 //!
 //! Scores and costs are turned into integers once (module `instance`); from there on, feasibility, comparison of scores,
-//! overlap, and every proof are integer arithmetic, so results do not depend on the machine. Floating point
+//! counts, overlap, and every proof are integer arithmetic, so results do not depend on the machine. Floating point
 //! only *suggests*: a small linear program yields multipliers for the budget and overlap rows, and
 //! any multipliers at all, good or bad, give a valid Lagrangian bound, which is evaluated in 128-bit integers. A wrong
 //! digit in the linear program can cost time, never a solution.
@@ -38,8 +40,8 @@
 //! # The method, in order
 //!
 //! 1. *Dropping choices.* A choice that was never used in an earlier solution and is no worse in score and in every
-//!    budget row replaces any other choice of its layer (`instance`).
-//! 2. *One budget, no overlap rows*: dynamic programming over lists of Pareto-optimal partial sums, thinned by the
+//!    row (end of a budget or cap) replaces any other choice of its layer (`instance`).
+//! 2. *One row, no overlap rows*: dynamic programming over lists of Pareto-optimal partial sums, thinned by the
 //!    Lagrangian bound (`pareto`). Immune to ties and to layers that look alike.
 //! 3. *Otherwise* branch and bound, depth first, with the dual simplex method in every node (`simplex`, `search`).
 //!    A search starts from a cut value a little above the bound (as far as the steps before let one expect) rather
@@ -58,6 +60,7 @@ mod error;
 mod explain;
 mod instance;
 mod limit;
+mod lp;
 mod outcome;
 mod pareto;
 mod pattern;
@@ -69,5 +72,6 @@ mod solve;
 
 pub use error::Error;
 pub use outcome::{BudgetEnd, Infeasible, LimitKind, Outcome, Shortfall, Solution, Status};
+pub use pareto::{Curve, Point, pareto};
 pub use problem::{Budget, Cap, Choice, DEFAULT_TIME_LIMIT_S, Layer, Members, Problem};
 pub use solve::solve;
