@@ -4,9 +4,9 @@
 //! smaller is better, negative allowed) and named *costs* (milliseconds, parameters, ...). [`solve`] picks one choice per
 //! layer so that the sum of scores is least and the sum of every cost lies within its [`Budget`]. Asked for several
 //! solutions, it then looks for the best one that shares at most a given fraction of its choices, the *overlap*,
-//! with each solution before it; and so on. Choices can be forbidden or forced ([`Members`]), and the number of layers that take some
-//! of them limited ([`Cap`]). [`pareto`] gives all the best trades of score for one cost at once, and [`Problem::to_lp`] writes
-//! the program for other solvers.
+//! with each solution before it; and so on. Choices can be forbidden or forced ([`Members`]), and the number of layers
+//! that take some of them limited ([`Cap`]). [`pareto`] gives all the best trades of score for one cost at once, and
+//! [`Problem::to_lp`] writes the program for other solvers.
 //!
 //! ```
 //! use lana_select::{Problem, Status, solve};

@@ -9,13 +9,15 @@
 //!
 //! # Adding a layer
 //!
-//! The list, sorted by weight, is shifted by each item of the new layer, and the shifted lists are merged into one without
-//! beaten states. Nearly all candidates are beaten (a layer of 25 items has 25 times the states, of which about one
-//! in 20 stays), so the aim is not to look at them: weights are taken window by window, so short that no item has more than a
-//! handful of states in it; scores fall along a list, so the last state of an item in the window, compared with the best score before the window,
-//! mostly rules out all of them at once. What is left is sorted.
+//! The list, sorted by weight, is shifted by each item of the new layer, and the shifted lists are merged into one
+//! without beaten states. Nearly all candidates are beaten (a layer of 25 items has 25 times the states, of which about
+//! one in 20 stays), so the aim is not to look at them: weights are taken window by window, so short that no item has
+//! more than a handful of states in it; scores fall along a list, so the last state of an item in the window, compared
+//! with the best score before the window, mostly rules out all of them at once. What is left is sorted.
 
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::explain::scores;
 use crate::instance::{FRACTION, Instance, Scaled};
@@ -123,8 +125,8 @@ impl Lists {
 /// The best selection of an instance with one row and no overlap rows, of those with equal score the lightest,
 /// of those the first in lexicographic order of the choices.
 ///
-/// `multiplier` is any multiplier of the row (the better, the shorter the lists), `at_most` the score of a known selection or more. `None`
-/// if the lists grow too long or the deadline passes.
+/// `multiplier` is any multiplier of the row (the better, the shorter the lists), `at_most` the score of a known
+/// selection or more. `None` if the lists grow too long or the deadline passes.
 pub(crate) fn best(
     instance: &Instance,
     active: &[bool],
@@ -177,7 +179,7 @@ pub struct Curve {
 }
 
 /// A selection that no other one beats: none has less score at this cost or below.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Point {
     /// Sum of the cost, in its unit.
