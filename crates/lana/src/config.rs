@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::rules::Rules;
 use crate::{Budget, Error, Result};
 
 /// Everything a run depends on.
@@ -102,6 +103,12 @@ pub struct SelectConfig {
     pub time_limit_s: f64,
     /// Rounds of measuring, correcting the table and solving again.
     pub rounds: usize,
+    /// Operations that must not be selected, as `LAYERS:OPERATIONS`, such as `stage3.*:identity`.
+    pub exclude: Vec<String>,
+    /// Layers for which one of some operations must be selected, likewise.
+    pub force: Vec<String>,
+    /// Limits on how many layers take one of some operations, as `LAYERS:OPERATIONS<=N` (or `>=N`, `=N`).
+    pub caps: Vec<String>,
 }
 
 /// Phase 3: training the chosen student with distillation from the teacher.
@@ -181,7 +188,15 @@ impl Default for ScoreConfig {
 
 impl Default for SelectConfig {
     fn default() -> Self {
-        SelectConfig { solutions: 30, max_overlap: 0.7, time_limit_s: 20.0, rounds: 3 }
+        SelectConfig {
+            solutions: 30,
+            max_overlap: 0.7,
+            time_limit_s: 20.0,
+            rounds: 3,
+            exclude: Vec::new(),
+            force: Vec::new(),
+            caps: Vec::new(),
+        }
     }
 }
 
@@ -298,6 +313,7 @@ impl Config {
         if !(0.0..0.5).contains(&self.latency.margin) {
             return wrong("latency.margin", self.latency.margin.to_string(), "it must lie between 0 and 0.5");
         }
+        Rules::parse(&self.select)?;
         let one_of = [
             ("device", &self.device, &["cpu", "cuda"][..]),
             ("latency.runtime", &self.latency.runtime, &["onnxruntime"][..]),

@@ -102,8 +102,7 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn not_ready(&self, missing: &str, stage: &str) -> Error {
-        let run = self.run.root().display().to_string();
-        Error::NotReady { missing: missing.into(), command: format!("lana {stage} {run}"), run }
+        not_ready(&self.run, missing, stage)
     }
 
     /// The pool at every layer of the teacher.
@@ -176,6 +175,12 @@ impl<'a> Context<'a> {
             false => Ok(budgets),
         }
     }
+}
+
+/// Something is missing that the command of a stage makes.
+pub(crate) fn not_ready(run: &Run, missing: &str, stage: &str) -> Error {
+    let run = run.root().display().to_string();
+    Error::NotReady { missing: missing.into(), command: format!("lana {stage} {run}"), run }
 }
 
 /// The operations of a pool at every layer of a teacher.

@@ -115,7 +115,12 @@ impl Error {
                 | lana_latency::Error::File { .. }
                 | lana_latency::Error::Options(_),
             ) => 2,
-            Error::Select(error) if !matches!(error, lana_select::Error::TimeLimit { .. }) => 2,
+            Error::Select(
+                lana_select::Error::TimeLimit { .. }
+                | lana_select::Error::CurveTimeLimit { .. }
+                | lana_select::Error::CurveTooLong { .. },
+            ) => 1,
+            Error::Select(_) => 2,
             Error::Torch(lana_torch::Error::Graph(_)) => 2,
             Error::Io { source, .. } if is_misnamed(source) => 2,
             _ => 1,

@@ -11,7 +11,7 @@
 //! 6. *finetune*: the winner trained with distillation from the teacher (phase 3).
 //! 7. *export* and *report*: ONNX verified against libtorch, figures measured again, everything on one page.
 //!
-//! [`accelerate`] runs them all.
+//! [`accelerate`] runs them all. [`reselect`] answers at once what the integer program alone would select.
 #![deny(missing_docs)]
 
 mod accelerate;
@@ -23,9 +23,12 @@ mod context;
 mod demo;
 mod error;
 mod inspect;
+mod program;
 mod progress;
 mod records;
 pub mod report;
+mod reselect;
+mod rules;
 mod run;
 mod stages;
 
@@ -39,6 +42,7 @@ pub use inspect::{
 };
 pub use progress::{Progress, Silent};
 pub use records::*;
+pub use reselect::{Change, Previous, RuleChanges, Selection, reselect};
 pub use run::{Run, read_json, read_or_redo, read_weights, sha256, write_atomic, write_json};
 pub use stages::{Stage, run_stage};
 

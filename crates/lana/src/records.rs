@@ -180,7 +180,8 @@ pub struct Candidates {
     pub settings: String,
 }
 
-/// `budgets/BUDGET/solutions.json`: the integer program of the last round and its solutions.
+/// `budgets/BUDGET/solutions.json`: the integer program that was solved last (of the last round, if solutions were
+/// evaluated) and its solutions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Solutions {
     /// The program.

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lana::{
-    Budget, Candidates, Config, Error, FinetuneConfig, LatencyConfig, PretrainConfig, Progress, ScoreConfig,
-    SelectConfig, Silent, Stage, StudentMetrics, accelerate, read_json, run_stage, status,
+    Budget, Candidates, Config, Error, FinetuneConfig, LatencyConfig, PretrainConfig, Previous, Progress,
+    RuleChanges, ScoreConfig, SelectConfig, Silent, Stage, StudentMetrics, accelerate, read_json, reselect,
+    run_stage, status,
 };
 use lana_graph::{Tensor, Weights};
 use lana_models::{init, zoo, zoo::ZooOptions};
@@ -179,6 +180,23 @@ fn a_run_goes_through_continues_takes_another_budget_and_mends_itself() {
         .filter(|c| c.meets_budget && c.loss < winner.loss && winner.meets_budget)
         .count();
     assert_eq!(better, 0);
+
+    // The tables alone answer at once; the evaluation of before still holds, until a rule is given that it did not know.
+    let budget: Budget = "params=0.7x".parse().unwrap();
+    let selection = &reselect(&run, &[budget.clone()], &RuleChanges::default(), &Silent).unwrap()[0];
+    assert!(selection.evaluated && selection.previous == Some(Previous::Evaluated));
+    assert!(selection.cost.params as f64 <= 0.7 * metrics.teacher_cost.params as f64);
+    let rules = RuleChanges { exclude: Some(vec!["*:identity".into()]), ..RuleChanges::default() };
+    let selection = &reselect(&run, &[budget.clone()], &rules, &Silent).unwrap()[0];
+    assert!(!selection.evaluated && selection.choices.iter().all(|(_, operation)| operation != "identity"));
+    let open = |stage: &str| status(&run).unwrap().iter().any(|s| s.stage == stage && s.done < s.total);
+    assert!(open("select params=0.7x"));
+    // Fine-tuning evaluates first.
+    run_stage(&run, Stage::Finetune, &[budget], &Silent).unwrap();
+    assert!(!open("select params=0.7x") && !open("finetune params=0.7x"));
+    let candidates: Candidates =
+        read_json(&run.join("budgets/params=0.7x/candidates.json")).unwrap().unwrap();
+    assert!(candidates.candidates.iter().all(|c| c.choices.iter().all(|name| name != "identity")));
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetri
     let folder = context.run.budget_dir(budget).join("student");
     let (teacher, teacher_metrics) = context.teacher()?;
     let winner = select::stored(context, budget)?
-        .ok_or_else(|| context.not_ready(&format!("the selection for {budget}"), "select"))?;
+        .ok_or_else(|| context.not_ready(&format!("the selection for {budget}"), "select --evaluate"))?;
     let tuned = finetune::stored(context, budget)?
         .ok_or_else(|| context.not_ready(&format!("the fine-tuned student for {budget}"), "finetune"))?;
     if let Some(metrics) = read_or_redo::<StudentMetrics>(&folder.join("metrics.json"), context.progress)?

@@ -87,10 +87,12 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
         return Ok(());
     }
     let (teacher, _) = context.teacher()?;
+    // The integer program alone has not decided: its solutions are evaluated first.
+    select::run(context, budget)?;
     let selection = select::stored(context, budget)?
-        .ok_or_else(|| context.not_ready(&format!("the selection for {budget}"), "select"))?;
+        .ok_or_else(|| context.not_ready(&format!("the selection for {budget}"), "select --evaluate"))?;
     let choices = selection.candidates[selection.winner].choices.clone();
-    let (graph, weights) = select::assemble(context, &teacher, budget, &choices)?;
+    let (graph, weights) = select::assemble(context, &teacher, &choices)?;
     let folder = folder(context, budget);
     let trainer = Trainer {
         context,

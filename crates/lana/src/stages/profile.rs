@@ -1,11 +1,14 @@
 //! Measures the lookup table: what each operation costs at each layer, on this device, in the runtime that will serve.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lana_latency::{Device, LayerCandidates, Table, TableOptions, build_table};
 
 use crate::context::{Context, LayerPool};
-use crate::{PoolLayer, PoolOperation, PoolRecord, Result, read_or_redo, write_json};
+use crate::{
+    LatencyConfig, PoolLayer, PoolOperation, PoolRecord, Progress, Result, Run, read_or_redo, write_json,
+};
 
 /// Gives the table of this device, measuring it if that has not been done.
 pub(crate) fn run(context: &Context<'_>) -> Result<Table> {
@@ -42,24 +45,31 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Table> {
         context.progress.advance(p.done as u64, "");
     })?;
     context.progress.finish(&format!("teacher {:.2} ms", table.teacher_ms()));
-    write_json(&table_path(context), &table)?;
+    write_json(&table_path(&context.run, &context.config.latency), &table)?;
     context.run.event("profile", serde_json::json!({"teacher_ms": table.teacher_ms()}))?;
     Ok(table)
 }
 
 /// The table of this device, if it has been measured.
 pub(crate) fn stored(context: &Context<'_>) -> Result<Option<Table>> {
-    let path = table_path(context);
-    let Some(table) = read_or_redo::<Table>(&path, context.progress)? else { return Ok(None) };
+    table(&context.run, &context.config.latency, context.progress)
+}
+
+/// Likewise, without a context.
+pub(crate) fn table(run: &Run, latency: &LatencyConfig, progress: &dyn Progress) -> Result<Option<Table>> {
+    let Some(table) = read_or_redo::<Table>(&table_path(run, latency), progress)? else { return Ok(None) };
     table.check_device(&Device::identify())?;
     Ok(Some(table))
 }
 
-pub(crate) fn table_path(context: &Context<'_>) -> std::path::PathBuf {
-    let latency = &context.config.latency;
+fn table_path(run: &Run, latency: &LatencyConfig) -> PathBuf {
+    run.path("latency").join(table_name(latency))
+}
+
+/// Name of the file with the table of this device.
+pub(crate) fn table_name(latency: &LatencyConfig) -> String {
     let device = Device::identify().slug();
-    let name = format!("{device}-{}-b{}-t{}.json", latency.runtime, latency.batch, latency.threads);
-    context.run.path("latency").join(name)
+    format!("{device}-{}-b{}-t{}.json", latency.runtime, latency.batch, latency.threads)
 }
 
 /// What `pool.json` says.

@@ -5,21 +5,19 @@
 //! does), each is exported and timed beside the teacher. What the timings teach corrects the table, and the program is
 //! solved again until solutions meet the budget when measured and use what it allows. The least loss among those wins.
 
-use std::collections::BTreeMap;
-
 use lana_graph::{Graph, Weights};
 use lana_latency::{Model, Table, measure};
-use lana_select::{Choice, Layer, Outcome, Problem, Status};
+use lana_select::{Problem, Status};
 use lana_torch::{Batch, BatchNorm, Evaluation, Network};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::context::{Context, LayerPool, Teacher};
+use crate::context::{Context, Teacher};
+use crate::program::{Program, settings};
 use crate::stages::export::{fits, fits_size, measure_options, to_measured};
 use crate::stages::{profile, score};
 use crate::{
-    Amount, Budget, Candidate, Candidates, Error, Measured, Quantity, Result, Scores, Solutions,
-    read_or_redo, write_json,
+    Amount, Budget, Candidate, Candidates, Error, Measured, Result, Solutions, read_or_redo, write_json,
 };
 
 /// A table that predicts measured networks this well (mean relative error) needs no further round.
@@ -38,14 +36,16 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let config = &context.config.select;
     let pool = context.pool(&teacher.graph)?;
     let library = score::trained(context, &pool)?;
-    let work = Work { context, budget, teacher: &teacher, pool: &pool, library: &library };
+    let record = profile::record(&context.config.pool, &pool);
+    let program = Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.cost() };
+    let work = Work { context, budget, teacher: &teacher, library: &library };
     let limit_ms = budget.latency().map(|amount| match amount {
         Amount::Relative(share) => share * table.teacher_ms(),
         Amount::Absolute(ms) => ms,
     });
     let folder = context.run.budget_dir(budget);
     let title = format!("select {budget}");
-    let settings = settings(context);
+    let settings = settings(&context.config);
     let rounds_path = folder.join("rounds.json");
     let mut rounds = read_or_redo::<Rounds>(&rounds_path, context.progress)?
         .filter(|r| r.settings == settings)
@@ -58,14 +58,14 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
         if !rounds.candidates.is_empty() {
             table.correct(&on_table_scale(&rounds.candidates, &table))?;
         }
-        let problem = work.problem(Some(&scores), &table, rounds.drift)?;
+        let problem = program.problem(Some(&scores), &table, rounds.drift)?;
         let outcome = lana_select::solve(&problem)?;
         if outcome.status == Status::Infeasible {
             // What the corrected table calls out of reach may have been reached by measurement.
             if rounds.candidates.iter().any(|c| c.meets_budget) {
                 break;
             }
-            return Err(work.infeasible(&problem, &outcome, &table));
+            return Err(program.infeasible(&problem, &outcome, &table));
         }
         write_json(&folder.join("solutions.json"), &Solutions { problem, outcome: outcome.clone() })?;
         let is_new = |s: &lana_select::Solution| !rounds.candidates.iter().any(|c| c.choices == s.choices);
@@ -121,24 +121,10 @@ struct Rounds {
     drift: f64,
 }
 
-/// What a selection depends on besides the run's trainings.
-fn settings(context: &Context<'_>) -> String {
-    let (select, latency) = (&context.config.select, &context.config.latency);
-    format!(
-        "{} by {}, margin {}, K {}, overlap {}, rounds {}",
-        profile::table_path(context).file_name().unwrap_or_default().to_string_lossy(),
-        context.config.score.by,
-        latency.margin,
-        select.solutions,
-        select.max_overlap,
-        select.rounds,
-    )
-}
-
 /// The selection that was made for a budget, with the settings that hold.
 pub(crate) fn stored(context: &Context<'_>, budget: &Budget) -> Result<Option<Candidates>> {
     let path = context.run.budget_dir(budget).join("candidates.json");
-    let settings = settings(context);
+    let settings = settings(&context.config);
     Ok(read_or_redo::<Candidates>(&path, context.progress)?
         .filter(|c| c.winner < c.candidates.len() && c.settings == settings))
 }
@@ -147,11 +133,12 @@ pub(crate) fn stored(context: &Context<'_>, budget: &Budget) -> Result<Option<Ca
 pub(crate) fn check_reachable(context: &Context<'_>, budget: &Budget, table: &Table) -> Result<()> {
     let (teacher, _) = context.teacher()?;
     let pool = context.pool(&teacher.graph)?;
-    let work = Work { context, budget, teacher: &teacher, pool: &pool, library: &[] };
-    let problem = Problem { solutions: 1, ..work.problem(None, table, 1.0)? };
+    let record = profile::record(&context.config.pool, &pool);
+    let program = Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.cost() };
+    let problem = Problem { solutions: 1, ..program.problem(None, table, 1.0)? };
     let outcome = lana_select::solve(&problem)?;
     match outcome.status {
-        Status::Infeasible => Err(work.infeasible(&problem, &outcome, table)),
+        Status::Infeasible => Err(program.infeasible(&problem, &outcome, table)),
         _ => Ok(()),
     }
 }
@@ -165,12 +152,36 @@ fn on_table_scale(candidates: &[Candidate], table: &Table) -> Vec<(Vec<String>, 
 pub(crate) fn assemble(
     context: &Context<'_>,
     teacher: &Teacher,
-    budget: &Budget,
     choices: &[String],
 ) -> Result<(Graph, Weights)> {
     let pool = context.pool(&teacher.graph)?;
     let library = score::trained(context, &pool)?;
-    Work { context, budget, teacher, pool: &pool, library: &library }.assemble(choices)
+    assemble_from(&library, teacher, choices)
+}
+
+fn assemble_from(
+    library: &[score::Trained],
+    teacher: &Teacher,
+    choices: &[String],
+) -> Result<(Graph, Weights)> {
+    let (layers, own) = (teacher.graph.layers(), &teacher.graph);
+    let mut graph = own.clone().renamed(format!("{}-student", own.name()));
+    let mut weights = teacher.weights.clone();
+    for (index, (layer, choice)) in layers.iter().zip(choices).enumerate() {
+        if choice == "teacher" {
+            continue;
+        }
+        let found = library.iter().find(|t| t.layer == index && t.name == *choice);
+        let trained = found.ok_or_else(|| {
+            Error::input(
+                format!("{}: the selected operation `{choice}` has no trained weights", layer.name),
+                "delete the budget's folder and give the same command again",
+            )
+        })?;
+        graph = graph.replace(&layer.name, &trained.graph)?;
+        weights.replace_under(&layer.name, &trained.weights);
+    }
+    Ok((graph, weights))
 }
 
 /// What selecting for one budget works with.
@@ -178,118 +189,12 @@ struct Work<'a> {
     context: &'a Context<'a>,
     budget: &'a Budget,
     teacher: &'a Teacher,
-    pool: &'a [LayerPool],
     library: &'a [score::Trained],
 }
 
 impl Work<'_> {
     fn assemble(&self, choices: &[String]) -> Result<(Graph, Weights)> {
-        let teacher = &self.teacher.graph;
-        let mut graph = teacher.clone().renamed(format!("{}-student", teacher.name()));
-        let mut weights = self.teacher.weights.clone();
-        for (index, (layer, choice)) in teacher.layers().iter().zip(choices).enumerate() {
-            if choice == "teacher" {
-                continue;
-            }
-            let found = self.library.iter().find(|t| t.layer == index && t.name == *choice);
-            let trained = found.ok_or_else(|| {
-                Error::input(
-                    format!("{}: the selected operation `{choice}` has no trained weights", layer.name),
-                    "delete the budget's folder and give the same command again",
-                )
-            })?;
-            graph = graph.replace(&layer.name, &trained.graph)?;
-            weights.replace_under(&layer.name, &trained.weights);
-        }
-        Ok((graph, weights))
-    }
-
-    /// The integer program: one operation a layer, least total score, within every limit. Without scores, every operation
-    /// of the pool with none: what could be reached. `drift` is the teacher's latency now over that in the table.
-    fn problem(&self, scores: Option<&Scores>, table: &Table, drift: f64) -> Result<Problem> {
-        let config = &self.context.config;
-        let by_kl = config.score.by == "kl";
-        let mut layers = Vec::new();
-        for place in self.pool {
-            let mut choices = Vec::new();
-            let own = std::iter::once(("teacher", place.graph.cost(), 0.0));
-            let others = place.operations.iter().filter_map(|(operation, graph)| {
-                let value = match scores {
-                    None => 0.0,
-                    Some(scores) => {
-                        let score = scores.layers.get(&place.layer)?.get(operation.name())?;
-                        if by_kl { score.kl.mean } else { score.loss.mean }
-                    }
-                };
-                Some((operation.name(), graph.cost(), value))
-            });
-            for (name, cost, score) in own.chain(others) {
-                let Some(latency) = table.cost(&place.layer, name) else { continue };
-                let costs = BTreeMap::from([
-                    (Quantity::Latency.cost_name().to_string(), latency),
-                    (Quantity::Params.cost_name().to_string(), cost.params as f64),
-                    (Quantity::Macs.cost_name().to_string(), cost.macs as f64),
-                ]);
-                choices.push(Choice { name: name.to_string(), score, costs });
-            }
-            layers.push(Layer { name: place.layer.clone(), choices });
-        }
-        let whole = self.teacher.graph.cost();
-        let in_layers =
-            self.pool.iter().map(|l| l.graph.cost()).fold((0, 0), |s, c| (s.0 + c.params, s.1 + c.macs));
-        let mut budgets = BTreeMap::new();
-        for limit in self.budget.limits() {
-            let (total, fixed) = match limit.quantity {
-                Quantity::Latency => (table.teacher_ms(), table.fixed_ms),
-                Quantity::Params => (whole.params as f64, (whole.params - in_layers.0) as f64),
-                Quantity::Macs => (whole.macs as f64, (whole.macs - in_layers.1) as f64),
-            };
-            let mut max = match limit.amount {
-                Amount::Relative(share) => share * total,
-                Amount::Absolute(amount) if limit.quantity == Quantity::Latency => amount / drift,
-                Amount::Absolute(amount) => amount,
-            };
-            if limit.quantity == Quantity::Latency {
-                max *= 1.0 - config.latency.margin;
-            }
-            let bound = lana_select::Budget { min: None, max: Some(max - fixed) };
-            budgets.insert(limit.quantity.cost_name().to_string(), bound);
-        }
-        Ok(Problem {
-            solutions: config.select.solutions,
-            max_overlap: config.select.max_overlap,
-            time_limit_s: Some(config.select.time_limit_s),
-            ..Problem::new(layers, budgets)
-        })
-    }
-
-    /// The message for a budget out of reach, in whole-network terms.
-    fn infeasible(&self, problem: &Problem, outcome: &Outcome, table: &Table) -> Error {
-        let latency = Quantity::Latency.cost_name();
-        let budget = self.budget;
-        let message = match outcome.infeasible.as_ref() {
-            Some(i) if i.budget == latency && i.together_with.is_empty() => {
-                let least = problem.smallest_reachable(latency).unwrap_or(f64::NAN) + table.fixed_ms;
-                format!(
-                    "no selection meets {budget} (with {:.1} % in reserve): the smallest reachable latency is {least:.3} ms, \
-                     {:.4}x of the teacher's {:.3} ms; layer `{}` binds: its cheapest operation, `{}`, takes {:.3} ms; \
-                     {:.3} ms are outside of all layers",
-                    100.0 * self.context.config.latency.margin,
-                    least / table.teacher_ms(),
-                    table.teacher_ms(),
-                    i.layer,
-                    i.choice,
-                    i.layer_cost,
-                    table.fixed_ms,
-                )
-            }
-            Some(i) => format!("no selection meets {budget}: {}", i.message),
-            None => format!("no selection meets {budget}"),
-        };
-        Error::Infeasible {
-            message,
-            hint: "ask for a larger budget, or widen the pool with faster operations (--pool)".into(),
-        }
+        assemble_from(self.library, self.teacher, choices)
     }
 
     /// Assembles, evaluates and times solutions; gives the teacher's latency of the same run too.
