@@ -11,9 +11,14 @@ use crate::progress::BARS;
 
 /// Writes results to stdout, with a line end if they have none.
 pub(crate) fn results(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
     let end = if text.ends_with('\n') { "" } else { "\n" };
-    let written = BARS.suspend(|| write!(stdout, "{text}{end}").and_then(|()| stdout.flush()));
+    stream(|stdout| write!(stdout, "{text}{end}"))
+}
+
+/// Lets `write` put results on stdout bit by bit, where they are too long for one text.
+pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    let written = BARS.suspend(|| write(&mut stdout).and_then(|()| stdout.flush()));
     written.map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => Failure::ClosedPipe,
         _ => Failure::Other { message: format!("stdout: {error}"), hint: None, status: 1 },
