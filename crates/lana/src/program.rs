@@ -145,7 +145,7 @@ impl Program<'_> {
                     table.fixed_ms,
                 )
             }
-            Some(i) => format!("no selection meets {budget}: {}", i.message),
+            Some(i) => format!("{budget}: {}", i.message),
             None => format!("no selection meets {budget}"),
         };
         let mut hint =

@@ -10,7 +10,7 @@ use crate::context::not_ready;
 use crate::program::{Program, settings};
 use crate::stages::profile;
 use crate::{
-    Budget, Candidates, Error, PoolRecord, Progress, Result, Run, Scores, SelectConfig, Solutions,
+    Budget, Candidates, Error, PoolRecord, Progress, Result, Run, Scores, SelectConfig, Silent, Solutions,
     TeacherMetrics, read_or_redo, write_atomic, write_json,
 };
 
@@ -131,12 +131,13 @@ pub fn reselect(
             return Err(program.infeasible(&problem, &outcome, &table));
         };
         let folder = run.budget_dir(budget);
-        let candidates = read_or_redo::<Candidates>(&folder.join("candidates.json"), progress)?
+        // What is damaged here is made again by other steps; until then there is nothing to compare with.
+        let candidates = read_or_redo::<Candidates>(&folder.join("candidates.json"), &Silent)?
             .filter(|c| c.winner < c.candidates.len());
         let evaluated = candidates.as_ref().is_some_and(|c| c.settings == settings(&config));
         let before = match candidates {
             Some(mut c) => Some((Previous::Evaluated, c.candidates.swap_remove(c.winner).choices)),
-            None => read_or_redo::<Solutions>(&folder.join("solutions.json"), progress)?
+            None => read_or_redo::<Solutions>(&folder.join("solutions.json"), &Silent)?
                 .and_then(|s| s.outcome.solutions.into_iter().next())
                 .map(|s| (Previous::Solved, s.choices)),
         };

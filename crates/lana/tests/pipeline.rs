@@ -183,11 +183,12 @@ fn a_run_goes_through_continues_takes_another_budget_and_mends_itself() {
 
     // The tables alone answer at once; the evaluation of before still holds, until a rule is given that it did not know.
     let budget: Budget = "params=0.7x".parse().unwrap();
-    let selection = &reselect(&run, &[budget.clone()], &RuleChanges::default(), &Silent).unwrap()[0];
+    let selection =
+        &reselect(&run, std::slice::from_ref(&budget), &RuleChanges::default(), &Silent).unwrap()[0];
     assert!(selection.evaluated && selection.previous == Some(Previous::Evaluated));
     assert!(selection.cost.params as f64 <= 0.7 * metrics.teacher_cost.params as f64);
     let rules = RuleChanges { exclude: Some(vec!["*:identity".into()]), ..RuleChanges::default() };
-    let selection = &reselect(&run, &[budget.clone()], &rules, &Silent).unwrap()[0];
+    let selection = &reselect(&run, std::slice::from_ref(&budget), &rules, &Silent).unwrap()[0];
     assert!(!selection.evaluated && selection.choices.iter().all(|(_, operation)| operation != "identity"));
     let open = |stage: &str| status(&run).unwrap().iter().any(|s| s.stage == stage && s.done < s.total);
     assert!(open("select params=0.7x"));
