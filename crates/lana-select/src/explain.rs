@@ -5,11 +5,8 @@ use std::time::{Duration, Instant};
 use crate::instance::Scaled;
 use crate::limit::Limit;
 use crate::rules::Rules;
-use crate::search::{Ended, Search};
+use crate::search::{any, optimum};
 use crate::{BudgetEnd, Infeasible, LimitKind, Problem};
-
-/// Above every sum of scores, and far from overflow.
-const NO_CUT: i64 = 1 << 52;
 
 /// The limit that makes a problem without selections infeasible; `None` if it is only the earlier solutions, or if time ran
 /// out.
@@ -42,20 +39,13 @@ pub(crate) fn explain(problem: &Problem, rules: &Rules, deadline: Instant) -> Op
 /// Whether some selection meets the limits; `None` if time ran out.
 fn meets(problem: &Problem, rules: &Rules, limits: &[&Limit], deadline: Instant) -> Option<bool> {
     let instance = Scaled::with(&scores(problem), rules, limits).instance(&[], 0);
-    let mut search = Search::new(&instance, NO_CUT, 0, deadline);
-    match search.run(true) {
-        Ended::AtFirst => Some(true),
-        Ended::Complete => Some(search.best.is_some()),
-        Ended::OutOfTime => None,
-    }
+    any(&instance, deadline).map(|found| found.is_some())
 }
 
 /// The nearest sum to `limit` that selections within `others` have.
 fn nearest(rules: &Rules, others: &[&Limit], limit: &Limit, deadline: Instant) -> Option<f64> {
     let instance = Scaled::with(&limit.values, rules, others).instance(&[], 0);
-    let mut search = Search::new(&instance, NO_CUT, 0, deadline);
-    let ended = search.run(false);
-    let best = search.best.filter(|_| ended == Ended::Complete)?;
+    let best = optimum(&instance, deadline)?;
     let sum = best.iter().enumerate().map(|(layer, &item)| limit.values[layer][instance.choice[item]]).sum();
     Some(limit.signed(sum))
 }

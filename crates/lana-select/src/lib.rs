@@ -56,19 +56,23 @@
 //! (several budgets, later steps) a tie is won by whichever solution the search meets first, in a fixed order in which, of
 //! choices alike in everything, the lowest index comes first: the same problem gives the same answer as long as no time limit strikes.
 
+mod core;
 mod error;
 mod explain;
+mod improve;
 mod instance;
+mod knapsack;
 mod limit;
 mod lp;
 mod outcome;
 mod pareto;
 mod pattern;
 mod problem;
+mod relaxation;
 mod rules;
 mod search;
-mod simplex;
 mod solve;
+mod steps;
 
 pub use error::Error;
 pub use outcome::{BudgetEnd, Infeasible, LimitKind, Outcome, Shortfall, Solution, Status};

@@ -2,10 +2,8 @@
 //!
 //! Layers are added from the last to the first. A state is a selection of the layers added so far, known by its weight and
 //! score; of those, only states matter that are not beaten in both by another. The list of all such states of all
-//! layers is the whole trade of score for cost ([`pareto`]). For a single budget ([`best`]), two bounds keep the
-//! lists short: a state must leave room for the lightest items of the remaining layers, and its score, completed by the
-//! Lagrangian bound of the remaining layers, must not exceed that of a known selection. Since the lists never
-//! hold two states alike, ties and copies of the same layer, poison to branch and bound, cost nothing.
+//! layers is the whole trade of score for cost. Since the lists never hold two states alike, ties and copies of the same
+//! layer, poison to branch and bound, cost nothing.
 //!
 //! # Adding a layer
 //!
@@ -20,13 +18,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::explain::scores;
-use crate::instance::{FRACTION, Instance, Scaled};
+use crate::instance::Scaled;
 use crate::limit::Limit;
 use crate::rules::Rules;
 use crate::{DEFAULT_TIME_LIMIT_S, Error, Problem};
-
-/// More states than this in all lists of a search for one budget, and the caller is better served by branch and bound.
-const MAX_STATES: usize = 3_000_000;
 
 /// More states than this in all lists of a curve, and they take 360 MB (200 layers of 197 choices: 250 MB).
 const MAX_CURVE_STATES: usize = 45_000_000;
@@ -120,50 +115,6 @@ impl Lists {
             step.item as usize
         })
     }
-}
-
-/// The best selection of an instance with one row and no overlap rows, of those with equal score the lightest,
-/// of those the first in lexicographic order of the choices.
-///
-/// `multiplier` is any multiplier of the row (the better, the shorter the lists), `at_most` the score of a known
-/// selection or more. `None` if the lists grow too long or the deadline passes.
-pub(crate) fn best(
-    instance: &Instance,
-    active: &[bool],
-    multiplier: i128,
-    at_most: i64,
-    deadline: Instant,
-) -> Option<Vec<usize>> {
-    let layers = instance.layers();
-    let capacity = instance.capacity[0];
-    let state = |item: usize| State { weight: instance.weight[item], score: instance.score[item] };
-    let relaxed =
-        |state: State| (i128::from(state.score) << FRACTION) + multiplier * i128::from(state.weight);
-    // Of the layers before each layer: lightest weight, and least score plus multiplier times weight.
-    let mut lightest = vec![0i64; layers + 1];
-    let mut least = vec![0i128; layers + 1];
-    let items: Vec<Vec<usize>> =
-        (0..layers).map(|layer| instance.range(layer).filter(|&item| active[item]).collect()).collect();
-    for (layer, items) in items.iter().enumerate() {
-        lightest[layer + 1] = lightest[layer] + items.iter().map(|&item| state(item).weight).min()?;
-        least[layer + 1] = least[layer] + items.iter().map(|&item| relaxed(state(item))).min()?;
-    }
-    let ceiling = (i128::from(at_most) << FRACTION) + multiplier * i128::from(capacity);
-    let mut lists = Lists::new();
-    let mut total = 0;
-    for layer in (0..layers).rev() {
-        let states: Vec<State> = items[layer].iter().map(|&item| state(item)).collect();
-        lists.add(&states, |state| {
-            state.weight + lightest[layer] <= capacity && relaxed(state) + least[layer] <= ceiling
-        });
-        total += lists.states.len();
-        if total > MAX_STATES || Instant::now() > deadline {
-            return None;
-        }
-    }
-    // Scores fall along the list: the last state is the best, and the lightest with its score.
-    let last = lists.states.len().checked_sub(1)?;
-    Some(lists.items(last).enumerate().map(|(layer, item)| items[layer][item]).collect())
 }
 
 /// All the best trades of score for one cost, and the selections behind them.

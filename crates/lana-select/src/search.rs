@@ -1,6 +1,8 @@
 //! Branch and bound over one instance, depth first.
 //!
-//! A node is a set of active items and the tableau of its linear relaxation. In each node
+//! The root shrinks the instance to a [`Core`]: whatever the multipliers of the relaxation show to be of no use below the cut value
+//! is dropped, again and again while that helps. A node is a set of active items of the core and its linear relaxation.
+//! In each node
 //!
 //! 1. items that some row alone rules out are dropped, exactly;
 //! 2. the dual simplex method runs until it is optimal or its objective reaches the cut value;
@@ -15,8 +17,16 @@
 
 use std::time::Instant;
 
-use crate::instance::{FRACTION, Instance};
-use crate::simplex::{End, Fraction, Tableau, Units};
+use crate::core::{Core, FRACTION};
+use crate::instance::Instance;
+use crate::knapsack::{Knapsack, Left, Row};
+use crate::relaxation::{End, Fraction, Multipliers, Relaxation, Scratch, Units};
+
+/// Above every sum of scores, and far from overflow.
+pub(crate) const NO_CUT: i64 = 1 << 44;
+
+/// Partial selections that dynamic programming may keep in a node.
+const MOST_STATES: usize = 3_000;
 
 /// How a search ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,36 +35,238 @@ pub(crate) enum Ended {
     Complete,
     /// At the first selection, as asked.
     AtFirst,
-    /// At the deadline.
+    /// At the deadline, or after as many nodes as it was given.
     OutOfTime,
+    /// At a selection so good that starting again with a smaller core is cheaper than going on.
+    Restart,
+}
+
+/// How far a search may go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowance {
+    pub(crate) deadline: Instant,
+    pub(crate) nodes: u64,
+    /// Whether to end with the first selection.
+    pub(crate) stop_at_first: bool,
+}
+
+/// What a search found out.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) ended: Ended,
+    /// The best selection found, one item of the instance per layer.
+    pub(crate) best: Option<Vec<usize>>,
+    /// Nodes looked at.
+    pub(crate) nodes: u64,
+    /// Proven bound of the root, in ticks; the cut value if that was reached.
+    pub(crate) root_bound: i64,
+    /// Multipliers of the root, by the rows of the instance.
+    pub(crate) multipliers: Multipliers,
+    /// The items of the instance that may be in a selection below the cut value.
+    pub(crate) active: Vec<bool>,
+}
+
+/// Any selection of an instance; `Some(None)` if there is none, `None` if time ran out.
+pub(crate) fn any(instance: &Instance, deadline: Instant) -> Option<Option<Vec<usize>>> {
+    let allowance = Allowance { deadline, nodes: u64::MAX, stop_at_first: true };
+    let found = search(instance, NO_CUT, &Multipliers::default(), allowance);
+    (found.ended != Ended::OutOfTime).then_some(found.best)
+}
+
+/// The best selection of an instance; `None` if there is none or time ran out.
+pub(crate) fn optimum(instance: &Instance, deadline: Instant) -> Option<Vec<usize>> {
+    let allowance = Allowance { deadline, nodes: u64::MAX, stop_at_first: false };
+    let mut cut = NO_CUT;
+    loop {
+        let found = search(instance, cut, &Multipliers::default(), allowance);
+        match (found.ended, found.best) {
+            (Ended::Complete, best) => return best,
+            // Not below itself: the search that follows is to find it again.
+            (Ended::Restart, Some(best)) => cut = instance.value(&best) + 1,
+            _ => return None,
+        }
+    }
+}
+
+/// The best selection below `cut` of an instance with one budget row and nothing else; of those with the least score the
+/// lightest, of those the first in order of the choices. `None` also if there are too many to look at.
+pub(crate) fn lightest(instance: &Instance, cut: i64, multipliers: &Multipliers) -> Option<Vec<usize>> {
+    let mut found = Found {
+        ended: Ended::Complete,
+        best: None,
+        nodes: 0,
+        root_bound: cut,
+        multipliers: multipliers.clone(),
+        active: vec![true; instance.items()],
+    };
+    let (core, active, relaxation, _) = root(instance, cut, &mut found)?;
+    let units = Units::new(&core);
+    let pi = relaxation.multipliers(&core, &units);
+    let (mut reduced, mut penalty, mut capacity) = (vec![0; core.items()], vec![0; core.items()], 0);
+    let bound = core.bound_with(&active, &pi, &mut reduced, Some((0, &mut penalty, &mut capacity)))?;
+    let window = ((i128::from(cut - core.constant) - 1) << FRACTION) - i128::from(bound);
+    let window = window.clamp(-1, i128::from(i64::MAX / 4)) as i64;
+    let row = Row { row: 0, penalty: &penalty, capacity };
+    match Knapsack::default().solve(&core, &active, &reduced, row, window, 100 * MOST_STATES) {
+        Left::Best(chosen, _) => Some(core.complete(instance, &chosen)),
+        _ => None,
+    }
+}
+
+/// Searches an instance for selections with a score below `cut`. `multipliers` are any; good ones save time.
+pub(crate) fn search(instance: &Instance, cut: i64, multipliers: &Multipliers, limit: Allowance) -> Found {
+    let mut found = Found {
+        ended: Ended::Complete,
+        best: None,
+        nodes: 0,
+        root_bound: cut,
+        multipliers: multipliers.clone(),
+        active: vec![true; instance.items()],
+    };
+    if (0..instance.layers()).any(|layer| instance.range(layer).is_empty()) {
+        // No choice of that layer fits all budgets at once.
+        return found;
+    }
+    let Some((core, active, relaxation, bound)) = root(instance, cut, &mut found) else { return found };
+    found.root_bound = bound.min(cut);
+    if core.layers() == 0 {
+        // The root has decided every layer: this one selection is still to be judged.
+        let selection = core.complete(instance, &[]);
+        if instance.value(&selection) < cut && instance.feasible(&selection) {
+            found.best = Some(selection);
+            found.ended = if limit.stop_at_first { Ended::AtFirst } else { Ended::Complete };
+        }
+        return found;
+    }
+    let mut search = Search {
+        instance,
+        units: Units::new(&core),
+        cut: cut - core.constant,
+        limit,
+        restart_at: bound - core.constant + (cut - bound) / 2,
+        stack: vec![Node { active, relaxation }],
+        reduced: vec![0; core.items()],
+        sums: Vec::new(),
+        other: Vec::new(),
+        scratch: Scratch::default(),
+        knapsack: Knapsack::default(),
+        penalties: Vec::new(),
+        knapsacks: Record::default(),
+        best: None,
+        nodes: 0,
+        core,
+    };
+    found.ended = search.explore(0);
+    found.best = search.best;
+    found.nodes = search.nodes;
+    found
+}
+
+/// The core of an instance below a cut value, with its relaxation solved and a bound; `None` if nothing is below it.
+fn root(instance: &Instance, cut: i64, found: &mut Found) -> Option<(Core, Vec<bool>, Relaxation, i64)> {
+    let mut scratch = Scratch::default();
+    let mut sums = Vec::new();
+    let mut root_bound = i64::MIN;
+    let mut carried = !found.multipliers.0.is_empty();
+    loop {
+        let core = Core::new(instance, &found.active);
+        let units = Units::new(&core);
+        let mut active = vec![true; core.items()];
+        if !core.propagate(&mut active, &mut sums) {
+            return None;
+        }
+        let below = cut - core.constant;
+        let mut relaxation = Relaxation::default();
+        let pi = if carried {
+            on_core(&core, &found.multipliers)
+        } else {
+            relaxation = Relaxation::new(&core, &active, &units);
+            let end =
+                relaxation.solve(&core, &active, &units, units.objective(below - 1) + 1e-9, &mut scratch);
+            if end == End::Infeasible {
+                let ray = relaxation.ray(&core, &active, &units, &scratch);
+                if core.refutes(&active, &ray) {
+                    return None;
+                }
+            }
+            let pi = relaxation.multipliers(&core, &units);
+            let rows = pi.0.iter().map(|&(row, pi)| (core.row_origin[row], pi));
+            found.multipliers = Multipliers(rows.collect());
+            pi
+        };
+        let mut reduced = vec![0; core.items()];
+        let bound = core.bound(&active, &pi, &mut reduced)?;
+        root_bound = root_bound.max(ceil(bound).saturating_add(core.constant));
+        if root_bound >= cut {
+            return None;
+        }
+        drop_items(&mut active, &reduced, below, bound);
+        if !core.propagate(&mut active, &mut sums) {
+            return None;
+        }
+        let left = active.iter().filter(|active| **active).count();
+        // A smaller core pays in every node below, so start again from what is left.
+        if !carried && left * 10 >= core.items() * 9 {
+            core.to_instance(&active, &mut found.active);
+            return Some((core, active, relaxation, root_bound));
+        }
+        carried = false;
+        core.to_instance(&active, &mut found.active);
+    }
+}
+
+/// Multipliers of an instance's rows, by the rows of a core.
+fn on_core(core: &Core, multipliers: &Multipliers) -> Multipliers {
+    let rows = core.row_origin.iter().enumerate().filter_map(|(row, origin)| {
+        multipliers.0.iter().find(|(other, _)| other == origin).map(|&(_, pi)| (row, pi))
+    });
+    Multipliers(rows.collect())
 }
 
 #[derive(Default, Clone)]
 struct Node {
     active: Vec<bool>,
-    tableau: Tableau,
+    relaxation: Relaxation,
 }
 
-/// One search; see the module documentation.
-pub(crate) struct Search<'a> {
+struct Search<'a> {
     instance: &'a Instance,
+    core: Core,
     units: Units,
+    /// Exclusive, without the core's constant.
     cut: i64,
-    /// Added to the bound of what may be skipped: a selection must improve on the best by more than this.
-    gap: i64,
-    deadline: Instant,
-    stop_at_first: bool,
+    /// Cut value at which the root would drop much more.
+    restart_at: i64,
+    limit: Allowance,
     stack: Vec<Node>,
-    reduced: Vec<i128>,
-    scratch: Vec<bool>,
-    /// The best selection found, one item per layer.
-    pub(crate) best: Option<Vec<usize>>,
-    /// Nodes looked at.
-    pub(crate) nodes: u64,
-    /// Proven bound of the root, in ticks; the cut value if that was reached. `i64::MIN` before the root was solved.
-    pub(crate) root_bound: i64,
-    /// Multipliers of the root.
-    pub(crate) root_multipliers: Vec<i128>,
+    reduced: Vec<i64>,
+    sums: Vec<i64>,
+    other: Vec<bool>,
+    scratch: Scratch,
+    knapsack: Knapsack,
+    penalties: Vec<i64>,
+    knapsacks: Record,
+    best: Option<Vec<usize>>,
+    nodes: u64,
+}
+
+/// How often dynamic programming was tried, and ended a node.
+#[derive(Default)]
+struct Record {
+    nodes: u64,
+    tried: u64,
+    won: u64,
+}
+
+impl Record {
+    /// Whether to try again: always while it pays (copies of a layer, poison to the relaxation, are nothing to it), else now
+    /// and then.
+    fn is_worth_it(&mut self) -> bool {
+        self.nodes += 1;
+        let worth = self.tried < 64 || self.won * 4 >= self.tried || self.nodes.is_multiple_of(32);
+        self.tried += u64::from(worth);
+        worth
+    }
 }
 
 /// What a look at a node says.
@@ -65,86 +277,22 @@ enum Look {
     Branch { item: usize, choose_first: bool },
 }
 
-impl<'a> Search<'a> {
-    pub(crate) fn new(instance: &'a Instance, cut: i64, gap: i64, deadline: Instant) -> Search<'a> {
-        Search {
-            instance,
-            units: Units::new(instance),
-            cut,
-            gap,
-            deadline,
-            stop_at_first: false,
-            stack: Vec::new(),
-            reduced: vec![0; instance.items()],
-            scratch: Vec::new(),
-            best: None,
-            nodes: 0,
-            root_bound: i64::MIN,
-            root_multipliers: Vec::new(),
-        }
-    }
-
-    /// Searches. With `stop_at_first`, ends at the first selection found.
-    pub(crate) fn run(&mut self, stop_at_first: bool) -> Ended {
-        self.stop_at_first = stop_at_first;
-        let mut active = vec![true; self.instance.items()];
-        if !self.instance.propagate(&mut active) {
-            self.root_bound = self.cut;
-            return Ended::Complete;
-        }
-        let mut tableau = Tableau::new(self.instance, &active, &self.units);
-        let mut rebuilt_at = active.len();
-        loop {
-            let cut = self.units.objective(self.cut - 1) + 1e-9;
-            match tableau.solve(&active, cut) {
-                End::Infeasible(row) => {
-                    let ray = tableau.ray(self.instance, &self.units, row);
-                    if self.instance.refutes(&active, &ray) {
-                        self.root_bound = self.cut;
-                        return Ended::Complete;
-                    }
-                }
-                End::Optimal | End::Cut | End::Stalled => {}
-            }
-            let pi = tableau.multipliers(self.instance, &self.units);
-            let Some(bound) = self.instance.bound(&active, &pi, &mut self.reduced) else {
-                self.root_bound = self.cut;
-                return Ended::Complete;
-            };
-            self.root_bound = self.root_bound.max(ceil(bound)).min(self.cut);
-            self.root_multipliers = pi;
-            if ceil(bound) >= self.cut {
-                return Ended::Complete;
-            }
-            self.drop_items(&mut active, bound);
-            if !self.instance.propagate(&mut active) {
-                self.root_bound = self.cut;
-                return Ended::Complete;
-            }
-            // A smaller tableau pays in every node below, so start again from what is left.
-            let left = active.iter().filter(|active| **active).count();
-            if left * 10 > rebuilt_at * 9 {
-                break;
-            }
-            rebuilt_at = left;
-            tableau = Tableau::new(self.instance, &active, &self.units);
-        }
-        self.stack.resize_with(self.stack.len().max(1), Node::default);
-        self.stack[0] = Node { active, tableau };
-        self.explore(0)
-    }
-
+impl Search<'_> {
     fn explore(&mut self, depth: usize) -> Ended {
         loop {
             self.nodes += 1;
-            if Instant::now() >= self.deadline {
+            let late = self.nodes.is_multiple_of(16) && Instant::now() >= self.limit.deadline;
+            if late || self.nodes > self.limit.nodes {
                 return Ended::OutOfTime;
             }
             let mut node = std::mem::take(&mut self.stack[depth]);
             let look = self.look(&mut node);
             self.stack[depth] = node;
-            if self.stop_at_first && self.best.is_some() {
+            if self.best.is_some() && self.limit.stop_at_first {
                 return Ended::AtFirst;
+            }
+            if self.best.is_some() && self.cut <= self.restart_at && self.nodes > 8 {
+                return Ended::Restart;
             }
             let Look::Branch { item, choose_first } = look else { return Ended::Complete };
             if self.stack.len() == depth + 1 {
@@ -153,9 +301,9 @@ impl<'a> Search<'a> {
             let (parents, children) = self.stack.split_at_mut(depth + 1);
             let (parent, child) = (&mut parents[depth], &mut children[0]);
             child.active.clone_from(&parent.active);
-            fix(self.instance, &mut child.active, item, choose_first);
-            child.tableau.copy_from(&parent.tableau, &child.active);
-            fix(self.instance, &mut parent.active, item, !choose_first);
+            fix(&self.core, &mut child.active, item, choose_first);
+            child.relaxation.copy_from(&parent.relaxation);
+            fix(&self.core, &mut parent.active, item, !choose_first);
             match self.explore(depth + 1) {
                 Ended::Complete => {}
                 early => return early,
@@ -163,75 +311,88 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn drop_items(&self, active: &mut [bool], bound: i128) -> bool {
-        let mut dropped = false;
-        let room = (i128::from(self.cut - 1) << FRACTION) - bound;
-        for (active, &reduced) in active.iter_mut().zip(&self.reduced) {
-            if *active && reduced > room {
-                *active = false;
-                dropped = true;
-            }
-        }
-        dropped
-    }
-
     fn look(&mut self, node: &mut Node) -> Look {
-        let instance = self.instance;
         loop {
-            if !instance.propagate(&mut node.active) {
+            if !self.core.propagate(&mut node.active, &mut self.sums) {
                 return Look::Done;
             }
+            node.relaxation.forget(&node.active, &mut self.scratch);
             // A little beyond the cut value, so that the exact bound, up to rounding the same, reaches it too.
-            let cut = self.units.objective(self.cut - 1) + 1e-11;
-            let mut end = node.tableau.solve(&node.active, cut);
-            loop {
-                if let End::Infeasible(row) = end {
-                    let ray = node.tableau.ray(instance, &self.units, row);
-                    if instance.refutes(&node.active, &ray) {
+            let mut cut = self.units.objective(self.cut - 1) + 1e-11;
+            let end = loop {
+                let end =
+                    node.relaxation.solve(&self.core, &node.active, &self.units, cut, &mut self.scratch);
+                if end == End::Infeasible {
+                    let ray = node.relaxation.ray(&self.core, &node.active, &self.units, &self.scratch);
+                    if self.core.refutes(&node.active, &ray) {
                         return Look::Done;
                     }
                 }
-                let pi = node.tableau.multipliers(instance, &self.units);
-                let Some(bound) = instance.bound(&node.active, &pi, &mut self.reduced) else {
+                let pi = node.relaxation.multipliers(&self.core, &self.units);
+                let Some(bound) = self.core.bound(&node.active, &pi, &mut self.reduced) else {
                     return Look::Done;
                 };
                 if ceil(bound) >= self.cut {
                     return Look::Done;
                 }
-                if end == End::Cut {
-                    // Rounding kept the exact bound below: go on to the optimum.
-                    end = node.tableau.solve(&node.active, f64::INFINITY);
-                    continue;
+                if end != End::Cut {
+                    drop_items(&mut node.active, &self.reduced, self.cut, bound);
+                    break end;
                 }
-                let before = node.active.clone();
-                self.drop_items(&mut node.active, bound);
-                if before != node.active {
-                    let kept = node.tableau.chosen(instance.items()).all(|item| node.active[item]);
-                    if !kept {
-                        end = node.tableau.solve(&node.active, cut);
-                        continue;
-                    }
-                }
-                break;
+                // Rounding kept the exact bound below: go on to the optimum.
+                cut = f64::INFINITY;
+            };
+            if node.relaxation.uses_inactive(&self.core, &node.active) && end == End::Optimal {
+                continue;
             }
             if end != End::Optimal {
                 return self.split(node);
             }
-            let fractions = node.tableau.fractions(instance.items());
+            let fractions = node.relaxation.fractions(&self.core, &self.units, &mut self.scratch);
             if fractions.is_empty() {
                 if self.record(node) {
                     return Look::Done;
                 }
                 // Either rounding hid a violated row, or rounding hides that nothing better is left here.
-                let pi = node.tableau.multipliers(instance, &self.units);
-                match instance.bound(&node.active, &pi, &mut self.reduced) {
+                let pi = node.relaxation.multipliers(&self.core, &self.units);
+                match self.core.bound(&node.active, &pi, &mut self.reduced) {
                     Some(bound) if ceil(bound) < self.cut => {}
                     _ => return Look::Done,
                 }
                 return self.split(node);
             }
-            if !self.penalise(node, &fractions) {
-                return choose(&fractions);
+            if self.penalise(node, &fractions) {
+                continue;
+            }
+            if self.knapsacks.is_worth_it() && self.beyond_fractions(node) {
+                return Look::Done;
+            }
+            return choose(&fractions);
+        }
+    }
+
+    /// Whether dynamic programming over one budget shows that nothing below the cut value is left. What it finds on the
+    /// way may be a selection worth keeping.
+    fn beyond_fractions(&mut self, node: &mut Node) -> bool {
+        let pi = node.relaxation.multipliers(&self.core, &self.units);
+        let Some(&(row, _)) = pi.0.iter().find(|(row, _)| *row < self.core.budgets) else { return false };
+        let mut capacity = 0;
+        let told = Some((row, &mut self.penalties, &mut capacity));
+        let Some(bound) = self.core.bound_with(&node.active, &pi, &mut self.reduced, told) else {
+            return true;
+        };
+        let window = ((i128::from(self.cut) - 1) << FRACTION) - i128::from(bound);
+        let window = window.clamp(-1, i128::from(i64::MAX / 4)) as i64;
+        let row = Row { row, penalty: &self.penalties, capacity };
+        match self.knapsack.solve(&self.core, &node.active, &self.reduced, row, window, MOST_STATES) {
+            Left::Nothing => {
+                self.knapsacks.won += 1;
+                true
+            }
+            Left::TooMuch => false,
+            Left::Best(chosen, rise) => {
+                self.keep(&chosen);
+                ceil(bound + rise) >= self.cut
             }
         }
     }
@@ -239,7 +400,7 @@ impl<'a> Search<'a> {
     /// Takes the side that is left of every item with only one. Whether there was any.
     fn penalise(&mut self, node: &mut Node, fractions: &[Fraction]) -> bool {
         let cut = self.units.objective(self.cut - 1);
-        let objective = node.tableau.objective();
+        let objective = node.relaxation.objective();
         let mut changed = false;
         for fraction in fractions {
             for (choose, rise, column) in
@@ -249,15 +410,21 @@ impl<'a> Search<'a> {
                 if objective + rise <= cut || !node.active[fraction.item] {
                     continue;
                 }
-                let pi = node.tableau.multipliers_after(self.instance, &self.units, fraction.row, column);
-                self.scratch.clone_from(&node.active);
-                fix(self.instance, &mut self.scratch, fraction.item, choose);
-                let empty = match self.instance.bound(&self.scratch, &pi, &mut self.reduced) {
+                let pi = node.relaxation.multipliers_after(
+                    &self.core,
+                    &self.units,
+                    fraction,
+                    column,
+                    &mut self.scratch,
+                );
+                self.other.clone_from(&node.active);
+                fix(&self.core, &mut self.other, fraction.item, choose);
+                let empty = match self.core.bound(&self.other, &pi, &mut self.reduced) {
                     None => true,
                     Some(bound) => ceil(bound) >= self.cut,
                 };
                 if empty {
-                    fix(self.instance, &mut node.active, fraction.item, !choose);
+                    fix(&self.core, &mut node.active, fraction.item, !choose);
                     changed = true;
                     break;
                 }
@@ -269,50 +436,55 @@ impl<'a> Search<'a> {
     /// Stores the selection of an integral node if it is feasible and below the cut value; whether the
     /// node is thereby done.
     fn record(&mut self, node: &Node) -> bool {
-        let Some(selection) = selection(self.instance, node) else { return false };
-        let value = self.instance.value(&selection);
-        if value >= self.cut || !self.instance.feasible(&selection) {
+        let mut chosen = node.relaxation.chosen(&self.core);
+        for (layer, item) in chosen.iter_mut().enumerate() {
+            let mut left = self.core.range(layer).filter(|&item| node.active[item]);
+            if let (Some(only), None) = (left.next(), left.next()) {
+                *item = only;
+            } else if !node.active[*item] {
+                return false;
+            }
+        }
+        self.keep(&chosen) && self.limit.stop_at_first
+    }
+
+    /// Stores a selection if it is feasible and below the cut value; whether it was.
+    fn keep(&mut self, chosen: &[usize]) -> bool {
+        let value: i64 = chosen.iter().map(|&item| self.core.score[item]).sum();
+        if value >= self.cut {
             return false;
         }
-        self.cut = value - self.gap;
+        let selection = self.core.complete(self.instance, chosen);
+        if !self.instance.feasible(&selection) {
+            return false;
+        }
+        self.cut = value;
         self.best = Some(selection);
-        self.stop_at_first
+        true
     }
 
     /// Splits a node that the relaxation does not tell how to split; exact even if the relaxation is all wrong.
     fn split(&mut self, node: &Node) -> Look {
-        let chosen: Vec<usize> = node.tableau.chosen(self.instance.items()).collect();
-        for layer in 0..self.instance.layers() {
-            let mut left = self.instance.range(layer).filter(|&item| node.active[item]);
+        let chosen = node.relaxation.chosen(&self.core);
+        for (layer, &chosen) in chosen.iter().enumerate() {
+            let mut left = self.core.range(layer).filter(|&item| node.active[item]);
             let (Some(first), Some(_)) = (left.next(), left.next()) else { continue };
-            let item = chosen
-                .iter()
-                .copied()
-                .find(|&item| self.instance.layer[item] == layer && node.active[item])
-                .unwrap_or(first);
+            let item = if node.active[chosen] { chosen } else { first };
             return Look::Branch { item, choose_first: true };
         }
-        // One item per layer is left: the tableau is not needed to judge it.
+        // One item per layer is left: the relaxation is not needed to judge it.
         self.record(node);
         Look::Done
     }
 }
 
-/// The selection of a node whose relaxation is integral.
-fn selection(instance: &Instance, node: &Node) -> Option<Vec<usize>> {
-    let mut selection = vec![usize::MAX; instance.layers()];
-    for item in node.tableau.chosen(instance.items()).filter(|&item| node.active[item]) {
-        selection[instance.layer[item]] = item;
+/// Drops the items whose own bound reaches the cut value.
+fn drop_items(active: &mut [bool], reduced: &[i64], cut: i64, bound: i64) {
+    let room = ((i128::from(cut) - 1) << FRACTION) - i128::from(bound);
+    let room = room.clamp(0, i128::from(i64::MAX)) as i64;
+    for (active, &reduced) in active.iter_mut().zip(reduced) {
+        *active &= reduced <= room;
     }
-    for (layer, item) in selection.iter_mut().enumerate() {
-        let mut left = instance.range(layer).filter(|&item| node.active[item]);
-        match (left.next(), left.next()) {
-            (Some(only), None) => *item = only,
-            _ if *item == usize::MAX => return None,
-            _ => {}
-        }
-    }
-    Some(selection)
 }
 
 fn choose(fractions: &[Fraction]) -> Look {
@@ -327,9 +499,9 @@ fn choose(fractions: &[Fraction]) -> Look {
 }
 
 /// Chooses an item (drops the rest of its layer) or forbids it.
-fn fix(instance: &Instance, active: &mut [bool], item: usize, choose: bool) {
+fn fix(core: &Core, active: &mut [bool], item: usize, choose: bool) {
     if choose {
-        for other in instance.range(instance.layer[item]) {
+        for other in core.range(core.layer[item]) {
             active[other] &= other == item;
         }
     } else {
@@ -338,74 +510,6 @@ fn fix(instance: &Instance, active: &mut [bool], item: usize, choose: bool) {
 }
 
 /// The least whole number of ticks not below a bound.
-fn ceil(bound: i128) -> i64 {
-    let ticks = -((-bound) >> FRACTION);
-    ticks.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
-}
-
-/// Improves a feasible selection by exchanging one item, or two in different layers, while that helps.
-pub(crate) fn improve(instance: &Instance, selection: &mut [usize], deadline: Instant) {
-    let layers = instance.layers();
-    let mut sums: Vec<i64> = (0..instance.budgets())
-        .map(|row| selection.iter().map(|&item| instance.weights(item)[row]).sum())
-        .collect();
-    let mut overlap = vec![0i64; instance.earlier];
-    let count = |overlap: &mut [i64], item: usize, change: i64| {
-        instance.uses[item].iter().for_each(|&row| overlap[row as usize] += change);
-    };
-    selection.iter().for_each(|&item| count(&mut overlap, item, 1));
-    let exchange = |sums: &mut [i64], overlap: &mut [i64], old: usize, new: usize| {
-        for (row, sum) in sums.iter_mut().enumerate() {
-            *sum += instance.weights(new)[row] - instance.weights(old)[row];
-        }
-        count(overlap, old, -1);
-        count(overlap, new, 1);
-    };
-    'again: loop {
-        if Instant::now() >= deadline {
-            return;
-        }
-        for first in 0..layers {
-            for one in instance.range(first) {
-                let old = selection[first];
-                if one == old {
-                    continue;
-                }
-                let gain = instance.score[one] - instance.score[old];
-                exchange(&mut sums, &mut overlap, old, one);
-                let fits = |sums: &[i64], overlap: &[i64]| {
-                    sums.iter().zip(&instance.capacity).all(|(sum, capacity)| sum <= capacity)
-                        && overlap.iter().all(|&count| count <= instance.overlap_limit)
-                };
-                if gain < 0 && fits(&sums, &overlap) {
-                    selection[first] = one;
-                    continue 'again;
-                }
-                for second in first + 1..layers {
-                    for two in instance.range(second) {
-                        let other = selection[second];
-                        if two == other || gain + instance.score[two] - instance.score[other] >= 0 {
-                            continue;
-                        }
-                        let weights = instance.weights(two).iter().zip(instance.weights(other));
-                        let light = weights
-                            .zip(sums.iter().zip(&instance.capacity))
-                            .all(|((new, old), (sum, capacity))| sum + new - old <= *capacity);
-                        if !light {
-                            continue;
-                        }
-                        exchange(&mut sums, &mut overlap, other, two);
-                        if fits(&sums, &overlap) {
-                            selection[first] = one;
-                            selection[second] = two;
-                            continue 'again;
-                        }
-                        exchange(&mut sums, &mut overlap, two, other);
-                    }
-                }
-                exchange(&mut sums, &mut overlap, one, old);
-            }
-        }
-        return;
-    }
+fn ceil(bound: i64) -> i64 {
+    -((-bound) >> FRACTION)
 }

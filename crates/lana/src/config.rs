@@ -161,7 +161,7 @@ impl Default for LatencyConfig {
             batch: 1,
             threads: 1,
             time_limit_s: 240.0,
-            margin: 0.04,
+            margin: 0.05,
         }
     }
 }

@@ -57,18 +57,18 @@ impl Family {
 /// Scores and latencies of one layer: the teacher costs no loss, identity no time, and between and beyond them loss falls
 /// with time along a convex curve, with noise as between operations of different kinds.
 fn table(random: &mut ChaCha8Rng, choices: usize) -> Vec<(f64, f64)> {
-    let price = random.random_range(0.3..1.7);
-    let weight = 0.02 * (random.random_range(-1.5..1.5f64)).exp();
+    let price = random.random_range(0.5..1.5);
+    let weight = random.random_range(0.1..0.5);
     (0..choices)
         .map(|index| {
             let part: f64 = match index {
                 0 => return (0.0, price),
                 1 => 0.0,
-                _ => random.random_range(0.02..1.3),
+                _ => random.random_range(0.02..1.2),
             };
             let missing = (1.0 - part).max(0.0);
-            let noise = random.random_range(0.6..1.8);
-            (weight * (missing * missing + 0.03) * noise, price * part)
+            let noise = random.random_range(0.8..1.3);
+            (weight * (missing * missing + 0.02) * noise, price * part)
         })
         .collect()
 }

@@ -43,7 +43,11 @@ fn main() {
                 let first = run(&problem, 1, 0.0, limit);
                 let z = first.solutions[0].score;
                 print!("{name} {share} #{seed}: z {z:.5} first {:.2} ms", 1e3 * first.elapsed_s);
+                let only: Option<usize> = std::env::var("ONLY").ok().map(|t| t.parse().unwrap());
                 for (k, relative) in [(10, 0.0), (20, 0.0), (20, 0.001), (100, 0.002), (100, 0.001)] {
+                    if only.is_some_and(|only| only != k) {
+                        continue;
+                    }
                     let outcome = run(&problem, k, relative * z, limit);
                     let proven = outcome.solutions.iter().filter(|s| s.proven).count();
                     let nodes: u64 = outcome.solutions.iter().map(|s| s.nodes).sum();

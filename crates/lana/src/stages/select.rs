@@ -271,17 +271,26 @@ impl Work<'_> {
     fn settle(&self, candidates: &mut [Candidate], limit_ms: Option<f64>) -> Result<usize> {
         let mut order: Vec<usize> = (0..candidates.len()).filter(|&i| candidates[i].meets_budget).collect();
         order.sort_by(|&a, &b| candidates[a].loss.total_cmp(&candidates[b].loss));
-        let reserve = self.context.config.latency.margin / 2.0;
-        for &index in &order {
-            if limit_ms.is_none() {
-                return Ok(index);
-            }
-            let network = self.assemble(&candidates[index].choices)?;
-            let measured = self.time(&[network], 15.0)?.1[0];
-            candidates[index].measured = measured;
-            candidates[index].meets_budget = fits(self.budget, &slowed(&measured, reserve));
-            if candidates[index].meets_budget {
-                return Ok(index);
+        let margin = self.context.config.latency.margin;
+        let mut alone = vec![false; candidates.len()];
+        // The whole reserve first, less of it only where nothing keeps it.
+        for reserve in [margin, margin / 2.0, 0.0] {
+            for &index in &order {
+                if limit_ms.is_none() {
+                    return Ok(index);
+                }
+                if !fits(self.budget, &slowed(&candidates[index].measured, reserve)) {
+                    continue;
+                }
+                if !alone[index] {
+                    let network = self.assemble(&candidates[index].choices)?;
+                    candidates[index].measured = self.time(&[network], 15.0)?.1[0];
+                    candidates[index].meets_budget = fits(self.budget, &candidates[index].measured);
+                    alone[index] = true;
+                }
+                if fits(self.budget, &slowed(&candidates[index].measured, reserve)) {
+                    return Ok(index);
+                }
             }
         }
         let nearest = candidates.iter().min_by(|a, b| a.measured.ratio.total_cmp(&b.measured.ratio));
