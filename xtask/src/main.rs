@@ -1,10 +1,11 @@
 //! Project tasks, run as `cargo xtask TASK`.
 //!
-//! One file per task: [`setup`] fetches the native libraries, [`demo`] runs the demonstration, [`test`](mod@test) runs every
+//! One file per task: [`bench`] times parts of the project beside others, [`setup`] fetches the native libraries, [`demo`] runs the demonstration, [`test`](mod@test) runs every
 //! check. A new task is a file with a `run` function and a variant of [`Task`].
 //!
 //! xtask itself builds with nothing but Rust and a linker: it must run before libtorch is there.
 
+mod bench;
 mod command;
 mod demo;
 mod failure;
@@ -35,14 +36,31 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Time parts of the project beside what else there is
+    Bench {
+        #[command(subcommand)]
+        bench: Bench,
+    },
     /// Check formatting, lints and documentation, and run every test, after setup
     Test,
+}
+
+/// What can be timed.
+#[derive(Subcommand)]
+enum Bench {
+    /// The exact solver, beside HiGHS and CBC (in a virtual environment under target/)
+    Select {
+        /// Arguments of `cargo bench -p lana-select`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Task::Demo { arguments } => demo::run(&arguments),
+        Task::Bench { bench: Bench::Select { arguments } } => bench::select(&arguments),
         Task::Test => test::run(),
     };
     result.unwrap_or_else(|error| {

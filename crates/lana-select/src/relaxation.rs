@@ -101,41 +101,34 @@ enum Basic {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fraction {
     pub(crate) item: usize,
-    /// Least rise of the objective if the item is forbidden, and the entering column.
+    /// Least rise of the objective if the item is forbidden.
     pub(crate) down: f64,
-    pub(crate) down_column: Option<usize>,
-    /// Least rise if it is chosen, and the entering column.
+    /// Least rise if it is chosen.
     pub(crate) up: f64,
-    pub(crate) up_column: Option<usize>,
     basic: Basic,
 }
 
-/// The ratio test: the column with the least ratio of reduced cost to pivot; of equals the one with the largest pivot.
-#[derive(Default)]
-struct Ratio {
-    column: Option<usize>,
-    d: f64,
-    pivot: f64,
-}
-
-impl Ratio {
-    #[inline(always)]
-    fn consider(&mut self, column: usize, pivot: f64, d: f64, nonbasic: &[u32]) {
-        if pivot <= LEAST_PIVOT {
-            return;
+/// The least ratios of reduced cost to pivot, for a variable that moves down and one that moves up. In lanes, since this is
+/// where a third of the time goes.
+fn least_ratios(alpha: &[f64], d: &[f64]) -> (f64, f64) {
+    const LANES: usize = 4;
+    let (mut down, mut up) = ([f64::INFINITY; LANES], [f64::INFINITY; LANES]);
+    let mut step = |alpha: &[f64], d: &[f64]| {
+        for lane in 0..alpha.len().min(LANES) {
+            let ratio = d[lane] / alpha[lane];
+            let fall = if alpha[lane] > LEAST_PIVOT { ratio } else { f64::INFINITY };
+            let rise = if alpha[lane] < -LEAST_PIVOT { -ratio } else { f64::INFINITY };
+            down[lane] = if fall < down[lane] { fall } else { down[lane] };
+            up[lane] = if rise < up[lane] { rise } else { up[lane] };
         }
-        let d = d.max(0.0);
-        // d / pivot against self.d / self.pivot, without dividing.
-        let (new, old) = (d * self.pivot, self.d * pivot);
-        let better = self.column.is_none() || new < old || (new == old && pivot > self.pivot);
-        if better && nonbasic[column] != DEAD {
-            *self = Ratio { column: Some(column), d, pivot };
-        }
+    };
+    let (chunks, rest) = (alpha.chunks_exact(LANES), alpha.len() / LANES * LANES);
+    for (alpha, d) in chunks.zip(d.chunks_exact(LANES)) {
+        step(alpha, d);
     }
-
-    fn result(self) -> Option<(usize, f64)> {
-        self.column.map(|column| (column, self.d / self.pivot))
-    }
+    step(&alpha[rest..], &d[rest..]);
+    let least = |lanes: [f64; LANES]| lanes.into_iter().fold(f64::INFINITY, f64::min).max(0.0);
+    (least(down), least(up))
 }
 
 /// Buffers that nodes share.
@@ -336,7 +329,7 @@ impl Relaxation {
             let mut alpha = std::mem::take(&mut scratch.alpha);
             self.derive_row(core, units, basic, &mut alpha);
             let entering = self.entering(&alpha, sign);
-            if let Some((column, _)) = entering {
+            if let Some(column) = entering {
                 self.pivot(core, active, basic, sign * violation, column, &alpha);
             }
             scratch.alpha = alpha;
@@ -348,26 +341,21 @@ impl Relaxation {
     }
 
     /// The column that keeps all reduced costs nonnegative when the basic variable of row `alpha` moves: down to its bound
-    /// for `sign` 1, up for -1. Also the ratio of reduced cost to pivot.
-    fn entering(&self, alpha: &[f64], sign: f64) -> Option<(usize, f64)> {
-        let mut best = Ratio::default();
+    /// for `sign` 1, up for -1. That with the least ratio of reduced cost to pivot; of equals the one with the largest pivot.
+    fn entering(&self, alpha: &[f64], sign: f64) -> Option<usize> {
+        let (mut best, mut least, mut size) = (None, 0.0, 0.0);
         for (column, (&t, &d)) in alpha.iter().zip(&self.d).enumerate() {
-            best.consider(column, sign * t, d, &self.nonbasic);
-        }
-        best.result()
-    }
-
-    /// Both at once.
-    fn entering_both(&self, alpha: &[f64]) -> [Option<(usize, f64)>; 2] {
-        let (mut down, mut up) = (Ratio::default(), Ratio::default());
-        for (column, (&t, &d)) in alpha.iter().zip(&self.d).enumerate() {
-            if t > 0.0 {
-                down.consider(column, t, d, &self.nonbasic);
-            } else {
-                up.consider(column, -t, d, &self.nonbasic);
+            let pivot = sign * t;
+            if pivot <= LEAST_PIVOT || d == f64::INFINITY {
+                continue;
+            }
+            // d / pivot against least / size, without dividing.
+            let (new, old) = (d.max(0.0) * size, least * pivot);
+            if best.is_none() || new < old || (new == old && pivot > size) {
+                (best, least, size) = (Some(column), d.max(0.0), pivot);
             }
         }
-        [down.result(), up.result()]
+        best
     }
 
     /// Exchanges the basic variable with row `alpha` and value `x` for the one of `column`.
@@ -397,7 +385,11 @@ impl Relaxation {
             Basic::Key(layer) => self.key[layer] as usize,
             Basic::Slack(row) => core.items() + row,
         };
-        self.nonbasic[column] = if usable(out as u32, active) { out as u32 } else { DEAD };
+        self.nonbasic[column] = out as u32;
+        if !usable(out as u32, active) {
+            self.nonbasic[column] = DEAD;
+            self.d[column] = f64::INFINITY;
+        }
         let new_row = |t: &mut [f64]| {
             t.iter_mut().zip(alpha).for_each(|(t, a)| *t = a * inverse);
             t[column] = inverse;
@@ -457,22 +449,23 @@ impl Relaxation {
         self.slack_values(core, units, |column| self.d[column])
     }
 
-    /// The multipliers after one more pivot, in `column` of the row of `fraction`.
+    /// The multipliers after one more pivot, which forbids the item of `fraction` or chooses it; `None` if no pivot does.
     pub(crate) fn multipliers_after(
         &self,
         core: &Core,
         units: &Units,
         fraction: &Fraction,
-        column: usize,
+        choose: bool,
         scratch: &mut Scratch,
-    ) -> Multipliers {
+    ) -> Option<Multipliers> {
         self.derive_row(core, units, fraction.basic, &mut scratch.alpha);
         let alpha = &scratch.alpha;
+        let column = self.entering(alpha, if choose { -1.0 } else { 1.0 })?;
         let step = self.d[column] / alpha[column];
         // The leaving variable is an item: it has no multiplier.
-        self.slack_values(core, units, |other| {
+        Some(self.slack_values(core, units, |other| {
             if other == column { 0.0 } else { self.d[other] - step * alpha[other] }
-        })
+        }))
     }
 
     /// The combination of rows which shows that the last row tried by [`Relaxation::solve`] cannot be repaired.
@@ -527,19 +520,16 @@ impl Relaxation {
         let keys = self.key.iter().zip(&scratch.keys).enumerate();
         let keys = keys.map(|(layer, (&item, &x))| (item, x, Basic::Key(layer)));
         let found: Vec<_> = stored.chain(keys).filter(|(_, x, _)| is_fraction(*x)).collect();
-        let alpha = &mut scratch.alpha;
         let mut fractions = Vec::with_capacity(found.len());
         for (item, x, basic) in found {
-            self.derive_row(core, units, basic, alpha);
-            let [down, up] = self.entering_both(alpha);
-            fractions.push(Fraction {
-                item: item as usize,
-                down: down.map_or(f64::INFINITY, |(_, ratio)| ratio * x),
-                down_column: down.map(|(column, _)| column),
-                up: up.map_or(f64::INFINITY, |(_, ratio)| ratio * (1.0 - x)),
-                up_column: up.map(|(column, _)| column),
-                basic,
-            });
+            let (down, up) = match basic {
+                Basic::Stored(index) => least_ratios(self.row(index), &self.d),
+                _ => {
+                    self.derive_row(core, units, basic, &mut scratch.alpha);
+                    least_ratios(&scratch.alpha, &self.d)
+                }
+            };
+            fractions.push(Fraction { item: item as usize, down: down * x, up: up * (1.0 - x), basic });
         }
         fractions
     }

@@ -263,7 +263,7 @@ impl Record {
     /// and then.
     fn is_worth_it(&mut self) -> bool {
         self.nodes += 1;
-        let worth = self.tried < 64 || self.won * 4 >= self.tried || self.nodes.is_multiple_of(32);
+        let worth = self.tried < 12 || self.won * 4 >= self.tried || self.nodes.is_multiple_of(32);
         self.tried += u64::from(worth);
         worth
     }
@@ -403,10 +403,7 @@ impl Search<'_> {
         let objective = node.relaxation.objective();
         let mut changed = false;
         for fraction in fractions {
-            for (choose, rise, column) in
-                [(false, fraction.down, fraction.down_column), (true, fraction.up, fraction.up_column)]
-            {
-                let Some(column) = column else { continue };
+            for (choose, rise) in [(false, fraction.down), (true, fraction.up)] {
                 if objective + rise <= cut || !node.active[fraction.item] {
                     continue;
                 }
@@ -414,9 +411,11 @@ impl Search<'_> {
                     &self.core,
                     &self.units,
                     fraction,
-                    column,
+                    choose,
                     &mut self.scratch,
                 );
+                // A side that no pivot leads to is empty, as its child will find and prove.
+                let Some(pi) = pi else { continue };
                 self.other.clone_from(&node.active);
                 fix(&self.core, &mut self.other, fraction.item, choose);
                 let empty = match self.core.bound(&self.other, &pi, &mut self.reduced) {
