@@ -25,6 +25,9 @@ use crate::relaxation::{End, Fraction, Multipliers, Relaxation, Scratch, Units};
 /// Above every sum of scores, and far from overflow.
 pub(crate) const NO_CUT: i64 = 1 << 44;
 
+/// Rounds of dynamic programming in a node, with better multipliers each.
+const MOST_ROUNDS: usize = 6;
+
 /// Partial selections that dynamic programming may keep in a node.
 const MOST_STATES: usize = 3_000;
 
@@ -374,25 +377,61 @@ impl Search<'_> {
     /// Whether dynamic programming over one budget shows that nothing below the cut value is left. What it finds on the
     /// way may be a selection worth keeping.
     fn beyond_fractions(&mut self, node: &mut Node) -> bool {
-        let pi = node.relaxation.multipliers(&self.core, &self.units);
+        let mut pi = node.relaxation.multipliers(&self.core, &self.units);
         let Some(&(row, _)) = pi.0.iter().find(|(row, _)| *row < self.core.budgets) else { return false };
-        let mut capacity = 0;
-        let told = Some((row, &mut self.penalties, &mut capacity));
-        let Some(bound) = self.core.bound_with(&node.active, &pi, &mut self.reduced, told) else {
-            return true;
-        };
-        let window = ((i128::from(self.cut) - 1) << FRACTION) - i128::from(bound);
-        let window = window.clamp(-1, i128::from(i64::MAX / 4)) as i64;
-        let row = Row { row, penalty: &self.penalties, capacity };
-        match self.knapsack.solve(&self.core, &node.active, &self.reduced, row, window, MOST_STATES) {
-            Left::Nothing => {
-                self.knapsacks.won += 1;
-                true
+        let mut open = i128::MAX;
+        for _ in 0..MOST_ROUNDS {
+            let mut capacity = 0;
+            let told = Some((row, &mut self.penalties, &mut capacity));
+            let bound = self.core.bound_with(&node.active, &pi, &mut self.reduced, told);
+            let Some(bound) = bound else { return true };
+            let window = ((i128::from(self.cut) - 1) << FRACTION) - i128::from(bound);
+            let window = window.clamp(-1, i128::from(i64::MAX / 4)) as i64;
+            let exactly = Row { row, penalty: &self.penalties, capacity };
+            let left =
+                self.knapsack.solve(&self.core, &node.active, &self.reduced, exactly, window, MOST_STATES);
+            let (chosen, rise) = match left {
+                Left::Nothing => {
+                    self.knapsacks.won += 1;
+                    return true;
+                }
+                Left::TooMuch => return false,
+                Left::Best(chosen, rise) => (chosen, rise),
+            };
+            self.keep(&chosen);
+            let above = i128::from(bound) + i128::from(rise);
+            let left = (i128::from(self.cut) << FRACTION) - above;
+            if left <= 0 {
+                return true;
             }
-            Left::TooMuch => false,
-            Left::Best(chosen, rise) => {
-                self.keep(&chosen);
-                ceil(bound + rise) >= self.cut
+            // Another round only while the rounds close the window fast enough.
+            if left * 8 > open * 7 || left * 2 > i128::from(window) {
+                return false;
+            }
+            open = left;
+            self.steer(&mut pi, &chosen, left as f64 / (1u64 << FRACTION) as f64);
+        }
+        false
+    }
+
+    /// Moves the multipliers of overlap rows towards what makes `chosen`, the best selection by the old ones, less good where
+    /// it violates a row (a subgradient step, as long as Polyak's for a rise of `rise`).
+    fn steer(&self, pi: &mut Multipliers, chosen: &[usize], rise: f64) {
+        let mut excess: Vec<i64> = self.core.capacity.iter().map(|capacity| -capacity).collect();
+        chosen.iter().for_each(|&item| self.core.for_uses(item, |row| excess[row] += 1));
+        let mut old = vec![0.0; self.core.rows()];
+        pi.0.iter().for_each(|&(row, value)| old[row] = value);
+        let moves = |row: &usize| excess[*row] > 0 || old[*row] > 0.0;
+        let rows: Vec<usize> = (self.core.budgets..self.core.rows()).filter(moves).collect();
+        let norm: f64 = rows.iter().map(|&row| (excess[row] * excess[row]) as f64).sum();
+        if norm == 0.0 {
+            return;
+        }
+        pi.0.retain(|(row, _)| *row < self.core.budgets);
+        for row in rows {
+            let value = old[row] + rise * excess[row] as f64 / norm;
+            if value > 0.0 {
+                pi.0.push((row, value));
             }
         }
     }

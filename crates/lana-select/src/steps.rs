@@ -21,7 +21,7 @@ use crate::search::{Allowance, Ended, Found, NO_CUT, lightest, search};
 const FIRST_DIVE: u64 = 2_000;
 const FIRST_LIFT: u64 = 4_000;
 /// Without experience, the first search of a step looks this part of the score above the bound.
-const FIRST_WINDOW: i64 = 10_000;
+const FIRST_WINDOW: i64 = 1_000;
 /// How much further each search looks after one that ended empty.
 const WIDENING: f64 = 1.5;
 

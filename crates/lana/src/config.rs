@@ -101,6 +101,9 @@ pub struct SelectConfig {
     pub max_overlap: f64,
     /// Seconds for the integer program.
     pub time_limit_s: f64,
+    /// Score that a solution may be worse than the best of its step, in standard errors of a score (the median over all
+    /// operations): what is below that is no accuracy. 0 for the exact optimum of each step.
+    pub gap: f64,
     /// Rounds of measuring, correcting the table and solving again.
     pub rounds: usize,
     /// Operations that must not be selected, as `LAYERS:OPERATIONS`, such as `stage3.*:identity`.
@@ -192,6 +195,7 @@ impl Default for SelectConfig {
             solutions: 30,
             max_overlap: 0.7,
             time_limit_s: 20.0,
+            gap: 0.5,
             rounds: 3,
             exclude: Vec::new(),
             force: Vec::new(),
@@ -308,6 +312,13 @@ impl Config {
                 "select.max_overlap",
                 self.select.max_overlap.to_string(),
                 "it must lie between 0 and 1",
+            );
+        }
+        if !(0.0..=1e6).contains(&self.select.gap) {
+            return wrong(
+                "select.gap",
+                self.select.gap.to_string(),
+                "it counts standard errors and must be 0 or more",
             );
         }
         if !(0.0..0.5).contains(&self.latency.margin) {

@@ -31,6 +31,7 @@ mod reselect;
 mod rules;
 mod run;
 mod stages;
+mod study;
 
 pub use accelerate::accelerate;
 pub use budget::{Amount, Budget, Limit, Quantity};
@@ -45,6 +46,7 @@ pub use records::*;
 pub use reselect::{Change, Previous, RuleChanges, Selection, reselect};
 pub use run::{Run, read_json, read_or_redo, read_weights, sha256, write_atomic, write_json};
 pub use stages::{Stage, run_stage};
+pub use study::{StudyOptions, StudyRow, study, study_table};
 
 /// What functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -73,6 +73,7 @@ impl Program<'_> {
             solutions: select.solutions,
             max_overlap: select.max_overlap,
             time_limit_s: Some(select.time_limit_s),
+            gap: scores.map_or(0.0, |scores| select.gap * standard_error(scores, by_kl)),
             ..Problem::new(layers, budgets)
         };
         problem.validate().map_err(|error| self.as_written(error))?;
@@ -157,16 +158,28 @@ impl Program<'_> {
     }
 }
 
+/// The median standard error of the scores.
+fn standard_error(scores: &Scores, by_kl: bool) -> f64 {
+    let all = scores.layers.values().flat_map(BTreeMap::values);
+    let mut errors: Vec<f64> = all
+        .map(|score| if by_kl { score.kl.stderr } else { score.loss.stderr })
+        .filter(|e| e.is_finite())
+        .collect();
+    errors.sort_by(f64::total_cmp);
+    errors.get(errors.len() / 2).copied().unwrap_or(0.0)
+}
+
 /// What a selection depends on besides the run's trainings.
 pub(crate) fn settings(config: &Config) -> String {
     let (select, latency) = (&config.select, &config.latency);
     let mut text = format!(
-        "{} by {}, margin {}, K {}, overlap {}, rounds {}",
+        "{} by {}, margin {}, K {}, overlap {}, gap {}, rounds {}",
         profile::table_name(latency),
         config.score.by,
         latency.margin,
         select.solutions,
         select.max_overlap,
+        select.gap,
         select.rounds,
     );
     for (name, rules) in [("exclude", &select.exclude), ("force", &select.force), ("caps", &select.caps)] {

@@ -124,7 +124,7 @@ pub fn reselect(
     let mut found = Vec::new();
     for budget in &budgets {
         let program = Program { config: &config, budget, pool: &pool, teacher: teacher.cost };
-        let problem = Problem { solutions: 1, ..program.problem(Some(&scores), &table, 1.0)? };
+        let problem = Problem { solutions: 1, gap: 0.0, ..program.problem(Some(&scores), &table, 1.0)? };
         let outcome = lana_select::solve(&problem)?;
         let Some(solution) = outcome.solutions.first().filter(|_| outcome.status != Status::Infeasible)
         else {

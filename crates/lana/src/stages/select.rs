@@ -159,7 +159,7 @@ pub(crate) fn assemble(
     assemble_from(&library, teacher, choices)
 }
 
-fn assemble_from(
+pub(crate) fn assemble_from(
     library: &[score::Trained],
     teacher: &Teacher,
     choices: &[String],
@@ -207,7 +207,7 @@ impl Work<'_> {
     ) -> Result<(Vec<Candidate>, f64)> {
         let networks =
             solutions.iter().map(|(_, s)| self.assemble(&s.choices)).collect::<Result<Vec<_>>>()?;
-        let evaluated = self.evaluate(&networks, images)?;
+        let evaluated = evaluate(self.context, &networks, images)?;
         let (teacher_now, measured) = self.time(&networks, 45.0)?;
         let mut candidates = Vec::new();
         for (((rank, solution), (graph, _)), (evaluation, measured)) in
@@ -232,28 +232,6 @@ impl Work<'_> {
             });
         }
         Ok((candidates, teacher_now))
-    }
-
-    /// Real loss of assembled networks, different networks on different threads.
-    fn evaluate(&self, networks: &[(Graph, Weights)], images: &[Batch]) -> Result<Vec<Evaluation>> {
-        let device = self.context.device;
-        let tasks: Vec<_> =
-            networks.iter().map(|n| (n, images.iter().map(Batch::share).collect::<Vec<_>>())).collect();
-        let results: Vec<Result<Evaluation>> = self.context.threads.install(|| {
-            tasks
-                .into_par_iter()
-                .with_max_len(1)
-                .map(|((graph, weights), images)| {
-                    let network = Network::new(graph, weights, device)?;
-                    let mut evaluation = Evaluation::default();
-                    for batch in &images {
-                        evaluation.add(&network, batch, BatchNorm::Batch)?;
-                    }
-                    Ok(evaluation)
-                })
-                .collect()
-        });
-        results.into_iter().collect()
     }
 
     /// Latency of the teacher, and of networks measured in turns with it.
@@ -308,6 +286,32 @@ impl Work<'_> {
                 .into(),
         })
     }
+}
+
+/// Real loss of assembled networks, different networks on different threads.
+pub(crate) fn evaluate(
+    context: &Context<'_>,
+    networks: &[(Graph, Weights)],
+    images: &[Batch],
+) -> Result<Vec<Evaluation>> {
+    let device = context.device;
+    let tasks: Vec<_> =
+        networks.iter().map(|n| (n, images.iter().map(Batch::share).collect::<Vec<_>>())).collect();
+    let results: Vec<Result<Evaluation>> = context.threads.install(|| {
+        tasks
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|((graph, weights), images)| {
+                let network = Network::new(graph, weights, device)?;
+                let mut evaluation = Evaluation::default();
+                for batch in &images {
+                    evaluation.add(&network, batch, BatchNorm::Batch)?;
+                }
+                Ok(evaluation)
+            })
+            .collect()
+    });
+    results.into_iter().collect()
 }
 
 /// The measurement as a less lucky one might be: the upper end of its interval, and at least larger by a share.

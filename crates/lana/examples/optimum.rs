@@ -1,0 +1,33 @@
+//! Does the proven optimum matter? `cargo run --release -p lana --example optimum -- RUN [BUDGET…]` evaluates, on a finished
+//! run, what the integer program selects beside a rule of thumb and chance, and prints a table.
+#![allow(clippy::print_stdout)] // its result
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use lana::{Budget, Silent, StudyOptions, study, study_table};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let Some(run) = arguments.next().map(PathBuf::from) else {
+        eprintln!("usage: optimum RUN [BUDGET…]");
+        return ExitCode::from(2);
+    };
+    let texts: Vec<String> = arguments.collect();
+    let texts = if texts.is_empty() { ["0.34x", "0.5x", "0.7x"].map(String::from).to_vec() } else { texts };
+    let result = texts
+        .iter()
+        .map(|text| text.parse::<Budget>())
+        .collect::<Result<Vec<_>, _>>()
+        .and_then(|budgets| study(&run, &budgets, &StudyOptions::default(), &Silent));
+    match result {
+        Ok(rows) => {
+            print!("{}", study_table(&rows));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
