@@ -341,6 +341,11 @@ impl Instance {
         self.capacity.len()
     }
 
+    /// Whether no choice of some layer fits all budgets at once.
+    pub(crate) fn has_empty_layer(&self) -> bool {
+        (0..self.layers()).any(|layer| self.range(layer).is_empty())
+    }
+
     pub(crate) fn range(&self, layer: usize) -> std::ops::Range<usize> {
         self.start[layer]..self.start[layer + 1]
     }

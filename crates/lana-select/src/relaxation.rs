@@ -157,6 +157,8 @@ pub(crate) struct Relaxation {
     /// Reduced costs.
     d: Vec<f64>,
     tight: Vec<bool>,
+    /// What the keys would leave of each row if they stood alone.
+    base: Vec<f64>,
     objective: f64,
 }
 
@@ -176,7 +178,18 @@ impl Relaxation {
             }
         }
         relaxation.objective = units.objective(score);
+        relaxation.base = units.capacity.clone();
+        for layer in 0..core.layers() {
+            take(core, units, &mut relaxation.base, relaxation.key[layer] as usize, 1.0);
+        }
         relaxation
+    }
+
+    /// Makes an item the key of its layer.
+    fn set_key(&mut self, core: &Core, units: &Units, layer: usize, item: u32) {
+        take(core, units, &mut self.base, self.key[layer] as usize, -1.0);
+        take(core, units, &mut self.base, item as usize, 1.0);
+        self.key[layer] = item;
     }
 
     fn columns(&self) -> usize {
@@ -221,6 +234,7 @@ impl Relaxation {
         self.nonbasic.clone_from(&other.nonbasic);
         self.d.clone_from(&other.d);
         self.tight.clone_from(&other.tight);
+        self.base.clone_from(&other.base);
         self.objective = other.objective;
     }
 
@@ -230,17 +244,12 @@ impl Relaxation {
         keys.clear();
         keys.resize(core.layers(), 1.0);
         slacks.clear();
-        slacks.extend_from_slice(&units.capacity);
-        let mut take = |item: usize, x: f64| {
-            slacks.iter_mut().zip(units.weights(item)).for_each(|(slack, weight)| *slack -= x * weight);
-            core.for_uses(item, |row| slacks[row] -= x);
-        };
+        slacks.extend_from_slice(&self.base);
         for (&item, &x) in self.basic.iter().zip(&self.x) {
-            keys[core.layer[item as usize]] -= x;
-            take(item as usize, x);
-        }
-        for (&key, &x) in self.key.iter().zip(keys.iter()) {
-            take(key as usize, x);
+            let layer = core.layer[item as usize];
+            keys[layer] -= x;
+            take(core, units, slacks, item as usize, x);
+            take(core, units, slacks, self.key[layer] as usize, -x);
         }
     }
 
@@ -330,7 +339,8 @@ impl Relaxation {
             self.derive_row(core, units, basic, &mut alpha);
             let entering = self.entering(&alpha, sign);
             if let Some(column) = entering {
-                self.pivot(core, active, basic, sign * violation, column, &alpha);
+                let x = sign * violation;
+                self.pivot(core, units, active, basic, x, column, &alpha);
             }
             scratch.alpha = alpha;
             if entering.is_none() {
@@ -359,7 +369,17 @@ impl Relaxation {
     }
 
     /// Exchanges the basic variable with row `alpha` and value `x` for the one of `column`.
-    fn pivot(&mut self, core: &Core, active: &[bool], leaving: Basic, x: f64, column: usize, alpha: &[f64]) {
+    #[allow(clippy::too_many_arguments)] // the node in hand and one exchange
+    fn pivot(
+        &mut self,
+        core: &Core,
+        units: &Units,
+        active: &[bool],
+        leaving: Basic,
+        x: f64,
+        column: usize,
+        alpha: &[f64],
+    ) {
         let columns = self.columns();
         let inverse = 1.0 / alpha[column];
         let step = x * inverse;
@@ -403,13 +423,13 @@ impl Relaxation {
             }
             Basic::Key(layer) => {
                 if entering < core.items() && core.layer[entering] == layer {
-                    self.key[layer] = entering as u32;
+                    self.set_key(core, units, layer, entering as u32);
                     return;
                 }
                 let heir = self.basic.iter().position(|&item| core.layer[item as usize] == layer);
                 // Without another basic item in its layer, a key's row has nonzeros in that layer only.
                 let Some(heir) = heir else { return };
-                self.key[layer] = self.basic[heir];
+                self.set_key(core, units, layer, self.basic[heir]);
                 Some(heir)
             }
         };
@@ -560,4 +580,10 @@ impl Relaxation {
 
 fn usable(variable: u32, active: &[bool]) -> bool {
     variable != DEAD && active.get(variable as usize).copied().unwrap_or(true)
+}
+
+/// Takes `x` of an item's weights from what is left of the rows.
+fn take(core: &Core, units: &Units, rows: &mut [f64], item: usize, x: f64) {
+    rows.iter_mut().zip(units.weights(item)).for_each(|(row, weight)| *row -= x * weight);
+    core.for_uses(item, |row| rows[row] -= x);
 }

@@ -91,6 +91,51 @@ pub(crate) fn optimum(instance: &Instance, deadline: Instant) -> Option<Vec<usiz
     }
 }
 
+/// Good multipliers for an instance with one budget row and nothing else, and the bound they prove; `None` if it has no
+/// selection. The bound is concave in the one multiplier, so halving an interval finds its peak.
+pub(crate) fn first_bound(instance: &Instance) -> Option<(i64, Multipliers)> {
+    if instance.has_empty_layer() {
+        return None;
+    }
+    let core = Core::new(instance, &vec![true; instance.items()]);
+    let mut active = vec![true; core.items()];
+    if !core.propagate(&mut active, &mut Vec::new()) {
+        return None;
+    }
+    let capacity = core.capacity[0] as f64;
+    // The weight that the best items take at a multiplier falls with it; at the peak it passes the capacity.
+    let too_heavy = |pi: f64| {
+        let weights = (0..core.layers()).map(|layer| {
+            let items = core.range(layer).filter(|&item| active[item]);
+            let value = |item: &usize| core.score[*item] as f64 + pi * core.weight[*item] as f64;
+            let best = items.min_by(|a, b| value(a).total_cmp(&value(b)));
+            best.map_or(0.0, |item| core.weight[item] as f64)
+        });
+        weights.sum::<f64>() > capacity
+    };
+    let (mut low, mut high) = (0.0, 0.0);
+    if too_heavy(0.0) {
+        let spread = |values: &[i64]| {
+            let (low, high) = (values.iter().min(), values.iter().max());
+            (high.copied().unwrap_or(0) - low.copied().unwrap_or(0)).max(1) as f64
+        };
+        high = spread(&core.score) / spread(&core.weight);
+        for _ in 0..60 {
+            if !too_heavy(high) {
+                break;
+            }
+            high *= 2.0;
+        }
+        for _ in 0..30 {
+            let middle = 0.5 * (low + high);
+            *if too_heavy(middle) { &mut low } else { &mut high } = middle;
+        }
+    }
+    let pi = Multipliers(vec![(0, high)]);
+    let bound = core.bound(&active, &pi, &mut vec![0; core.items()])?;
+    Some((ceil(bound) + core.constant, pi))
+}
+
 /// The best selection below `cut` of an instance with one budget row and nothing else; of those with the least score the
 /// lightest, of those the first in order of the choices. `None` also if there are too many to look at.
 pub(crate) fn lightest(instance: &Instance, cut: i64, multipliers: &Multipliers) -> Option<Vec<usize>> {
@@ -126,8 +171,7 @@ pub(crate) fn search(instance: &Instance, cut: i64, multipliers: &Multipliers, l
         multipliers: multipliers.clone(),
         active: vec![true; instance.items()],
     };
-    if (0..instance.layers()).any(|layer| instance.range(layer).is_empty()) {
-        // No choice of that layer fits all budgets at once.
+    if instance.has_empty_layer() {
         return found;
     }
     let Some((core, active, relaxation, bound)) = root(instance, cut, &mut found) else { return found };
@@ -266,7 +310,7 @@ impl Record {
     /// and then.
     fn is_worth_it(&mut self) -> bool {
         self.nodes += 1;
-        let worth = self.tried < 12 || self.won * 4 >= self.tried || self.nodes.is_multiple_of(32);
+        let worth = self.tried < 12 || self.won * 4 >= self.tried || self.nodes.is_multiple_of(128);
         self.tried += u64::from(worth);
         worth
     }

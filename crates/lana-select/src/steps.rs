@@ -15,14 +15,15 @@ use std::time::Instant;
 use crate::improve::improve;
 use crate::instance::{Instance, Scaled};
 use crate::relaxation::Multipliers;
-use crate::search::{Allowance, Ended, Found, NO_CUT, lightest, search};
+use crate::search::{Allowance, Ended, Found, NO_CUT, first_bound, lightest, search};
 
 /// Nodes that the first dive and the first lift of a step may take.
 const FIRST_DIVE: u64 = 2_000;
 const FIRST_LIFT: u64 = 4_000;
 /// Without experience, the first search of a step looks this part of the score above the bound.
-const FIRST_WINDOW: i64 = 1_000;
-/// How much further each search looks after one that ended empty.
+const FIRST_WINDOW: i64 = 4_000;
+/// How much further each search looks after one that ended empty: without experience, and with it.
+const FIRST_WIDENING: f64 = 3.0;
 const WIDENING: f64 = 1.5;
 
 /// How a step ended.
@@ -90,10 +91,13 @@ impl<'a> Steps<'a> {
         let instance = self.scaled.instance(&self.earlier, self.overlap_limit);
         let mut work = Work { instance: &instance, relaxed: i64::MIN, nodes: 0, best: None };
         let is_first = instance.earlier == 0;
-        if self.bound == i64::MIN {
+        if is_first && instance.budgets() == 1 {
+            let Some((bound, multipliers)) = first_bound(&instance) else { return Step::NoneLeft };
+            (self.bound, work.relaxed, self.multipliers) = (bound, bound, multipliers);
+        } else if self.bound == i64::MIN {
             // The bound of the relaxation, to start from; it may also decide everything.
-            let limit = Allowance { deadline: last_deadline, nodes: 0, stop_at_first: false };
-            if self.search(&mut work, NO_CUT, limit) == Ended::Complete && work.best.is_none() {
+            let allowance = Allowance { deadline: last_deadline, nodes: 0, stop_at_first: false };
+            if self.search(&mut work, NO_CUT, allowance) == Ended::Complete && work.best.is_none() {
                 return Step::NoneLeft;
             }
         }
@@ -188,7 +192,8 @@ impl<'a> Steps<'a> {
         let floor = self.bound.max(work.relaxed);
         let last = self.gaps.iter().rev().take(2).copied().max().unwrap_or(0);
         let expected = last.max(floor.abs() / FIRST_WINDOW).max(1);
-        let wider = (expected as f64 * WIDENING.powi(empty as i32)) as i64;
+        let widening = if self.gaps.is_empty() { FIRST_WIDENING } else { WIDENING };
+        let wider = (expected as f64 * widening.powi(empty as i32)) as i64;
         // At least a good part of the way when the bound has already come close to the guess.
         (work.relaxed + wider + wider / 5).max(floor + 1 + wider / 5)
     }
