@@ -72,16 +72,16 @@ pub(crate) struct Found {
 /// Any selection of an instance; `Some(None)` if there is none, `None` if time ran out.
 pub(crate) fn any(instance: &Instance, deadline: Instant) -> Option<Option<Vec<usize>>> {
     let allowance = Allowance { deadline, nodes: u64::MAX, stop_at_first: true };
-    let found = search(instance, NO_CUT, &Multipliers::default(), allowance);
+    let found = search(instance, NO_CUT, &Multipliers::default(), allowance, &mut Record::default());
     (found.ended != Ended::OutOfTime).then_some(found.best)
 }
 
 /// The best selection of an instance; `None` if there is none or time ran out.
 pub(crate) fn optimum(instance: &Instance, deadline: Instant) -> Option<Vec<usize>> {
     let allowance = Allowance { deadline, nodes: u64::MAX, stop_at_first: false };
-    let mut cut = NO_CUT;
+    let (mut cut, mut knapsacks) = (NO_CUT, Record::default());
     loop {
-        let found = search(instance, cut, &Multipliers::default(), allowance);
+        let found = search(instance, cut, &Multipliers::default(), allowance, &mut knapsacks);
         match (found.ended, found.best) {
             (Ended::Complete, best) => return best,
             // Not below itself: the search that follows is to find it again.
@@ -162,7 +162,13 @@ pub(crate) fn lightest(instance: &Instance, cut: i64, multipliers: &Multipliers)
 }
 
 /// Searches an instance for selections with a score below `cut`. `multipliers` are any; good ones save time.
-pub(crate) fn search(instance: &Instance, cut: i64, multipliers: &Multipliers, limit: Allowance) -> Found {
+pub(crate) fn search(
+    instance: &Instance,
+    cut: i64,
+    multipliers: &Multipliers,
+    limit: Allowance,
+    knapsacks: &mut Record,
+) -> Found {
     let mut found = Found {
         ended: Ended::Complete,
         best: None,
@@ -198,12 +204,29 @@ pub(crate) fn search(instance: &Instance, cut: i64, multipliers: &Multipliers, l
         scratch: Scratch::default(),
         knapsack: Knapsack::default(),
         penalties: Vec::new(),
-        knapsacks: Record::default(),
+        knapsacks,
         best: None,
         nodes: 0,
         core,
     };
+    let t0 = Instant::now();
     found.ended = search.explore(0);
+    if std::env::var("STAT").is_ok() {
+        eprintln!(
+            "rows {} cut-bound {} core {}x{} rows {} nodes {} {:?} best-bound {:?} dp {}/{} {:?}",
+            instance.earlier,
+            cut - bound,
+            search.core.layers(),
+            search.core.items(),
+            search.core.rows(),
+            search.nodes,
+            found.ended,
+            search.best.as_ref().map(|b| instance.value(b) - bound),
+            search.knapsacks.won,
+            search.knapsacks.tried,
+            t0.elapsed()
+        );
+    }
     found.best = search.best;
     found.nodes = search.nodes;
     found
@@ -292,14 +315,14 @@ struct Search<'a> {
     scratch: Scratch,
     knapsack: Knapsack,
     penalties: Vec<i64>,
-    knapsacks: Record,
+    knapsacks: &'a mut Record,
     best: Option<Vec<usize>>,
     nodes: u64,
 }
 
 /// How often dynamic programming was tried, and ended a node.
-#[derive(Default)]
-struct Record {
+#[derive(Debug, Default)]
+pub(crate) struct Record {
     nodes: u64,
     tried: u64,
     won: u64,
@@ -312,6 +335,10 @@ impl Record {
         self.nodes += 1;
         let worth = self.tried < 12 || self.won * 4 >= self.tried || self.nodes.is_multiple_of(128);
         self.tried += u64::from(worth);
+        if self.tried == 64 {
+            // What was long ago counts for less.
+            (self.tried, self.won) = (32, self.won / 2);
+        }
         worth
     }
 }
@@ -423,7 +450,7 @@ impl Search<'_> {
     fn beyond_fractions(&mut self, node: &mut Node) -> bool {
         let mut pi = node.relaxation.multipliers(&self.core, &self.units);
         let Some(&(row, _)) = pi.0.iter().find(|(row, _)| *row < self.core.budgets) else { return false };
-        let mut open = i128::MAX;
+        let mut open = i128::from(i64::MAX);
         for _ in 0..MOST_ROUNDS {
             let mut capacity = 0;
             let told = Some((row, &mut self.penalties, &mut capacity));

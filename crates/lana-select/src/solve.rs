@@ -8,6 +8,9 @@ use crate::instance::Scaled;
 use crate::steps::{Step, Steps};
 use crate::{DEFAULT_TIME_LIMIT_S, Error, Outcome, Problem, Shortfall, Solution, Status};
 
+/// Of equal shares of the time left, how many a step may take: few steps need much, most need little.
+const SHARES: f64 = 3.0;
+
 /// Finds the best selections of a problem.
 ///
 /// # Errors
@@ -32,7 +35,8 @@ pub fn solve(problem: &Problem) -> Result<Outcome, Error> {
     while outcome.solutions.len() < problem.solutions {
         let now = Instant::now();
         let left = (problem.solutions - outcome.solutions.len()) as u32;
-        let step_deadline = now + deadline.saturating_duration_since(now) / left;
+        let step_deadline =
+            now + deadline.saturating_duration_since(now).mul_f64((SHARES / f64::from(left)).min(1.0));
         match steps.next(step_deadline, deadline) {
             Step::Found { selection, bound, proven, nodes } => {
                 outcome.solutions.push(describe(problem, &scaled, &selection, bound, proven, nodes));

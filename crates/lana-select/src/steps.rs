@@ -15,7 +15,7 @@ use std::time::Instant;
 use crate::improve::improve;
 use crate::instance::{Instance, Scaled};
 use crate::relaxation::Multipliers;
-use crate::search::{Allowance, Ended, Found, NO_CUT, first_bound, lightest, search};
+use crate::search::{Allowance, Ended, Found, NO_CUT, Record, first_bound, lightest, search};
 
 /// Nodes that the first dive and the first lift of a step may take.
 const FIRST_DIVE: u64 = 2_000;
@@ -52,6 +52,7 @@ pub(crate) struct Steps<'a> {
     multipliers: Multipliers,
     /// How far the next lift tries to raise the bound.
     lift: i64,
+    knapsacks: Record,
 }
 
 /// One step in progress.
@@ -78,7 +79,17 @@ impl<'a> Steps<'a> {
         gap: i64,
     ) -> Steps<'a> {
         let (bound, gaps, multipliers) = (i64::MIN, Vec::new(), Multipliers::default());
-        Steps { scaled, earlier, overlap_limit, gap, bound, gaps, multipliers, lift: 0 }
+        Steps {
+            scaled,
+            earlier,
+            overlap_limit,
+            gap,
+            bound,
+            gaps,
+            multipliers,
+            lift: 0,
+            knapsacks: Record::default(),
+        }
     }
 
     /// Adds a solution to be diverse from.
@@ -132,7 +143,7 @@ impl<'a> Steps<'a> {
     /// Searches below `cut`, and learns from what is found.
     fn search(&mut self, work: &mut Work<'_>, cut: i64, limit: Allowance) -> Ended {
         let Found { ended, best, nodes, root_bound, multipliers, .. } =
-            search(work.instance, cut, &self.multipliers, limit);
+            search(work.instance, cut, &self.multipliers, limit, &mut self.knapsacks);
         work.nodes += nodes;
         self.multipliers = multipliers;
         work.relaxed = work.relaxed.max(root_bound);
