@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::Context;
 use crate::program::Program;
 use crate::stages::{profile, score, select};
-use crate::{Budget, Error, Progress, Result};
+use crate::{Budget, Progress, Result};
 
 /// How much a study looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,8 +173,8 @@ fn greedy(problem: &Problem) -> Option<Vec<String>> {
     Some(names(problem, &selection))
 }
 
-/// Random selections that use 95 to 100 % of the budget: a random walk that changes one layer at a time, with a look at it
-/// every few hundred steps.
+/// Random selections that use 95 to 100 % of the budget: a random walk that changes up to two layers at a time, with a look
+/// at it every few hundred steps.
 fn random(problem: &Problem, start: &[String], count: usize, seed: u64) -> Vec<Vec<String>> {
     let index = |(layer, name): (&lana_select::Layer, &String)| {
         layer.choices.iter().position(|choice| choice.name == *name).unwrap_or(0)
@@ -186,12 +186,14 @@ fn random(problem: &Problem, start: &[String], count: usize, seed: u64) -> Vec<V
     let mut found = Vec::new();
     while found.len() < count {
         for _ in 0..steps {
-            let layer = below(problem.layers.len());
-            let before = selection[layer];
-            selection[layer] = below(problem.layers[layer].choices.len());
+            let before = selection.clone();
+            for _ in 0..2 {
+                let layer = below(problem.layers.len());
+                selection[layer] = below(problem.layers[layer].choices.len());
+            }
             let now = latency(problem, &selection);
             if now > limit(problem) || now < 0.95 * limit(problem) {
-                selection[layer] = before;
+                selection = before;
             }
         }
         found.push(names(problem, &selection));
