@@ -36,7 +36,7 @@ pub struct Problem {
     #[serde(default = "default_overlap")]
     pub max_overlap: f64,
     /// Seconds after which the best found so far is returned, marked as not proven; [`DEFAULT_TIME_LIMIT_S`] if
-    /// absent. Every step may use an equal share of the time left, so that one hard proof does not starve the rest.
+    /// absent. Every step may use three times its equal share of the time left, so that no hard proof starves the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit_s: Option<f64>,
     /// Amount of score that may be given away: a step ends as soon as its solution is proven to be within `gap` of the

@@ -209,24 +209,7 @@ pub(crate) fn search(
         nodes: 0,
         core,
     };
-    let t0 = Instant::now();
     found.ended = search.explore(0);
-    if std::env::var("STAT").is_ok() {
-        eprintln!(
-            "rows {} cut-bound {} core {}x{} rows {} nodes {} {:?} best-bound {:?} dp {}/{} {:?}",
-            instance.earlier,
-            cut - bound,
-            search.core.layers(),
-            search.core.items(),
-            search.core.rows(),
-            search.nodes,
-            found.ended,
-            search.best.as_ref().map(|b| instance.value(b) - bound),
-            search.knapsacks.won,
-            search.knapsacks.tried,
-            t0.elapsed()
-        );
-    }
     found.best = search.best;
     found.nodes = search.nodes;
     found
