@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum Status {
     /// Every solution returned is proven to be the best of its step (within `gap`).
     Optimal,
-    /// There are solutions, but the time limit left at least one of them without its proof.
+    /// There are solutions, but the time limit left at least one of them without its proof, or cut the search for more short.
     Feasible,
     /// It is proven that there is no solution at all.
     Infeasible,

@@ -59,6 +59,7 @@ pub fn solve(problem: &Problem) -> Result<Outcome, Error> {
                 if outcome.solutions.is_empty() {
                     return Err(Error::TimeLimit { seconds: limit });
                 }
+                outcome.status = Status::Feasible;
                 outcome.shortfall = Some(shortfall(problem, outcome.solutions.len(), Some(limit)));
                 break;
             }
