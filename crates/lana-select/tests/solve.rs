@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use lana_select::{
-    Budget, BudgetEnd, Cap, Choice, Error, Layer, LimitKind, Members, Outcome, Problem, Status, solve,
+    Budget, BudgetEnd, Cap, Choice, Layer, LimitKind, Members, Outcome, Problem, Status, solve,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
