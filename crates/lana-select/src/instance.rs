@@ -196,7 +196,7 @@ impl Scaled {
 
     /// An amount of score in ticks, rounded down and limited to what can matter.
     pub(crate) fn score_amount(&self, value: f64) -> i64 {
-        self.score_scale.apply(value).clamp(0.0, 1e15).floor() as i64
+        self.score_scale.apply(value).clamp(0.0, 4e11).floor() as i64
     }
 
     /// A weight of the first row in the units of its limit.

@@ -34,18 +34,17 @@
 //! Scores and costs are turned into integers once (module `instance`); from there on, feasibility, comparison of scores,
 //! counts, overlap, and every proof are integer arithmetic, so results do not depend on the machine. Floating point
 //! only *suggests*: a small linear program yields multipliers for the budget and overlap rows, and
-//! any multipliers at all, good or bad, give a valid Lagrangian bound, which is evaluated in 128-bit integers. A wrong
+//! any multipliers at all, good or bad, give a valid Lagrangian bound, which is evaluated in integers, rounded down. A wrong
 //! digit in the linear program can cost time, never a solution.
 //!
 //! # The method, in order
 //!
 //! 1. *Dropping choices.* A choice that was never used in an earlier solution and is no worse in score and in every
 //!    row (end of a budget or cap) replaces any other choice of its layer (`instance`).
-//! 2. *One row, no overlap rows*: dynamic programming over lists of Pareto-optimal partial sums, thinned by the
-//!    Lagrangian bound (`pareto`). Immune to ties and to layers that look alike.
-//! 3. *Otherwise* branch and bound, depth first, with the dual simplex method in every node (`simplex`, `search`).
-//!    A search starts from a cut value a little above the bound (as far as the steps before let one expect) rather
-//!    than from the best known solution; if it comes back empty, the cut value is a proven bound and is raised.
+//! 2. *Branch and bound*, depth first, on what multipliers leave of the problem (`search`, `core`), with the dual simplex method
+//!    (`relaxation`) and, where it pays, dynamic programming over one row (`knapsack`) in the nodes: immune to ties and to layers that look alike.
+//! 3. A search starts from a cut value a little above the bound (as far as the steps before let one expect) rather
+//!    than from the best known solution; if it comes back empty, the cut value is a proven bound and is raised (`steps`).
 //! 4. *Bounds carry over.* What is feasible in one step was feasible in the step before, so a bound proven once holds
 //!    for all later steps.
 //!

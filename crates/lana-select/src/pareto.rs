@@ -224,19 +224,19 @@ pub fn pareto(problem: &Problem, cost: &str) -> Result<Curve, Error> {
 
 /// Refuses what a curve takes no account of.
 fn check_plain(problem: &Problem, rules: &Rules, cost: &str) -> Result<(), Error> {
-    let other =
-        problem.budgets.keys().find(|budget| *budget != cost).map(|budget| format!("budget `{budget}`"));
-    let cap = problem.caps.first().map(|cap| format!("cap `{}`", cap.label(0)));
-    let earlier = problem.earlier.first().map(|_| "`earlier`".to_owned());
-    if let Some(rule) = other.or(cap).or(earlier) {
-        return Err(Error::CurveRule { cost: cost.to_owned(), rule });
-    }
     for (layer, allowed) in problem.layers.iter().zip(&rules.allowed) {
         let mut kept = layer.choices.iter().zip(allowed).filter(|(_, allowed)| **allowed);
         if let Some((choice, _)) = kept.find(|(choice, _)| !choice.costs.contains_key(cost)) {
             let (layer, choice) = (layer.name.clone(), choice.name.clone());
             return Err(Error::UnknownCost { layer, choice, cost: cost.to_owned() });
         }
+    }
+    let other =
+        problem.budgets.keys().find(|budget| *budget != cost).map(|budget| format!("budget `{budget}`"));
+    let cap = problem.caps.first().map(|cap| format!("cap `{}`", cap.label(0)));
+    let earlier = problem.earlier.first().map(|_| "`earlier`".to_owned());
+    if let Some(rule) = other.or(cap).or(earlier) {
+        return Err(Error::CurveRule { cost: cost.to_owned(), rule });
     }
     Ok(())
 }

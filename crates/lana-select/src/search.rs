@@ -79,13 +79,16 @@ pub(crate) fn any(instance: &Instance, deadline: Instant) -> Option<Option<Vec<u
 /// The best selection of an instance; `None` if there is none or time ran out.
 pub(crate) fn optimum(instance: &Instance, deadline: Instant) -> Option<Vec<usize>> {
     let allowance = Allowance { deadline, nodes: u64::MAX, stop_at_first: false };
-    let (mut cut, mut knapsacks) = (NO_CUT, Record::default());
+    let (mut cut, mut best, mut knapsacks) = (NO_CUT, None, Record::default());
     loop {
         let found = search(instance, cut, &Multipliers::default(), allowance, &mut knapsacks);
-        match (found.ended, found.best) {
-            (Ended::Complete, best) => return best,
-            // Not below itself: the search that follows is to find it again.
-            (Ended::Restart, Some(best)) => cut = instance.value(&best) + 1,
+        if let Some(selection) = found.best {
+            cut = instance.value(&selection);
+            best = Some(selection);
+        }
+        match found.ended {
+            Ended::Complete => return best,
+            Ended::Restart if Instant::now() < deadline => {}
             _ => return None,
         }
     }

@@ -11,6 +11,9 @@ use crate::{DEFAULT_TIME_LIMIT_S, Error, Outcome, Problem, Shortfall, Solution, 
 /// Of equal shares of the time left, how many a step may take: few steps need much, most need little.
 const SHARES: f64 = 3.0;
 
+/// A score has at least that many ticks unless others dwarf it.
+const COARSE: i64 = 100_000;
+
 /// Finds the best selections of a problem.
 ///
 /// # Errors
@@ -31,16 +34,16 @@ pub fn solve(problem: &Problem) -> Result<Outcome, Error> {
         shortfall: None,
     };
     let gap = scaled.score_amount(problem.gap);
+    let hidden = hidden_by_rounding(problem, &scaled);
     let mut steps = Steps::new(&scaled, earlier_indices(problem), problem.overlap_limit(), gap);
     while outcome.solutions.len() < problem.solutions {
         let now = Instant::now();
-        let left = (problem.solutions - outcome.solutions.len()) as u32;
-        let step_deadline =
-            now + deadline.saturating_duration_since(now).mul_f64((SHARES / f64::from(left)).min(1.0));
+        let left = (problem.solutions - outcome.solutions.len()) as f64;
+        let step_deadline = now + deadline.saturating_duration_since(now).mul_f64((SHARES / left).min(1.0));
         match steps.next(step_deadline, deadline) {
             Step::Found { selection, bound, proven, nodes } => {
-                outcome.solutions.push(describe(problem, &scaled, &selection, bound, proven, nodes));
-                if !proven {
+                outcome.solutions.push(describe(problem, &scaled, &selection, bound, proven, nodes, hidden));
+                if !proven || hidden > 0.0 {
                     outcome.status = Status::Feasible;
                 }
                 steps.add(selection);
@@ -77,6 +80,21 @@ fn earlier_indices(problem: &Problem) -> Vec<Vec<usize>> {
     problem.earlier.iter().map(|names| problem.layers.iter().zip(names).map(index).collect()).collect()
 }
 
+/// How much of a sum of scores the rounding to ticks can hide where that is worth mentioning, which takes a table with both
+/// tiny and enormous numbers; else 0.
+fn hidden_by_rounding(problem: &Problem, scaled: &Scaled) -> f64 {
+    let mut sizes: Vec<i64> =
+        scaled.scores.iter().flatten().map(|score| score.abs()).filter(|size| *size > 0).collect();
+    if sizes.is_empty() {
+        return 0.0;
+    }
+    let middle = sizes.len() / 2;
+    let (_, median, _) = sizes.select_nth_unstable(middle);
+    let rounding = 0.5 * problem.layers.len() as f64 * scaled.score_to_units(1);
+    if *median < COARSE && rounding > problem.gap { rounding } else { 0.0 }
+}
+
+#[allow(clippy::too_many_arguments)] // what a step found, in the words of the problem
 fn describe(
     problem: &Problem,
     scaled: &Scaled,
@@ -84,6 +102,7 @@ fn describe(
     bound: i64,
     proven: bool,
     nodes: u64,
+    hidden: f64,
 ) -> Solution {
     let chosen: Vec<&crate::Choice> =
         problem.layers.iter().zip(selection).map(|(layer, &choice)| &layer.choices[choice]).collect();
@@ -96,6 +115,7 @@ fn describe(
     }
     let ticks: i64 = selection.iter().zip(&scaled.scores).map(|(&choice, scores)| scores[choice]).sum();
     let bound = if bound >= ticks { score } else { scaled.score_to_units(bound).min(score) };
+    let (bound, proven) = (bound - hidden, proven && hidden == 0.0);
     Solution {
         choices: chosen.iter().map(|choice| choice.name.clone()).collect(),
         score,

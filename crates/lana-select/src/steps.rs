@@ -66,6 +66,11 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Whether there is no selection yet that is within `gap` of a bound.
+    fn is_open(&self, gap: i64, bound: i64) -> bool {
+        self.best.as_ref().is_none_or(|(value, _)| value - gap > bound)
+    }
+
     fn value(&self) -> i64 {
         self.best.as_ref().map_or(NO_CUT, |(value, _)| *value)
     }
@@ -175,7 +180,10 @@ impl<'a> Steps<'a> {
     fn exact(&mut self, work: &mut Work<'_>, deadline: Instant) -> bool {
         let limit = Allowance { deadline, nodes: u64::MAX, stop_at_first: false };
         let mut empty = 0;
-        while work.value() - self.gap > self.bound {
+        while work.is_open(self.gap, self.bound) {
+            if Instant::now() >= deadline {
+                return false;
+            }
             if empty == 4 && work.best.is_none() {
                 // There may be none: find out before raising the cut for ever.
                 match self.any(work, deadline) {
@@ -206,7 +214,8 @@ impl<'a> Steps<'a> {
         let widening = if self.gaps.is_empty() { FIRST_WIDENING } else { WIDENING };
         let wider = (expected as f64 * widening.powi(empty as i32)) as i64;
         // At least a good part of the way when the bound has already come close to the guess.
-        (work.relaxed + wider + wider / 5).max(floor + 1 + wider / 5)
+        let wider = wider.min(NO_CUT / 2);
+        (work.relaxed + wider + wider / 5).max(floor + 1 + wider / 5).min(NO_CUT)
     }
 
     /// Finds a selection within the gap of the proven bound; whether it did.
@@ -215,7 +224,10 @@ impl<'a> Steps<'a> {
         if self.lift == 0 {
             self.lift = self.gap;
         }
-        while work.value() - self.gap > self.bound {
+        while work.is_open(self.gap, self.bound) {
+            if Instant::now() >= deadline {
+                return false;
+            }
             if empty == 2 && work.best.is_none() {
                 match self.any(work, deadline) {
                     Ended::Complete if work.best.is_none() => return true,

@@ -544,3 +544,54 @@ proptest! {
         }
     }
 }
+
+/// However much may be given away, what exists is found.
+#[test]
+fn a_large_gap_is_no_reason_to_find_nothing() {
+    for gap in [1.0, 500.0, 1e9, 1e300] {
+        let mut problem = small();
+        problem.gap = gap;
+        problem.solutions = 2;
+        let outcome = solve(&problem).unwrap();
+        assert_eq!((outcome.status, outcome.solutions.len()), (Status::Optimal, 2), "gap {gap}");
+    }
+}
+
+/// Three choices to a layer, of which the one that nobody takes swallows the digits of the others.
+#[test]
+fn what_rounding_hides_is_not_called_proven() {
+    let mut problem = small();
+    problem.layers[0].choices[1].score = 1e9;
+    for (layer, offset) in problem.layers.iter_mut().zip([0.0, 0.002, 0.004]) {
+        layer.choices[2].score = 0.03 + offset;
+    }
+    let outcome = solve(&problem).unwrap();
+    let solution = &outcome.solutions[0];
+    assert!(!solution.proven && outcome.status == Status::Feasible);
+    assert!(solution.bound <= 0.03, "{solution:?}");
+}
+
+/// The explanation of a problem without selections ends, and says what can be reached.
+#[test]
+fn explanations_end() {
+    let mut random = ChaCha8Rng::seed_from_u64(12);
+    for case in 0..60 {
+        let mut problem = near_identical(random.random(), 0.3);
+        problem.layers.truncate(8);
+        for layer in &mut problem.layers {
+            layer.choices.truncate(4);
+            for choice in &mut layer.choices {
+                let value = f64::from(random.random_range(0..4));
+                choice.costs.insert("params".to_owned(), value);
+                choice.costs.insert("macs".to_owned(), 3.0 - value + f64::from(random.random_range(0..2)));
+            }
+        }
+        problem.budgets = ["params", "macs"]
+            .map(|name| (name.to_owned(), Budget { min: None, max: Some(6.0 + f64::from(case % 3)) }))
+            .into();
+        let outcome = solve(&problem).unwrap();
+        if let Some(why) = outcome.infeasible {
+            assert!(why.reachable.is_some(), "{why:?}");
+        }
+    }
+}

@@ -75,13 +75,27 @@ pub fn study(
             Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.cost() };
         let mut problem = program.problem(Some(&scores), &table, 1.0)?;
         problem.solutions = options.solutions;
+        let by_latency_alone = problem.budgets.keys().eq([LATENCY]);
+        if !by_latency_alone
+            || !problem.caps.is_empty()
+            || !problem.forbidden.is_empty()
+            || !problem.forced.is_empty()
+        {
+            return Err(crate::Error::input(
+                format!("budget {budget}: a study compares selections under a latency budget alone"),
+                "leave out other limits and rules",
+            ));
+        }
         let best = lana_select::solve(&Problem { solutions: 1, gap: 0.0, ..problem.clone() })?;
         let Some(first) = best.solutions.first() else {
             return Err(program.infeasible(&problem, &best, &table));
         };
         problem.gap = 1e-3 * first.score.abs();
-        let solved: Vec<Vec<String>> =
+        let mut solved: Vec<Vec<String>> =
             lana_select::solve(&problem)?.solutions.into_iter().map(|s: Solution| s.choices).collect();
+        if let Some(own) = solved.first_mut() {
+            own.clone_from(&first.choices);
+        }
         let greedy: Vec<Vec<String>> = greedy(&problem).into_iter().collect();
         let random = random(&problem, &first.choices, options.random, context.config.seed);
         let all: Vec<&Vec<String>> = solved.iter().chain(&greedy).chain(&random).collect();

@@ -15,9 +15,10 @@ const EXAMPLE: &str = r#"Example:
   lana solve problem.json --format lp > problem.lp
   echo '{"layers":[{"name":"a","choices":[
       {"name":"teacher","score":0.0,"costs":{"latency_ms":2.0}},
+      {"name":"half","score":0.1,"costs":{"latency_ms":1.0}},
       {"name":"identity","score":0.5,"costs":{"latency_ms":0.0}}]}],
     "budgets":{"latency_ms":{"max":1.0}},
-    "forbidden":[{"layers":["stage1.*"],"choices":["identity"]}]}' | lana solve -"#;
+    "forbidden":[{"layers":["*"],"choices":["identity"]}]}' | lana solve -"#;
 
 /// Solve the integer program alone: JSON in, JSON out
 ///
