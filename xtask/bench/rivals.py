@@ -12,7 +12,7 @@ import time
 import highspy
 import pulp
 
-LIMIT = 20.0  # seconds for the solutions of one problem together
+LIMIT = 10.0  # seconds for the solutions of one problem together
 STEPS = 10
 
 
