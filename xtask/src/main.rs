@@ -1,6 +1,6 @@
 //! Project tasks, run as `cargo xtask TASK`.
 //!
-//! One file per task: [`bench`] times parts of the project beside others, [`setup`] fetches the native libraries, [`demo`] runs the demonstration, [`test`](mod@test) runs every
+//! One file per task: [`bench`](mod@bench) times parts of the project beside others, [`setup`] fetches the native libraries, [`demo`] runs the demonstration, [`test`](mod@test) runs every
 //! check. A new task is a file with a `run` function and a variant of [`Task`].
 //!
 //! xtask itself builds with nothing but Rust and a linker: it must run before libtorch is there.

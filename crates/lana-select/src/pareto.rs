@@ -23,8 +23,8 @@ use crate::limit::Limit;
 use crate::rules::Rules;
 use crate::{DEFAULT_TIME_LIMIT_S, Error, Problem};
 
-/// More states than this in all lists of a curve, and they take 360 MB (200 layers of 197 choices: 250 MB).
-const MAX_CURVE_STATES: usize = 45_000_000;
+/// More states than this in all lists of a curve, and they would take 500 MB.
+const MAX_CURVE_STATES: usize = 36_000_000;
 
 /// The most states of an item in a window. The curve of 46 layers of 197 choices takes 66 ms with 8, 46 with 16, 49 with 32,
 /// 75 with 64.
