@@ -155,10 +155,9 @@ fn a_curve_has_every_efficient_point() {
         lana().args(["solve", "-", "--pareto", cost]).write_stdin(problem.to_string()).assert()
     };
     curve(&problem(4.0), "latency_ms").success().stdout(contains("choices").not());
-    curve(&problem(4.0), "watts")
-        .code(2)
-        .stdout("")
-        .stderr(contains("stdin: ").and(contains("budget `latency_ms`")));
+    for (cost, fault) in [("watts", "no cost `watts`"), ("params", "budget `latency_ms`")] {
+        curve(&problem(4.0), cost).code(2).stdout("").stderr(contains("stdin: ").and(contains(fault)));
+    }
     curve(&problem(1.0), "latency_ms").code(3).stdout(contains("\"points\":[")).stderr(contains("1.25"));
     let mut narrow = problem(2.5);
     narrow["budgets"]["latency_ms"]["min"] = json!(2.0);
