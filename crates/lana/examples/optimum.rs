@@ -15,19 +15,22 @@ fn main() -> ExitCode {
     };
     let texts: Vec<String> = arguments.collect();
     let texts = if texts.is_empty() { ["0.34x", "0.5x", "0.7x"].map(String::from).to_vec() } else { texts };
-    let result = texts
-        .iter()
-        .map(|text| text.parse::<Budget>())
-        .collect::<Result<Vec<_>, _>>()
-        .and_then(|budgets| study(&run, &budgets, &StudyOptions::default(), &Silent));
-    match result {
-        Ok(rows) => {
-            print!("{}", study_table(&rows));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
+    for (index, text) in texts.iter().enumerate() {
+        let rows = text
+            .parse::<Budget>()
+            .and_then(|budget| study(&run, &[budget], &StudyOptions::default(), &Silent));
+        match rows {
+            Ok(rows) => {
+                let table = study_table(&rows);
+                // The heading once; each budget as soon as it is there.
+                let lines = table.lines().skip(if index == 0 { 0 } else { 2 });
+                lines.for_each(|line| println!("{line}"));
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::FAILURE;
+            }
         }
     }
+    ExitCode::SUCCESS
 }
