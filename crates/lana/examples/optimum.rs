@@ -8,17 +8,33 @@ use std::process::ExitCode;
 use lana::{Budget, Silent, StudyOptions, study, study_table};
 
 fn main() -> ExitCode {
+    let mut options = StudyOptions::default();
+    let mut texts = Vec::new();
     let mut arguments = std::env::args().skip(1);
-    let Some(run) = arguments.next().map(PathBuf::from) else {
-        eprintln!("usage: optimum RUN [BUDGET…]");
+    while let Some(argument) = arguments.next() {
+        let target = match argument.as_str() {
+            "--solutions" => &mut options.solutions,
+            "--random" => &mut options.random,
+            "--images" => &mut options.images,
+            _ => {
+                texts.push(argument);
+                continue;
+            }
+        };
+        let Some(number) = arguments.next().and_then(|text| text.parse().ok()) else {
+            eprintln!("error: {argument} needs a number");
+            return ExitCode::from(2);
+        };
+        *target = number;
+    }
+    if texts.is_empty() {
+        eprintln!("usage: optimum RUN [BUDGET…] [--solutions K] [--random N] [--images N]");
         return ExitCode::from(2);
-    };
-    let texts: Vec<String> = arguments.collect();
+    }
+    let run = PathBuf::from(texts.remove(0));
     let texts = if texts.is_empty() { ["0.34x", "0.5x", "0.7x"].map(String::from).to_vec() } else { texts };
     for (index, text) in texts.iter().enumerate() {
-        let rows = text
-            .parse::<Budget>()
-            .and_then(|budget| study(&run, &[budget], &StudyOptions::default(), &Silent));
+        let rows = text.parse::<Budget>().and_then(|budget| study(&run, &[budget], &options, &Silent));
         match rows {
             Ok(rows) => {
                 let table = study_table(&rows);
