@@ -65,21 +65,19 @@ pub(crate) struct Found {
     pub(crate) root_bound: i64,
     /// Multipliers of the root, by the rows of the instance.
     pub(crate) multipliers: Multipliers,
-    /// The items of the instance that may be in a selection below the cut value.
-    pub(crate) active: Vec<bool>,
 }
 
 /// Any selection of an instance; `Some(None)` if there is none, `None` if time ran out.
 pub(crate) fn any(instance: &Instance, deadline: Instant) -> Option<Option<Vec<usize>>> {
     let allowance = Allowance { deadline, nodes: u64::MAX, stop_at_first: true };
-    let found = search(instance, NO_CUT, &Multipliers::default(), allowance, &mut Record::default());
+    let found = search(instance, NO_CUT, &Multipliers::default(), allowance, &mut KnapsackRecord::default());
     (found.ended != Ended::OutOfTime).then_some(found.best)
 }
 
 /// The best selection of an instance; `None` if there is none or time ran out.
 pub(crate) fn optimum(instance: &Instance, deadline: Instant) -> Option<Vec<usize>> {
     let allowance = Allowance { deadline, nodes: u64::MAX, stop_at_first: false };
-    let (mut cut, mut best, mut knapsacks) = (NO_CUT, None, Record::default());
+    let (mut cut, mut best, mut knapsacks) = (NO_CUT, None, KnapsackRecord::default());
     loop {
         let found = search(instance, cut, &Multipliers::default(), allowance, &mut knapsacks);
         if let Some(selection) = found.best {
@@ -142,21 +140,13 @@ pub(crate) fn first_bound(instance: &Instance) -> Option<(i64, Multipliers)> {
 /// The best selection below `cut` of an instance with one budget row and nothing else; of those with the least score the
 /// lightest, of those the first in order of the choices. `None` also if there are too many to look at.
 pub(crate) fn lightest(instance: &Instance, cut: i64, multipliers: &Multipliers) -> Option<Vec<usize>> {
-    let mut found = Found {
-        ended: Ended::Complete,
-        best: None,
-        nodes: 0,
-        root_bound: cut,
-        multipliers: multipliers.clone(),
-        active: vec![true; instance.items()],
-    };
-    let (core, active, relaxation, _) = root(instance, cut, &mut found)?;
-    let units = Units::new(&core);
-    let pi = relaxation.multipliers(&core, &units);
-    let (mut reduced, mut penalty, mut capacity) = (vec![0; core.items()], vec![0; core.items()], 0);
+    let Root { core, active, relaxation, .. } = root(instance, cut, &mut multipliers.clone())?;
+    let pi = relaxation.multipliers(&core, &Units::new(&core));
+    let (mut reduced, mut penalty, mut capacity) = (vec![0; core.items()], Vec::new(), 0);
     let bound = core.bound_with(&active, &pi, &mut reduced, Some((0, &mut penalty, &mut capacity)))?;
-    let window = ((i128::from(cut - core.constant) - 1) << FRACTION) - i128::from(bound);
-    let window = window.clamp(-1, i128::from(i64::MAX / 4)) as i64;
+    let window = window(cut - core.constant, bound);
+    // A row that does not bind has no multiplier, and so no penalties.
+    penalty.resize(core.items(), 0);
     let row = Row { row: 0, penalty: &penalty, capacity };
     match Knapsack::default().solve(&core, &active, &reduced, row, window, 100 * MOST_STATES) {
         Left::Best(chosen, _) => Some(core.complete(instance, &chosen)),
@@ -169,8 +159,8 @@ pub(crate) fn search(
     instance: &Instance,
     cut: i64,
     multipliers: &Multipliers,
-    limit: Allowance,
-    knapsacks: &mut Record,
+    allowance: Allowance,
+    knapsacks: &mut KnapsackRecord,
 ) -> Found {
     let mut found = Found {
         ended: Ended::Complete,
@@ -178,19 +168,17 @@ pub(crate) fn search(
         nodes: 0,
         root_bound: cut,
         multipliers: multipliers.clone(),
-        active: vec![true; instance.items()],
     };
-    if instance.has_empty_layer() {
+    let Some(Root { core, active, relaxation, bound }) = root(instance, cut, &mut found.multipliers) else {
         return found;
-    }
-    let Some((core, active, relaxation, bound)) = root(instance, cut, &mut found) else { return found };
+    };
     found.root_bound = bound.min(cut);
     if core.layers() == 0 {
         // The root has decided every layer: this one selection is still to be judged.
         let selection = core.complete(instance, &[]);
         if instance.value(&selection) < cut && instance.feasible(&selection) {
             found.best = Some(selection);
-            found.ended = if limit.stop_at_first { Ended::AtFirst } else { Ended::Complete };
+            found.ended = if allowance.stop_at_first { Ended::AtFirst } else { Ended::Complete };
         }
         return found;
     }
@@ -198,7 +186,7 @@ pub(crate) fn search(
         instance,
         units: Units::new(&core),
         cut: cut - core.constant,
-        limit,
+        allowance,
         restart_at: bound - core.constant + (cut - bound) / 2,
         stack: vec![Node { active, relaxation }],
         reduced: vec![0; core.items()],
@@ -218,14 +206,28 @@ pub(crate) fn search(
     found
 }
 
-/// The core of an instance below a cut value, with its relaxation solved and a bound; `None` if nothing is below it.
-fn root(instance: &Instance, cut: i64, found: &mut Found) -> Option<(Core, Vec<bool>, Relaxation, i64)> {
+/// What is left of an instance below a cut value.
+struct Root {
+    core: Core,
+    active: Vec<bool>,
+    /// Solved.
+    relaxation: Relaxation,
+    bound: i64,
+}
+
+/// Shrinks an instance below a cut value; `None` if nothing is below it. `multipliers` (by the rows of the instance) are used first,
+/// and become those of the relaxation.
+fn root(instance: &Instance, cut: i64, multipliers: &mut Multipliers) -> Option<Root> {
+    if instance.has_empty_layer() {
+        return None;
+    }
+    let mut left_over = vec![true; instance.items()];
     let mut scratch = Scratch::default();
     let mut sums = Vec::new();
     let mut root_bound = i64::MIN;
-    let mut carried = !found.multipliers.0.is_empty();
+    let mut carried = !multipliers.0.is_empty();
     loop {
-        let core = Core::new(instance, &found.active);
+        let core = Core::new(instance, &left_over);
         let units = Units::new(&core);
         let mut active = vec![true; core.items()];
         if !core.propagate(&mut active, &mut sums) {
@@ -234,7 +236,7 @@ fn root(instance: &Instance, cut: i64, found: &mut Found) -> Option<(Core, Vec<b
         let below = cut - core.constant;
         let mut relaxation = Relaxation::default();
         let pi = if carried {
-            on_core(&core, &found.multipliers)
+            on_core(&core, multipliers)
         } else {
             relaxation = Relaxation::new(&core, &active, &units);
             let end =
@@ -247,7 +249,7 @@ fn root(instance: &Instance, cut: i64, found: &mut Found) -> Option<(Core, Vec<b
             }
             let pi = relaxation.multipliers(&core, &units);
             let rows = pi.0.iter().map(|&(row, pi)| (core.row_origin[row], pi));
-            found.multipliers = Multipliers(rows.collect());
+            *multipliers = Multipliers(rows.collect());
             pi
         };
         let mut reduced = vec![0; core.items()];
@@ -263,11 +265,10 @@ fn root(instance: &Instance, cut: i64, found: &mut Found) -> Option<(Core, Vec<b
         let left = active.iter().filter(|active| **active).count();
         // A smaller core pays in every node below, so start again from what is left.
         if !carried && left * 10 >= core.items() * 9 {
-            core.to_instance(&active, &mut found.active);
-            return Some((core, active, relaxation, root_bound));
+            return Some(Root { core, active, relaxation, bound: root_bound });
         }
         carried = false;
-        core.to_instance(&active, &mut found.active);
+        core.to_instance(&active, &mut left_over);
     }
 }
 
@@ -293,7 +294,7 @@ struct Search<'a> {
     cut: i64,
     /// Cut value at which the root would drop much more.
     restart_at: i64,
-    limit: Allowance,
+    allowance: Allowance,
     stack: Vec<Node>,
     reduced: Vec<i64>,
     sums: Vec<i64>,
@@ -301,20 +302,20 @@ struct Search<'a> {
     scratch: Scratch,
     knapsack: Knapsack,
     penalties: Vec<i64>,
-    knapsacks: &'a mut Record,
+    knapsacks: &'a mut KnapsackRecord,
     best: Option<Vec<usize>>,
     nodes: u64,
 }
 
 /// How often dynamic programming was tried, and ended a node.
 #[derive(Debug, Default)]
-pub(crate) struct Record {
+pub(crate) struct KnapsackRecord {
     nodes: u64,
     tried: u64,
     won: u64,
 }
 
-impl Record {
+impl KnapsackRecord {
     /// Whether to try again: always while it pays (copies of a layer, poison to the relaxation, are nothing to it), else now
     /// and then.
     fn is_worth_it(&mut self) -> bool {
@@ -341,14 +342,14 @@ impl Search<'_> {
     fn explore(&mut self, depth: usize) -> Ended {
         loop {
             self.nodes += 1;
-            let late = self.nodes.is_multiple_of(16) && Instant::now() >= self.limit.deadline;
-            if late || self.nodes > self.limit.nodes {
+            let late = self.nodes.is_multiple_of(16) && Instant::now() >= self.allowance.deadline;
+            if late || self.nodes > self.allowance.nodes {
                 return Ended::OutOfTime;
             }
             let mut node = std::mem::take(&mut self.stack[depth]);
             let look = self.look(&mut node);
             self.stack[depth] = node;
-            if self.best.is_some() && self.limit.stop_at_first {
+            if self.best.is_some() && self.allowance.stop_at_first {
                 return Ended::AtFirst;
             }
             if self.best.is_some() && self.cut <= self.restart_at && self.nodes > 8 {
@@ -442,8 +443,7 @@ impl Search<'_> {
             let told = Some((row, &mut self.penalties, &mut capacity));
             let bound = self.core.bound_with(&node.active, &pi, &mut self.reduced, told);
             let Some(bound) = bound else { return true };
-            let window = ((i128::from(self.cut) - 1) << FRACTION) - i128::from(bound);
-            let window = window.clamp(-1, i128::from(i64::MAX / 4)) as i64;
+            let window = window(self.cut, bound);
             let exactly = Row { row, penalty: &self.penalties, capacity };
             let left =
                 self.knapsack.solve(&self.core, &node.active, &self.reduced, exactly, window, MOST_STATES);
@@ -540,7 +540,7 @@ impl Search<'_> {
                 return false;
             }
         }
-        self.keep(&chosen) && self.limit.stop_at_first
+        self.keep(&chosen) && self.allowance.stop_at_first
     }
 
     /// Stores a selection if it is feasible and below the cut value; whether it was.
@@ -575,11 +575,16 @@ impl Search<'_> {
 
 /// Drops the items whose own bound reaches the cut value.
 fn drop_items(active: &mut [bool], reduced: &[i64], cut: i64, bound: i64) {
-    let room = ((i128::from(cut) - 1) << FRACTION) - i128::from(bound);
-    let room = room.clamp(0, i128::from(i64::MAX)) as i64;
+    let room = window(cut, bound);
     for (active, &reduced) in active.iter_mut().zip(reduced) {
         *active &= reduced <= room;
     }
+}
+
+/// How far above a bound the scores below a cut value lie at most; -1 if there are none.
+fn window(cut: i64, bound: i64) -> i64 {
+    let window = ((i128::from(cut) - 1) << FRACTION) - i128::from(bound);
+    window.clamp(-1, i128::from(i64::MAX / 4)) as i64
 }
 
 fn choose(fractions: &[Fraction]) -> Look {

@@ -15,7 +15,7 @@ use std::time::Instant;
 use crate::improve::improve;
 use crate::instance::{Instance, Scaled};
 use crate::relaxation::Multipliers;
-use crate::search::{Allowance, Ended, Found, NO_CUT, Record, first_bound, lightest, search};
+use crate::search::{Allowance, Ended, Found, KnapsackRecord, NO_CUT, first_bound, lightest, search};
 
 /// Nodes that the first dive and the first lift of a step may take.
 const FIRST_DIVE: u64 = 2_000;
@@ -52,7 +52,7 @@ pub(crate) struct Steps<'a> {
     multipliers: Multipliers,
     /// How far the next lift tries to raise the bound.
     lift: i64,
-    knapsacks: Record,
+    knapsacks: KnapsackRecord,
 }
 
 /// One step in progress.
@@ -93,7 +93,7 @@ impl<'a> Steps<'a> {
             gaps,
             multipliers,
             lift: 0,
-            knapsacks: Record::default(),
+            knapsacks: KnapsackRecord::default(),
         }
     }
 
@@ -124,9 +124,9 @@ impl<'a> Steps<'a> {
         };
         if work.best.is_none() && !proven {
             match self.any(&mut work, last_deadline) {
-                Ended::Complete if work.best.is_none() => return Step::NoneLeft,
-                Ended::OutOfTime => return Step::OutOfTime,
-                _ => {}
+                Some(true) => {}
+                Some(false) => return Step::NoneLeft,
+                None => return Step::OutOfTime,
             }
         }
         if is_first && proven && instance.budgets() == 1 {
@@ -146,9 +146,9 @@ impl<'a> Steps<'a> {
     }
 
     /// Searches below `cut`, and learns from what is found.
-    fn search(&mut self, work: &mut Work<'_>, cut: i64, limit: Allowance) -> Ended {
+    fn search(&mut self, work: &mut Work<'_>, cut: i64, allowance: Allowance) -> Ended {
         let Found { ended, best, nodes, root_bound, multipliers, .. } =
-            search(work.instance, cut, &self.multipliers, limit, &mut self.knapsacks);
+            search(work.instance, cut, &self.multipliers, allowance, &mut self.knapsacks);
         work.nodes += nodes;
         self.multipliers = multipliers;
         work.relaxed = work.relaxed.max(root_bound);
@@ -165,20 +165,21 @@ impl<'a> Steps<'a> {
         ended
     }
 
-    /// Any selection at all, improved; [`Ended::Complete`] without one proves that there is none.
-    fn any(&mut self, work: &mut Work<'_>, deadline: Instant) -> Ended {
-        let limit = Allowance { deadline, nodes: u64::MAX, stop_at_first: true };
-        let ended = self.search(work, NO_CUT, limit);
+    /// Looks for any selection at all, and improves it: whether there is one, `None` if time ran out.
+    fn any(&mut self, work: &mut Work<'_>, deadline: Instant) -> Option<bool> {
+        let allowance = Allowance { deadline, nodes: u64::MAX, stop_at_first: true };
+        let ended = self.search(work, NO_CUT, allowance);
         if let Some((value, selection)) = &mut work.best {
             improve(work.instance, selection);
             *value = work.instance.value(selection);
+            return Some(true);
         }
-        ended
+        (ended == Ended::Complete).then_some(false)
     }
 
     /// Finds the optimum; whether that is proven.
     fn exact(&mut self, work: &mut Work<'_>, deadline: Instant) -> bool {
-        let limit = Allowance { deadline, nodes: u64::MAX, stop_at_first: false };
+        let allowance = Allowance { deadline, nodes: u64::MAX, stop_at_first: false };
         let mut empty = 0;
         while work.is_open(self.gap, self.bound) {
             if Instant::now() >= deadline {
@@ -187,13 +188,12 @@ impl<'a> Steps<'a> {
             if empty == 4 && work.best.is_none() {
                 // There may be none: find out before raising the cut for ever.
                 match self.any(work, deadline) {
-                    Ended::Complete if work.best.is_none() => return true,
-                    Ended::OutOfTime => return false,
-                    _ => {}
+                    Some(true) => continue,
+                    none => return none.is_some(),
                 }
             }
             let cut = self.cut(work, empty).min(work.value());
-            match self.search(work, cut, limit) {
+            match self.search(work, cut, allowance) {
                 Ended::Complete => empty += 1,
                 Ended::Restart => {}
                 Ended::AtFirst | Ended::OutOfTime => return false,
@@ -230,12 +230,9 @@ impl<'a> Steps<'a> {
             }
             if empty == 2 && work.best.is_none() {
                 match self.any(work, deadline) {
-                    Ended::Complete if work.best.is_none() => return true,
-                    Ended::OutOfTime => return false,
-                    _ => {}
+                    Some(true) => continue,
+                    none => return none.is_some(),
                 }
-                empty += 1;
-                continue;
             }
             let within = (self.bound + self.gap + 1).min(work.value());
             match self.search(work, within, Allowance { deadline, nodes: dive, stop_at_first: true }) {

@@ -76,11 +76,11 @@ pub(crate) struct Arguments {
     #[arg(long, allow_hyphen_values = true, help_heading = "Work")]
     pool: Option<String>,
 
-    /// Images that each operation is trained on [default: 12800]
+    /// Images that each operation is trained on [default: 10240]
     #[arg(long, value_name = "N", help_heading = "Work")]
     images: Option<NonZeroUsize>,
 
-    /// Passes over the training images when students are fine-tuned [default: 4]
+    /// Passes over the training images when students are fine-tuned [default: 2]
     #[arg(long, value_name = "N", help_heading = "Work")]
     epochs: Option<NonZeroUsize>,
 
@@ -222,6 +222,27 @@ mod tests {
 
     fn arguments(options: &[&str]) -> Arguments {
         Line::try_parse_from(std::iter::once(&"accelerate").chain(options)).unwrap().arguments
+    }
+
+    #[test]
+    fn the_help_names_the_defaults_that_hold() {
+        let help = <Line as clap::CommandFactory>::command().render_help().to_string();
+        let config = Config::default();
+        for (option, default) in [
+            ("--images", config.pretrain.images.to_string()),
+            ("--epochs", config.finetune.epochs.to_string()),
+            ("--batch", config.latency.batch.to_string()),
+            ("--threads", config.latency.threads.to_string()),
+            ("--workers", config.workers.to_string()),
+            ("--seed", config.seed.to_string()),
+            ("--pool", config.pool.clone()),
+            ("--device", config.device.clone()),
+            ("--runtime", config.latency.runtime.clone()),
+        ] {
+            let after = help.split(option).nth(1).unwrap_or_default();
+            let shown = after.split("[default: ").nth(1).and_then(|text| text.split(']').next());
+            assert_eq!(shown, Some(default.as_str()), "{option}");
+        }
     }
 
     fn stored() -> Config {
