@@ -367,6 +367,25 @@ impl Core {
     }
 }
 
+/// Drops the items whose own bound reaches the cut value.
+pub(crate) fn drop_items(active: &mut [bool], reduced: &[i64], cut: i64, bound: i64) {
+    let room = window(cut, bound);
+    for (active, &reduced) in active.iter_mut().zip(reduced) {
+        *active &= reduced <= room;
+    }
+}
+
+/// How far above a bound the scores below a cut value lie at most; -1 if there are none.
+pub(crate) fn window(cut: i64, bound: i64) -> i64 {
+    let window = ((i128::from(cut) - 1) << FRACTION) - i128::from(bound);
+    window.clamp(-1, i128::from(i64::MAX / 4)) as i64
+}
+
+/// The least whole number of ticks not below a bound.
+pub(crate) fn ceil(bound: i64) -> i64 {
+    -((-bound) >> FRACTION)
+}
+
 /// A number as mantissa and shift: `value 2^FRACTION = mantissa / 2^shift`, rounded down, mantissa below 2^52.
 fn fixed_point(value: f64) -> (i64, u32) {
     let mut shift = 0;

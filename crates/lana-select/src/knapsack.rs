@@ -11,6 +11,9 @@
 
 use crate::core::Core;
 
+/// Partial selections that dynamic programming may keep in a node.
+pub(crate) const MOST_STATES: usize = 3_000;
+
 /// A partial selection.
 #[derive(Debug, Clone, Copy)]
 struct State {

@@ -41,8 +41,9 @@
 //!
 //! 1. *Dropping choices.* A choice that was never used in an earlier solution and is no worse in score and in every
 //!    row (end of a budget or cap) replaces any other choice of its layer (`instance`).
-//! 2. *Branch and bound*, depth first, on what multipliers leave of the problem (`search`, `core`), with the dual simplex method
-//!    (`relaxation`) and, where it pays, dynamic programming over one row (`knapsack`) in the nodes: immune to ties and to layers that look alike.
+//! 2. *Branch and bound*, depth first, on what multipliers leave of the problem (`root`, `core`), with the dual simplex method
+//!    (`relaxation`) and, where it pays, dynamic programming over one row (`knapsack`) in the nodes: immune to ties and to layers that look alike
+//!    (`explorer`). Large searches go in rounds, shared by threads in a way that changes no result (`search`).
 //! 3. A search starts from a cut value a little above the bound (as far as the steps before let one expect) rather
 //!    than from the best known solution; if it comes back empty, the cut value is a proven bound and is raised (`steps`).
 //! 4. *Bounds carry over.* What is feasible in one step was feasible in the step before, so a bound proven once holds
@@ -58,6 +59,7 @@
 mod core;
 mod error;
 mod explain;
+mod explorer;
 mod improve;
 mod instance;
 mod knapsack;
@@ -68,6 +70,7 @@ mod pareto;
 mod pattern;
 mod problem;
 mod relaxation;
+mod root;
 mod rules;
 mod search;
 mod solve;

@@ -1,6 +1,7 @@
 //! The problem as its user states it, and the checks on it.
 
 use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,9 @@ pub struct Problem {
     /// best possible. Absolute, since sums of scores may be near zero or negative.
     #[serde(default)]
     pub gap: f64,
+    /// Threads that the search may use; one per core if absent. More are faster and change nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<NonZeroUsize>,
     /// Solutions to be diverse from, found before: one choice name per layer each, also of choices forbidden by now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<Vec<String>>,
@@ -150,6 +154,7 @@ impl Problem {
             max_overlap: default_overlap(),
             time_limit_s: None,
             gap: 0.0,
+            threads: None,
             earlier: Vec::new(),
         }
     }

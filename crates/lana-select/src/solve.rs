@@ -35,7 +35,9 @@ pub fn solve(problem: &Problem) -> Result<Outcome, Error> {
     };
     let gap = scaled.score_amount(problem.gap);
     let hidden = hidden_by_rounding(problem, &scaled);
-    let mut steps = Steps::new(&scaled, earlier_indices(problem), problem.overlap_limit(), gap);
+    let cores = std::thread::available_parallelism().ok();
+    let threads = problem.threads.or(cores).map_or(1, usize::from);
+    let mut steps = Steps::new(&scaled, earlier_indices(problem), problem.overlap_limit(), gap, threads);
     while outcome.solutions.len() < problem.solutions {
         let now = Instant::now();
         let left = (problem.solutions - outcome.solutions.len()) as f64;

@@ -12,10 +12,12 @@
 
 use std::time::Instant;
 
+use crate::explorer::KnapsackRecord;
 use crate::improve::improve;
 use crate::instance::{Instance, Scaled};
 use crate::relaxation::Multipliers;
-use crate::search::{Allowance, Ended, Found, KnapsackRecord, NO_CUT, first_bound, lightest, search};
+use crate::root::{first_bound, lightest};
+use crate::search::{Allowance, Ended, Found, NO_CUT, search};
 
 /// Nodes that the first dive and the first lift of a step may take.
 const FIRST_DIVE: u64 = 2_000;
@@ -45,6 +47,7 @@ pub(crate) struct Steps<'a> {
     earlier: Vec<Vec<usize>>,
     overlap_limit: usize,
     gap: i64,
+    threads: usize,
     /// The best bound proven so far; valid for all later steps too.
     bound: i64,
     /// Distance of the best solution from the bound of the relaxation, step by step.
@@ -82,6 +85,7 @@ impl<'a> Steps<'a> {
         earlier: Vec<Vec<usize>>,
         overlap_limit: usize,
         gap: i64,
+        threads: usize,
     ) -> Steps<'a> {
         let (bound, gaps, multipliers) = (i64::MIN, Vec::new(), Multipliers::default());
         Steps {
@@ -89,6 +93,7 @@ impl<'a> Steps<'a> {
             earlier,
             overlap_limit,
             gap,
+            threads,
             bound,
             gaps,
             multipliers,
@@ -112,7 +117,8 @@ impl<'a> Steps<'a> {
             (self.bound, work.relaxed, self.multipliers) = (bound, bound, multipliers);
         } else if self.bound == i64::MIN {
             // The bound of the relaxation, to start from; it may also decide everything.
-            let allowance = Allowance { deadline: last_deadline, nodes: 0, stop_at_first: false };
+            let allowance =
+                Allowance { deadline: last_deadline, nodes: 0, stop_at_first: false, threads: self.threads };
             if self.search(&mut work, NO_CUT, allowance) == Ended::Complete && work.best.is_none() {
                 return Step::NoneLeft;
             }
@@ -167,7 +173,7 @@ impl<'a> Steps<'a> {
 
     /// Looks for any selection at all, and improves it: whether there is one, `None` if time ran out.
     fn any(&mut self, work: &mut Work<'_>, deadline: Instant) -> Option<bool> {
-        let allowance = Allowance { deadline, nodes: u64::MAX, stop_at_first: true };
+        let allowance = Allowance { deadline, nodes: u64::MAX, stop_at_first: true, threads: self.threads };
         let ended = self.search(work, NO_CUT, allowance);
         if let Some((value, selection)) = &mut work.best {
             improve(work.instance, selection);
@@ -179,7 +185,7 @@ impl<'a> Steps<'a> {
 
     /// Finds the optimum; whether that is proven.
     fn exact(&mut self, work: &mut Work<'_>, deadline: Instant) -> bool {
-        let allowance = Allowance { deadline, nodes: u64::MAX, stop_at_first: false };
+        let allowance = Allowance { deadline, nodes: u64::MAX, stop_at_first: false, threads: self.threads };
         let mut empty = 0;
         while work.is_open(self.gap, self.bound) {
             if Instant::now() >= deadline {
@@ -235,7 +241,11 @@ impl<'a> Steps<'a> {
                 }
             }
             let within = (self.bound + self.gap + 1).min(work.value());
-            match self.search(work, within, Allowance { deadline, nodes: dive, stop_at_first: true }) {
+            match self.search(
+                work,
+                within,
+                Allowance { deadline, nodes: dive, stop_at_first: true, threads: self.threads },
+            ) {
                 Ended::AtFirst | Ended::Restart => continue,
                 Ended::Complete => {
                     empty += 1;
@@ -245,7 +255,11 @@ impl<'a> Steps<'a> {
                 Ended::OutOfTime => dive *= 2,
             }
             let above = (self.bound + self.lift.clamp(1, self.gap)).min(work.value());
-            match self.search(work, above, Allowance { deadline, nodes: lift, stop_at_first: true }) {
+            match self.search(
+                work,
+                above,
+                Allowance { deadline, nodes: lift, stop_at_first: true, threads: self.threads },
+            ) {
                 Ended::AtFirst | Ended::Restart => {}
                 Ended::Complete => self.lift += self.lift / 2 + 1,
                 Ended::OutOfTime if Instant::now() >= deadline => return false,

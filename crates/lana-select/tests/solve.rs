@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use lana_select::{
     Budget, BudgetEnd, Cap, Choice, Layer, LimitKind, Members, Outcome, Problem, Status, solve,
@@ -459,6 +460,23 @@ const SAMPLE: &str = r#"{"layers":[
                                {"name":"e3k3","score":0.1,"costs":{"latency_ms":6.0,"params":1.5e5}}]}],
     "budgets":{"latency_ms":{"max":12.0},"params":{"min":1e5,"max":2e6}},
     "solutions":100,"max_overlap":0.7,"time_limit_s":60}"#;
+
+#[test]
+fn the_number_of_threads_changes_no_result() {
+    let mut problem = near_identical(9, 0.5);
+    problem.time_limit_s = Some(1000.0);
+    for (solutions, gap) in [(9, 0.0), (14, 0.001)] {
+        (problem.solutions, problem.gap) = (solutions, gap);
+        let outcome = |threads| {
+            let problem = Problem { threads: NonZeroUsize::new(threads), ..problem.clone() };
+            Outcome { elapsed_s: 0.0, ..solve(&problem).unwrap() }
+        };
+        let alone = outcome(1);
+        // Searches large enough to be shared.
+        assert!(alone.solutions.iter().any(|solution| solution.nodes > 2_500));
+        assert!([2, 3, 7].into_iter().all(|threads| outcome(threads) == alone));
+    }
+}
 
 #[test]
 fn the_documented_format() {

@@ -1,4 +1,5 @@
 use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -55,6 +56,10 @@ pub(crate) struct Arguments {
     /// Longest time in seconds, whatever the problem says
     #[arg(long, value_name = "SECONDS")]
     time_limit: Option<f64>,
+
+    /// Threads of the search, one per core unless said; the result is the same for any number
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
 
     /// Print the object on one line
     #[arg(long, conflicts_with = "format")]
@@ -129,6 +134,7 @@ impl Arguments {
         problem.solutions = self.solutions.unwrap_or(problem.solutions);
         problem.gap = self.gap.unwrap_or(problem.gap);
         problem.time_limit_s = self.time_limit.or(problem.time_limit_s);
+        problem.threads = self.threads.or(problem.threads);
         Ok(problem)
     }
 

@@ -1,8 +1,9 @@
-//! Times the solver, on one thread, on generated tables and on problems from files:
+//! Times the solver on generated tables and on problems from files:
 //!
 //! ```text
 //! cargo bench -p lana-select                       everything
 //! cargo bench -p lana-select -- 46x197 --seeds 1   the families whose names contain a word, one seed
+//! cargo bench -p lana-select -- --threads 2       on two threads; one unless said
 //! cargo bench -p lana-select -- --problem FILE     a problem as `lana solve` reads it, such as a run's
 //! cargo bench -p lana-select -- --dump DIR         also writes every problem and its times, for `cargo xtask bench select`
 //! ```
@@ -13,6 +14,7 @@
 
 mod generate;
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -48,12 +50,20 @@ struct Options {
     seeds: u64,
     /// Seconds that one run may take.
     limit: f64,
+    threads: NonZeroUsize,
     dump: Option<PathBuf>,
     problems: Vec<PathBuf>,
 }
 
 fn options() -> Options {
-    let mut options = Options { names: Vec::new(), seeds: 3, limit: 20.0, dump: None, problems: Vec::new() };
+    let mut options = Options {
+        names: Vec::new(),
+        seeds: 3,
+        limit: 20.0,
+        threads: NonZeroUsize::MIN,
+        dump: None,
+        problems: Vec::new(),
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
@@ -61,6 +71,7 @@ fn options() -> Options {
             "--bench" => {} // from cargo
             "--seeds" => options.seeds = value().parse().unwrap(),
             "--limit" => options.limit = value().parse().unwrap(),
+            "--threads" => options.threads = value().parse().unwrap(),
             "--dump" => options.dump = Some(value().into()),
             "--problem" => options.problems.push(value().into()),
             _ => options.names.push(argument),
@@ -69,11 +80,12 @@ fn options() -> Options {
     options
 }
 
-fn run(problem: &Problem, solutions: usize, gap: f64, limit: f64) -> Outcome {
+fn run(problem: &Problem, solutions: usize, gap: f64, options: &Options) -> Outcome {
     let mut problem = problem.clone();
     problem.solutions = solutions;
     problem.gap = gap;
-    problem.time_limit_s = Some(limit);
+    problem.time_limit_s = Some(options.limit);
+    problem.threads = Some(options.threads);
     solve(&problem).unwrap()
 }
 
@@ -110,7 +122,7 @@ fn bench(title: &str, problems: &[(String, Problem)], options: &Options) {
         let mut first = 0.0;
         let mut rows = Vec::new();
         for ((case, solutions, gap), cell) in CASES.iter().zip(&mut cells) {
-            let outcome = run(problem, *solutions, gap * first, options.limit);
+            let outcome = run(problem, *solutions, gap * first, options);
             let proven = outcome.solutions.len() == *solutions && outcome.solutions.iter().all(|s| s.proven);
             let scores: Vec<f64> = outcome.solutions.iter().map(|s| s.score).collect();
             first = scores.first().copied().unwrap_or(0.0).abs();
@@ -144,7 +156,7 @@ fn peak_memory() -> Option<String> {
 fn main() {
     let options = options();
     let titles: Vec<&str> = CASES.iter().map(|(title, ..)| *title).chain(["Pareto curve"]).collect();
-    println!("median (worst); at most {} s a run, one thread", options.limit);
+    println!("median (worst); at most {} s a run, {} thread(s)", options.limit, options.threads);
     println!("| problem | {} |", titles.join(" | "));
     println!("|---{}|", "|---".repeat(titles.len()));
     for file in &options.problems {
