@@ -15,8 +15,12 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// Binary digits after the point of bounds. Sums of scores have up to 37 digits before it.
 pub(crate) const FRACTION: u32 = 16;
 
-/// Products of multipliers and capacities stay below this many ticks; a multiplier beyond that is cut, which is valid.
+/// Products of multipliers and capacities stay below this many ticks; a multiplier beyond that is cut, which is valid. Many
+/// budget rows share what room there is ([`ROWS_WITH_ROOM`]).
 const LARGEST_PENALTY: f64 = (1u64 << 40) as f64;
+
+/// As many rows at the largest penalty fit in an item's value with ease.
+const ROWS_WITH_ROOM: usize = 16;
 
 /// Likewise for a single use of an item by an overlap row: hundreds of them must fit in an item's value.
 const LARGEST_OVERLAP_PENALTY: f64 = (1u64 << 36) as f64;
@@ -214,7 +218,11 @@ impl Core {
         for &(row, pi) in &pi.0 {
             let capacity = self.capacity[row];
             // The multiplier in ticks of score per tick of weight, as mantissa times a power of two.
-            let most = if row < self.budgets { LARGEST_PENALTY } else { LARGEST_OVERLAP_PENALTY };
+            let most = if row < self.budgets {
+                LARGEST_PENALTY / self.budgets.div_ceil(ROWS_WITH_ROOM) as f64
+            } else {
+                LARGEST_OVERLAP_PENALTY
+            };
             let pi = pi.min(most / (capacity.max(1) as f64));
             if row < self.budgets {
                 let (mantissa, shift) = fixed_point(pi);

@@ -366,6 +366,41 @@ fn a_budget_equal_to_a_sum_is_met() {
 
 /// Costs that are all zero have no ticks to measure the end of a budget by.
 #[test]
+fn a_hundred_budgets_do_not_overflow() {
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let names: Vec<String> = (0..100).map(|index| format!("cost{index}")).collect();
+    let mut draw = |index: usize| Choice {
+        name: format!("c{index}"),
+        // The cheap ones are bad.
+        score: 1.0 / (1.0 + index as f64),
+        costs: names
+            .iter()
+            .map(|name| (name.clone(), index as f64 + random.random_range(0.0..0.5)))
+            .collect(),
+    };
+    let layers =
+        (0..8).map(|layer| Layer { name: format!("l{layer}"), choices: (0..4).map(&mut draw).collect() });
+    let layers: Vec<Layer> = layers.collect();
+    let budget = Budget { min: None, max: Some(14.0) };
+    let problem = Problem::new(layers, names.iter().map(|name| (name.clone(), budget)).collect());
+    let mut best = f64::INFINITY;
+    for number in 0..4usize.pow(8) {
+        let chosen: Vec<&Choice> = problem
+            .layers
+            .iter()
+            .enumerate()
+            .map(|(layer, l)| &l.choices[number >> (2 * layer) & 3])
+            .collect();
+        if names.iter().all(|name| chosen.iter().map(|choice| choice.costs[name]).sum::<f64>() <= 14.0) {
+            best = best.min(chosen.iter().map(|choice| choice.score).sum());
+        }
+    }
+    let outcome = solve(&problem).unwrap();
+    assert!(outcome.solutions[0].proven);
+    assert!((outcome.solutions[0].score - best).abs() < 1e-9, "{} {best}", outcome.solutions[0].score);
+}
+
+#[test]
 fn zero_costs_do_not_reach_a_minimum() {
     let mut problem = small();
     for choice in problem.layers.iter_mut().flat_map(|layer| &mut layer.choices) {

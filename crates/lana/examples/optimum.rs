@@ -21,8 +21,9 @@ fn main() -> ExitCode {
                 continue;
             }
         };
-        let Some(number) = arguments.next().and_then(|text| text.parse().ok()) else {
-            eprintln!("error: {argument} needs a number");
+        let Some(number) = arguments.next().and_then(|text| text.parse().ok()).filter(|&number| number > 0)
+        else {
+            eprintln!("error: {argument} needs a whole number, at least 1");
             return ExitCode::from(2);
         };
         *target = number;
