@@ -9,6 +9,7 @@ pub struct GraphBuilder {
     prefix: String,
     eps: f64,
     momentum: f64,
+    same_padding: bool,
 }
 
 impl GraphBuilder {
@@ -22,12 +23,22 @@ impl GraphBuilder {
             prefix: String::new(),
             eps: 1e-5,
             momentum: 0.1,
+            same_padding: false,
         }
     }
 
     /// Sets `eps` and `momentum` of the batch normalisations to come (PyTorch's 1e-5 and 0.1 before that).
     pub fn with_batch_norm(mut self, eps: f64, momentum: f64) -> Self {
         (self.eps, self.momentum) = (eps, momentum);
+        self
+    }
+
+    /// Pads the convolutions to come as TensorFlow's "SAME" does rather than by `kernel / 2` on every side: with just the
+    /// zeros that `⌈size / stride⌉` rows and columns take, the odd one at the bottom or right.
+    ///
+    /// How many those are depends on the size of the feature map: with stride 2 an even size gets one less than an odd one.
+    pub fn with_same_padding(mut self, same_padding: bool) -> Self {
+        self.same_padding = same_padding;
         self
     }
 
@@ -76,7 +87,8 @@ impl GraphBuilder {
         Ok(Value::of_node(self.nodes.len() - 1))
     }
 
-    /// A square convolution without bias, padded by `kernel / 2`, in `groups` groups.
+    /// A square convolution without bias, padded by `kernel / 2` unless [`GraphBuilder::with_same_padding`] says
+    /// otherwise, in `groups` groups.
     pub fn conv(
         &mut self,
         name: &str,
@@ -106,11 +118,25 @@ impl GraphBuilder {
             out_channels,
             kernel: [kernel; 2],
             stride: [stride; 2],
-            padding: [kernel / 2; 4],
+            padding: self.padding(x, kernel, stride),
             groups,
             bias,
         };
         self.node(name, Op::Conv2d(conv), &[x])
+    }
+
+    /// Zeros at top, left, bottom, right of `x`.
+    fn padding(&self, x: Value, kernel: usize, stride: usize) -> [usize; 4] {
+        match (self.same_padding, self.shape(x).as_image()) {
+            (true, Some((_, h, w))) if stride > 0 => {
+                let total = |size: usize| {
+                    (size.div_ceil(stride).saturating_sub(1) * stride + kernel).saturating_sub(size)
+                };
+                let (rows, columns) = (total(h), total(w));
+                [rows / 2, columns / 2, rows - rows / 2, columns - columns / 2]
+            }
+            _ => [kernel / 2; 4],
+        }
     }
 
     /// A batch normalisation.

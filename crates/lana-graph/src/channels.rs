@@ -42,7 +42,9 @@ impl ChannelGroups {
                 | Op::Add
                 | Op::Mul
                 | Op::GlobalAveragePool
-                | Op::Subsample { .. } => {}
+                | Op::Subsample { .. }
+                | Op::Dropout { .. }
+                | Op::DropPath { .. } => {}
             }
             for input in &node.inputs {
                 let (a, b) = (root(&mut parent, out), root(&mut parent, input.index()));

@@ -1,6 +1,7 @@
 use crate::{Error, Graph, Layer, Node, Op, Result, Value, Weights};
 
-/// The inference form of a network: every BatchNorm that follows a convolution directly is folded into it.
+/// The inference form of a network: every BatchNorm that follows a convolution directly is folded into it, and what acts
+/// while training only is left out.
 ///
 /// With `s = γ / sqrt(σ² + eps)` the convolution's kernel becomes `s · w` and its bias `β + s · (b − μ)`
 /// (Jacob et al. 2018, section 3.2). A BatchNorm whose convolution has other readers stays as it is. Layers keep their
@@ -16,6 +17,11 @@ pub fn fold_batch_norm(graph: &Graph, weights: &Weights) -> Result<(Graph, Weigh
     let mut before = vec![0];
     for (index, node) in graph.nodes().iter().enumerate() {
         let inputs: Vec<Value> = node.inputs.iter().map(|v| place[v.index()]).collect();
+        if node.op.is_training_only() {
+            place.push(inputs[0]);
+            before.push(nodes.len());
+            continue;
+        }
         let folded = match (&node.op, node.inputs[0].node()) {
             (Op::BatchNorm { eps, .. }, Some(source))
                 if uses[node.inputs[0].index()] == 1 && !boundary.contains(&node.inputs[0]) =>

@@ -97,6 +97,18 @@ pub enum Op {
         /// Zero channels behind.
         after: usize,
     },
+    /// While training, sets each element to zero with probability `rate` and scales the others by `1 / (1 - rate)`
+    /// (Srivastava et al. 2014); otherwise the identity.
+    Dropout {
+        /// Share of the elements set to zero.
+        rate: f64,
+    },
+    /// While training, sets whole samples to zero with probability `rate` and scales the others by `1 / (1 - rate)`:
+    /// stochastic depth (Huang et al. 2016) at the end of a residual branch; otherwise the identity.
+    DropPath {
+        /// Share of the samples set to zero.
+        rate: f64,
+    },
 }
 
 /// What a parameter is for, hence how it is initialised and whether it is trained.
@@ -139,7 +151,14 @@ impl Op {
             Op::Linear { .. } => "linear",
             Op::Subsample { .. } => "subsample",
             Op::PadChannels { .. } => "pad_channels",
+            Op::Dropout { .. } => "dropout",
+            Op::DropPath { .. } => "drop_path",
         }
+    }
+
+    /// Whether the operation does something while training only, and nothing afterwards.
+    pub fn is_training_only(&self) -> bool {
+        matches!(self, Op::Dropout { .. } | Op::DropPath { .. })
     }
 
     /// How many values the operation takes.
@@ -229,6 +248,10 @@ impl Op {
                 let (c, h, w) = image(x)?;
                 Ok(Shape::image(c.saturating_add(*before).saturating_add(*after), h, w))
             }
+            Op::Dropout { rate } | Op::DropPath { rate } => match (0.0..1.0).contains(rate) {
+                true => Ok(x.clone()),
+                false => Err(format!("a rate of {rate}, which is not in 0..1")),
+            },
         }
     }
 

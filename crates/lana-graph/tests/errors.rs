@@ -68,6 +68,8 @@ fn nodes_whose_inputs_do_not_fit() {
         (Op::Linear { out_features: 3, bias: true }, vec![&image], "linear of 3 features on 4×5×5"),
         (Op::Linear { out_features: 0, bias: true }, vec![&vector], "linear of 0 features"),
         (Op::Subsample { stride: 0 }, vec![&image], "must be positive"),
+        (Op::Dropout { rate: 1.0 }, vec![&image], "a rate of 1"),
+        (Op::DropPath { rate: f64::NAN }, vec![&image], "a rate of NaN"),
         (Op::PadChannels { before: huge, after: 1 }, vec![&image], "too large"),
     ] {
         let reason = op.infer(&inputs).expect_err(&format!("{op:?}"));

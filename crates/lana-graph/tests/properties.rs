@@ -108,6 +108,7 @@ proptest! {
         folded_weights.check(&folded).unwrap();
         let is_norm = |g: &Graph| g.nodes().iter().any(|n| matches!(n.op, Op::BatchNorm { .. }));
         prop_assert!(!is_norm(&folded));
+        prop_assert!(!folded.nodes().iter().any(|n| n.op.is_training_only()));
         prop_assert_eq!(folded.cost().macs, graph.cost().macs);
         for (a, b) in folded.layers().iter().zip(graph.layers()) {
             prop_assert_eq!((&a.name, &a.stage), (&b.name, &b.stage));

@@ -27,11 +27,16 @@ pub(crate) fn lower(graph: &Graph) -> Lowered {
     lowering.taken.extend([INPUT.to_string(), OUTPUT.to_string()]);
     let mut values = vec![INPUT.to_string()];
     for (index, node) in graph.nodes().iter().enumerate() {
-        let output = match index + 1 == graph.output().index() {
+        let is_output = index + 1 == graph.output().index();
+        let mut inputs: Vec<String> = node.inputs.iter().map(|v| values[v.index()].clone()).collect();
+        if node.op.is_training_only() && !is_output {
+            values.extend(inputs);
+            continue;
+        }
+        let output = match is_output {
             true => OUTPUT.to_string(),
             false => lowering.unique(&node.name),
         };
-        let mut inputs: Vec<String> = node.inputs.iter().map(|v| values[v.index()].clone()).collect();
         let parameters = node.op.parameters(&graph.input_shapes(index));
         inputs.extend(parameters.iter().map(|(suffix, ..)| format!("{}.{suffix}", node.name)));
         lowering.op(&node.name, &node.op, inputs, &output);
@@ -158,6 +163,8 @@ impl Lowering {
                 attributes = vec![string("mode", "constant")];
                 "Pad"
             }
+            // An export is for inference; only as the network's output does it need a node.
+            Op::Dropout { .. } | Op::DropPath { .. } => "Identity",
         };
         self.node(name, op_type, inputs, output, attributes);
     }

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use crate::evaluate::losses;
 use crate::imitate::check_finite;
-use crate::{Algorithm, Batch, BatchNorm, Device, Network, Optimizer, Result};
+use crate::{Algorithm, Batch, Device, Network, Optimizer, Result};
 
 /// What is minimised: `cross-entropy + weight · T² · KL(teacher ‖ student at temperature T)` (Hinton et al. 2015).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,7 +52,7 @@ impl Distiller {
 
     /// One step on a batch; `teacher` are the teacher's logits `[n, classes]` for it. Gives the loss.
     pub fn step(&mut self, batch: &Batch, teacher: Option<&Tensor>, rate: f64) -> Result<f64> {
-        let logits = self.network.forward(&batch.images, BatchNorm::Train)?;
+        let logits = self.network.forward_dropping(&batch.images, self.optimizer.steps())?;
         let mut loss = losses(&logits, &batch.labels)?.f_mean(Kind::Float)?;
         if let Some(teacher) = teacher {
             let t = self.objective.temperature;

@@ -9,7 +9,8 @@ use crate::{Device, Result};
 /// Which statistics batch normalisation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchNorm {
-    /// Those of the batch, which also update the running ones: training.
+    /// Those of the batch, which also update the running ones: training. (What is dropped at random in training is
+    /// the business of [`Network::forward_dropping`].)
     Train,
     /// Those of the batch, leaving the running ones alone: the paper's way to evaluate an assembled student before it is
     /// fine-tuned, whose running statistics belong to other inputs.
@@ -119,7 +120,14 @@ impl Network {
 
     /// Runs the network on `x` (`[n, channels, height, width]`); gives `[n, …output shape]`.
     pub fn forward(&self, x: &Tensor, mode: BatchNorm) -> Result<Tensor> {
-        Ok(self.run(Value::INPUT, x, mode, &[])?.0)
+        Ok(self.run(Value::INPUT, x, mode, None, &[])?.0)
+    }
+
+    /// Runs the network as a training step does: [`BatchNorm::Train`], with dropout and drop path, which do nothing
+    /// otherwise. What they drop depends on `seed` and the shapes alone, so that a training that is resumed goes on as it
+    /// would have.
+    pub fn forward_dropping(&self, x: &Tensor, seed: u64) -> Result<Tensor> {
+        Ok(self.run(Value::INPUT, x, BatchNorm::Train, Some(seed), &[])?.0)
     }
 
     /// Runs the network and also gives the values `taps`, in their order.
@@ -129,15 +137,22 @@ impl Network {
         mode: BatchNorm,
         taps: &[Value],
     ) -> Result<(Tensor, Vec<Tensor>)> {
-        self.run(Value::INPUT, x, mode, taps)
+        self.run(Value::INPUT, x, mode, None, taps)
     }
 
     /// Runs what lies behind the value `from`, given that value. Nothing behind may need an earlier value.
     pub fn forward_from(&self, from: Value, x: &Tensor, mode: BatchNorm) -> Result<Tensor> {
-        Ok(self.run(from, x, mode, &[])?.0)
+        Ok(self.run(from, x, mode, None, &[])?.0)
     }
 
-    fn run(&self, from: Value, x: &Tensor, mode: BatchNorm, taps: &[Value]) -> Result<(Tensor, Vec<Tensor>)> {
+    fn run(
+        &self,
+        from: Value,
+        x: &Tensor,
+        mode: BatchNorm,
+        drops: Option<u64>,
+        taps: &[Value],
+    ) -> Result<(Tensor, Vec<Tensor>)> {
         let graph = &*self.graph;
         let mut values: Vec<Option<Tensor>> = Vec::new();
         values.resize_with(graph.nodes().len() + 1, || None);
@@ -166,8 +181,10 @@ impl Network {
                     reason: format!("`{}` needs a value from before the point the run starts at", node.name),
                 })?);
             }
-            let in_place = mine && self.uses[node.inputs[0].index()] == 1;
-            let result = self.apply(index, &inputs, mode, in_place)?;
+            // What passed through an idle dropout is still the tensor in front of it.
+            let passed_on = node.inputs[0].node().is_some_and(|n| graph.nodes()[n].op.is_training_only());
+            let in_place = mine && !passed_on && self.uses[node.inputs[0].index()] == 1;
+            let result = self.apply(index, &inputs, mode, drops, in_place)?;
             drop(inputs);
             tap(Value::of_node(index), &result);
             values[index + 1] = Some(result);
@@ -177,7 +194,14 @@ impl Network {
         Ok((output, tapped))
     }
 
-    fn apply(&self, index: usize, inputs: &[Tensor], mode: BatchNorm, in_place: bool) -> Result<Tensor> {
+    fn apply(
+        &self,
+        index: usize,
+        inputs: &[Tensor],
+        mode: BatchNorm,
+        drops: Option<u64>,
+        in_place: bool,
+    ) -> Result<Tensor> {
         let x = &inputs[0];
         let p = &self.tensors[self.first[index]..];
         Ok(match &self.graph.nodes()[index].op {
@@ -236,8 +260,40 @@ impl Network {
             Op::PadChannels { before, after } => {
                 x.f_constant_pad_nd([0, 0, 0, 0, *before as i64, *after as i64])?
             }
+            Op::Dropout { rate } | Op::DropPath { rate } => match drops {
+                None => x.shallow_clone(),
+                Some(seed) => {
+                    let mut size = x.size();
+                    if matches!(self.graph.nodes()[index].op, Op::DropPath { .. }) {
+                        size[1..].fill(1);
+                    }
+                    let factors =
+                        survivors(*rate, size.iter().product::<i64>() as usize, [seed, index as u64]);
+                    x.f_mul(&to_tensor_of(&factors, &size, self.device)?)?
+                }
+            },
         })
     }
+}
+
+/// Factors of dropout for `count` elements: zero for a share of `rate`, `1 / (1 - rate)` for the rest, so that the mean
+/// stays.
+fn survivors(rate: f64, count: usize, seed: [u64; 2]) -> Vec<f32> {
+    // splitmix64 (Steele et al. 2014).
+    let mix = |mut z: u64| {
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+    let start = seed
+        .into_iter()
+        .fold(0u64, |state, part| mix(state.wrapping_add(STEP) ^ mix(part.wrapping_add(STEP))));
+    let scale = (1.0 / (1.0 - rate)) as f32;
+    (1..=count as u64)
+        .map(|i| (mix(start.wrapping_add(i.wrapping_mul(STEP))) >> 11) as f64 / (1u64 << 53) as f64)
+        .map(|draw| if draw < rate { 0.0 } else { scale })
+        .collect()
 }
 
 /// Runs `work` without recording anything for gradients, on this thread.
@@ -261,7 +317,11 @@ pub(crate) fn channels_last(x: &Tensor) -> Result<Tensor> {
 
 pub(crate) fn to_tensor(array: &Array, device: Device) -> Result<Tensor> {
     let size: Vec<i64> = array.shape.iter().map(|&d| d as i64).collect();
-    Ok(Tensor::f_from_slice(&array.data)?.f_reshape(size.as_slice())?.f_to_device(device.raw())?)
+    to_tensor_of(&array.data, &size, device)
+}
+
+fn to_tensor_of(data: &[f32], size: &[i64], device: Device) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(data)?.f_reshape(size)?.f_to_device(device.raw())?)
 }
 
 pub(crate) fn to_array(tensor: &Tensor) -> Result<Array> {

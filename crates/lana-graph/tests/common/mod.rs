@@ -44,6 +44,7 @@ pub fn network(blocks: &[Block]) -> Graph {
     }
     let x = b.node("pool", Op::GlobalAveragePool, &[x]).unwrap();
     let x = b.node("flatten", Op::Flatten, &[x]).unwrap();
+    let x = b.node("drop", Op::Dropout { rate: 0.2 }, &[x]).unwrap();
     let x = b.node("head", Op::Linear { out_features: 3, bias: true }, &[x]).unwrap();
     b.finish(x).unwrap()
 }
@@ -84,6 +85,7 @@ fn add(b: &mut GraphBuilder, x: Value, block: Block) -> lana_graph::Result<Value
             let g = b.activation("se.gate", g, Activation::Sigmoid)?;
             let y = b.node("se.mul", Op::Mul, &[y, g])?;
             let y = conv_bn(b, 3, y, channels, 1, 1, 1)?;
+            let y = b.node("drop_path", Op::DropPath { rate: 0.1 }, &[y])?;
             b.add("add", y, x)
         }
         Block::Grouped => b.conv_full("conv", x, channels, 3, 1, 2, true),
@@ -186,6 +188,7 @@ pub fn run(graph: &Graph, weights: &Weights, input: &[f64]) -> Vec<f64> {
                 y.resize(y.len() + after * area, 0.0);
                 y
             }
+            Op::Dropout { .. } | Op::DropPath { .. } => x.clone(),
         };
         assert_eq!(y.len(), out_shape.elements(), "{}", node.name);
         values.push(y);
