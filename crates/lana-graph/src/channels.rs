@@ -32,7 +32,13 @@ impl ChannelGroups {
             match &node.op {
                 Op::Conv2d(c) if c.is_depthwise() => {}
                 Op::Conv2d(c) if c.groups == 1 => continue,
-                Op::Conv2d(_) | Op::Flatten | Op::Linear { .. } | Op::PadChannels { .. } => {
+                Op::Conv2d(_)
+                | Op::SumParts { .. }
+                | Op::SoftmaxParts { .. }
+                | Op::ShuffleChannels { .. }
+                | Op::Flatten
+                | Op::Linear { .. }
+                | Op::PadChannels { .. } => {
                     fixed.extend(node.inputs.iter().map(|v| v.index()));
                     fixed.push(out);
                     continue;
@@ -41,6 +47,8 @@ impl ChannelGroups {
                 | Op::Activation { .. }
                 | Op::Add
                 | Op::Mul
+                | Op::MaxPool { .. }
+                | Op::AveragePool { .. }
                 | Op::GlobalAveragePool
                 | Op::Subsample { .. }
                 | Op::Dropout { .. }

@@ -42,7 +42,7 @@ pub use cost::Cost;
 pub use error::Error;
 pub use fold::fold_batch_norm;
 pub use graph::{Graph, Layer, Node, Parameter, Value};
-pub use op::{Activation, Conv2d, Op, Role};
+pub use op::{Activation, Conv2d, Op, Role, Window};
 pub use shape::Shape;
 pub use weights::{Tensor, Weights};
 

@@ -51,6 +51,52 @@ impl Conv2d {
     }
 }
 
+/// The windows of a two-dimensional pooling, as in PyTorch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// Height and width of a window.
+    pub kernel: [usize; 2],
+    /// Step in height and width.
+    pub stride: [usize; 2],
+    /// Rows added above and below, columns added left and right; at most half the kernel.
+    pub padding: [usize; 2],
+    /// Whether rows and columns that do not fill a window get one too, which reaches beyond the padded map. It must begin
+    /// inside, or in the padding before it.
+    pub ceil_mode: bool,
+}
+
+impl Window {
+    /// Square windows without `ceil_mode`.
+    pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
+        Window { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 2], ceil_mode: false }
+    }
+
+    /// How many windows stand along a side of `size`, or why none can.
+    fn count(&self, size: usize, axis: usize) -> Result<usize, String> {
+        let (kernel, stride, padding) = (self.kernel[axis], self.stride[axis], self.padding[axis]);
+        if kernel == 0 || stride == 0 {
+            return Err("kernel and stride must be positive".into());
+        }
+        if padding > kernel / 2 {
+            return Err(format!("windows of {kernel} padded by {padding}, more than half of them"));
+        }
+        let padded = size.saturating_add(2 * padding);
+        let Some(steps) = padded.checked_sub(kernel) else {
+            return match self.ceil_mode && kernel - padded < stride {
+                true => Ok(1),
+                false => Err(format!("windows of {kernel} on {size} padded by {padding}")),
+            };
+        };
+        let mut count = (steps / stride).saturating_add(1);
+        let begins_inside = count.saturating_mul(stride) < size.saturating_add(padding);
+        if self.ceil_mode && steps % stride != 0 && begins_inside {
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
 /// What one node computes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
@@ -74,6 +120,38 @@ pub enum Op {
     Add,
     /// Product of a feature map and either one of the same shape or a `[channels, 1, 1]` gate.
     Mul,
+    /// The sum of `parts` equal runs of channels: from `parts · c` channels to `c`, the first of them the sum of channels
+    /// 0, c, 2c …
+    SumParts {
+        /// How many runs the channels are divided into.
+        parts: usize,
+    },
+    /// Softmax across `parts` equal runs of channels: channels 0, c, 2c … of a pixel become weights that sum to one. The
+    /// radix softmax of split attention (Zhang et al. 2020).
+    SoftmaxParts {
+        /// How many runs the channels are divided into.
+        parts: usize,
+    },
+    /// Another order of the channels: `outer` runs of `inner` runs become `inner` runs of `outer` runs. With as many
+    /// channels as `outer · inner` it is the channel shuffle of ShuffleNet (Zhang et al. 2018).
+    ShuffleChannels {
+        /// How many runs the channels are divided into.
+        outer: usize,
+        /// How many runs each of those is divided into.
+        inner: usize,
+    },
+    /// The largest element of each window; padding counts as minus infinity.
+    MaxPool {
+        /// The windows.
+        window: Window,
+    },
+    /// The mean of each window.
+    AveragePool {
+        /// The windows.
+        window: Window,
+        /// Whether the zeros of the padding count in the mean. What `ceil_mode` adds beyond them never does.
+        count_include_pad: bool,
+    },
     /// Mean over height and width, which become 1.
     GlobalAveragePool,
     /// A feature map as a vector.
@@ -146,6 +224,11 @@ impl Op {
             Op::Activation { .. } => "activation",
             Op::Add => "add",
             Op::Mul => "mul",
+            Op::SumParts { .. } => "sum_parts",
+            Op::SoftmaxParts { .. } => "softmax_parts",
+            Op::ShuffleChannels { .. } => "shuffle_channels",
+            Op::MaxPool { .. } => "max_pool",
+            Op::AveragePool { .. } => "average_pool",
             Op::GlobalAveragePool => "global_average_pool",
             Op::Flatten => "flatten",
             Op::Linear { .. } => "linear",
@@ -231,6 +314,22 @@ impl Op {
                     Err(format!("product of {x} and {y}"))
                 }
             }
+            Op::SumParts { parts } => {
+                let (c, h, w) = image(x)?;
+                Ok(Shape::image(run_length(c, *parts)?, h, w))
+            }
+            Op::SoftmaxParts { parts } => {
+                run_length(image(x)?.0, *parts)?;
+                Ok(x.clone())
+            }
+            Op::ShuffleChannels { outer, inner } => {
+                run_length(run_length(image(x)?.0, *outer)?, *inner)?;
+                Ok(x.clone())
+            }
+            Op::MaxPool { window } | Op::AveragePool { window, .. } => {
+                let (c, h, w) = image(x)?;
+                Ok(Shape::image(c, window.count(h, 0)?, window.count(w, 1)?))
+            }
             Op::GlobalAveragePool => Ok(Shape::image(image(x)?.0, 1, 1)),
             Op::Flatten => Ok(Shape::vector(x.elements())),
             Op::Linear { out_features, .. } => match x.dims() {
@@ -297,5 +396,13 @@ impl Op {
             Op::Linear { out_features, .. } => (inputs[0].elements() * out_features) as u64,
             _ => 0,
         }
+    }
+}
+
+/// Channels in each of `parts` runs, or why they cannot be divided.
+fn run_length(channels: usize, parts: usize) -> Result<usize, String> {
+    match channels.checked_rem(parts) {
+        Some(0) => Ok(channels / parts),
+        _ => Err(format!("{channels} channels in {parts} parts")),
     }
 }

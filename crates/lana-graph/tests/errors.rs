@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Block, network, weights};
-use lana_graph::{Activation, Conv2d, Error, Graph, Layer, Node, Op, Shape, Tensor, Value, Weights};
+use lana_graph::{Activation, Conv2d, Error, Graph, Layer, Node, Op, Shape, Tensor, Value, Weights, Window};
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::Path;
 
@@ -47,6 +47,7 @@ fn nodes_whose_inputs_do_not_fit() {
     let other = Shape::image(4, 5, 6);
     let gate = Shape::image(4, 1, 1);
     let huge = usize::MAX;
+    let average = |window| Op::AveragePool { window, count_include_pad: true };
     for (op, inputs, part) in [
         (Op::Conv2d(conv(3, 8, 1)), vec![&image], "convolution of 3 channels on 4×5×5"),
         (Op::Conv2d(conv(4, 6, 4)), vec![&image], "in 4 groups"),
@@ -64,6 +65,15 @@ fn nodes_whose_inputs_do_not_fit() {
         (Op::Add, vec![&image, &other], "sum of 4×5×5 and 4×5×6"),
         (Op::Add, vec![&image], "takes 2 inputs, not 1"),
         (Op::Mul, vec![&gate, &image], "product of 4×1×1 and 4×5×5"),
+        (Op::SumParts { parts: 3 }, vec![&image], "4 channels in 3 parts"),
+        (Op::SumParts { parts: 0 }, vec![&image], "4 channels in 0 parts"),
+        (Op::SoftmaxParts { parts: 8 }, vec![&image], "4 channels in 8 parts"),
+        (Op::SoftmaxParts { parts: 2 }, vec![&vector], "needs a feature map"),
+        (Op::ShuffleChannels { outer: 2, inner: 4 }, vec![&image], "2 channels in 4 parts"),
+        (Op::MaxPool { window: Window::square(3, 0, 1) }, vec![&image], "must be positive"),
+        (Op::MaxPool { window: Window::square(3, 2, 2) }, vec![&image], "more than half"),
+        (Op::MaxPool { window: Window::square(6, 1, 0) }, vec![&image], "windows of 6 on 5 padded by 0"),
+        (average(Window::square(0, 1, 0)), vec![&image], "must be positive"),
         (Op::GlobalAveragePool, vec![&vector], "needs a feature map"),
         (Op::Linear { out_features: 3, bias: true }, vec![&image], "linear of 3 features on 4×5×5"),
         (Op::Linear { out_features: 0, bias: true }, vec![&vector], "linear of 0 features"),
@@ -76,6 +86,24 @@ fn nodes_whose_inputs_do_not_fit() {
         assert!(reason.contains(part), "{op:?}: `{reason}` does not say `{part}`");
     }
     assert_eq!(Op::Mul.infer(&[&image, &gate]).unwrap(), image);
+    // As PyTorch counts: a window of ceil_mode must not begin in the padding behind.
+    for (size, kernel, stride, padding, floor, ceil) in [
+        (5, 2, 2, 0, 2, 3),
+        (6, 2, 2, 0, 3, 3),
+        (7, 3, 2, 1, 4, 4),
+        (6, 3, 2, 1, 3, 4),
+        (5, 2, 3, 1, 2, 2),
+        (2, 2, 2, 0, 1, 1),
+    ] {
+        for (ceil_mode, count) in [(false, floor), (true, ceil)] {
+            let op = Op::MaxPool { window: Window { ceil_mode, ..Window::square(kernel, stride, padding) } };
+            let shape = op.infer(&[&Shape::image(1, size, size)]).unwrap();
+            assert_eq!(shape, Shape::image(1, count, count), "{op:?} on {size}");
+        }
+    }
+    let window = Window { ceil_mode: true, ..Window::square(2, 2, 0) };
+    let (dot, op) = (Shape::image(1, 1, 1), Op::MaxPool { window });
+    assert_eq!(op.infer(&[&dot]).unwrap(), dot);
     refused(Graph::new("big", Shape::image(huge, huge, 2), vec![], Value::INPUT, vec![]), "too large");
     let add = Node { name: "sum".into(), op: Op::Add, inputs: vec![Value::INPUT] };
     refused(graph(vec![add], vec![]), "node `sum`: add takes 2 inputs");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Tensor, Value, Weights};
+use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Tensor, Value, Weights, Window};
 use lana_latency::{
     Device, Error, LayerCandidates, MeasureOptions, Model, OnnxRuntime, Session, SessionOptions, Table,
     TableOptions, build_table, find_library, measure, random_weights,
@@ -88,6 +88,21 @@ fn every_operation_means_what_it_says() -> Outcome {
         close(&run(&one("op", shape(), op)?, &Weights::new(), &image, 1)?, want);
         Ok(())
     };
+    check(Op::SumParts { parts: 2 }, &[-7.0, -5.0, -3.0, -1.0, 1.0, 3.0, 5.0, 7.0, 9.0])?;
+    // Both channels of a pixel differ by 9.
+    let (small, large) = (sigmoid(-9.0), sigmoid(9.0));
+    check(Op::SoftmaxParts { parts: 2 }, &[[small; 9], [large; 9]].concat())?;
+    check(Op::ShuffleChannels { outer: 2, inner: 1 }, &image)?;
+    let graph = one("shuffle", Shape::image(6, 1, 2), Op::ShuffleChannels { outer: 2, inner: 3 })?;
+    let twelve: Vec<f32> = (0..12).map(|i| i as f32).collect();
+    let shuffled = [0.0, 1.0, 6.0, 7.0, 2.0, 3.0, 8.0, 9.0, 4.0, 5.0, 10.0, 11.0];
+    close(&run(&graph, &Weights::new(), &twelve, 1)?, &shuffled);
+    let window = Window::square(2, 2, 1);
+    check(Op::MaxPool { window: window.clone() }, &[-8.0, -6.0, -2.0, 0.0, 1.0, 3.0, 7.0, 9.0])?;
+    let quarters = [-2.0, -3.25, -1.75, -2.0, 0.25, 1.25, 2.75, 7.0];
+    check(Op::AveragePool { window: window.clone(), count_include_pad: true }, &quarters)?;
+    let means = [-8.0, -6.5, -3.5, -2.0, 1.0, 2.5, 5.5, 7.0];
+    check(Op::AveragePool { window, count_include_pad: false }, &means)?;
     check(Op::GlobalAveragePool, &[-4.0, 5.0])?;
     check(Op::Flatten, &image)?;
     check(Op::Subsample { stride: 2 }, &[-8.0, -6.0, -2.0, 0.0, 1.0, 3.0, 7.0, 9.0])?;

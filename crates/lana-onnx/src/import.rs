@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use lana_graph::{Activation, Conv2d, Graph, Node, Op, Shape, Tensor, Value, Weights};
+use lana_graph::{Activation, Conv2d, Graph, Node, Op, Shape, Tensor, Value, Weights, Window};
 use prost::Message;
 
 use crate::lower::lower;
@@ -101,6 +101,9 @@ fn image_shape(dims: &[DimensionProto]) -> Option<Shape> {
 enum Known<'a> {
     /// A value of the network.
     Value(Value),
+    /// A value of the network by other dimensions behind the batch, the channels in parts for example. The network itself
+    /// has only feature maps and vectors: something behind must make one of it again.
+    Regrouped(Value, Vec<usize>),
     /// A constant: an initialiser, or what a Constant node holds.
     Constant(&'a TensorProto),
     /// What a node gives that cannot be read: whatever reads it is not looked at.
@@ -115,11 +118,13 @@ struct Found {
     parameters: Vec<(&'static str, Tensor)>,
     /// The initialiser its first parameter came from.
     origin: Option<String>,
+    /// The dimensions behind the batch, where they are not those of the result.
+    dims: Option<Vec<usize>>,
 }
 
 impl Found {
     fn plain(op: Op, inputs: Vec<Value>) -> Self {
-        Found { op, inputs, parameters: Vec::new(), origin: None }
+        Found { op, inputs, parameters: Vec::new(), origin: None, dims: None }
     }
 }
 
@@ -148,6 +153,8 @@ struct Importer<'a> {
     weights: Weights,
     names: HashSet<String>,
     input: Shape,
+    /// Images in a batch, if the file says.
+    batch: Option<i64>,
 }
 
 impl<'a> Importer<'a> {
@@ -192,6 +199,7 @@ impl<'a> Importer<'a> {
             weights: Weights::new(),
             names: HashSet::new(),
             input: shape,
+            batch: dims.first().and_then(|d| d.dim_value),
         })
     }
 
@@ -206,6 +214,7 @@ impl<'a> Importer<'a> {
                 _ if gates.contains_key(output) && matches!(kind, "Sigmoid" | "HardSigmoid") => continue,
                 "Identity" => node.input.first().map_or(Err(Obstacle::Upstream), |i| self.lookup(i)),
                 "Constant" => constant(node).map(Known::Constant).ok_or(Obstacle::Type),
+                "Reshape" => self.reshape(node),
                 _ => self.read(node, &gates).and_then(|found| self.add(index, node, found)),
             };
             let value = result.unwrap_or_else(|obstacle| {
@@ -278,7 +287,19 @@ impl<'a> Importer<'a> {
         let name = node.input.get(at).map(String::as_str).unwrap_or_default();
         match self.lookup(name)? {
             Known::Value(value) => Ok(value),
+            Known::Regrouped(_, dims) => Err(Obstacle::Detail(format!(
+                "input {at}, `{name}`, has the dimensions {dims:?} behind the batch"
+            ))),
             _ => Err(Obstacle::Detail(format!("input {at}, `{name}`, is a constant"))),
+        }
+    }
+
+    /// The value that is input number `at` and its dimensions behind the batch, be they its own or not.
+    fn regrouped(&self, node: &NodeProto, at: usize) -> std::result::Result<(Value, Vec<usize>), Obstacle> {
+        let name = node.input.get(at).map(String::as_str).unwrap_or_default();
+        match self.lookup(name)? {
+            Known::Regrouped(value, dims) => Ok((value, dims)),
+            _ => self.value(node, at).map(|value| (value, self.shapes[value.index()].dims().to_vec())),
         }
     }
 
@@ -370,6 +391,15 @@ impl<'a> Importer<'a> {
                 1 => Ok(Found::plain(Op::Flatten, vec![self.value(node, 0)?])),
                 axis => Err(Obstacle::Detail(format!("axis {axis}, only 1"))),
             },
+            "MaxPool" => Ok(Found::plain(Op::MaxPool { window: window(node)? }, vec![self.value(node, 0)?])),
+            "AveragePool" => {
+                let count_include_pad = int(node, "count_include_pad").unwrap_or(0) != 0;
+                let op = Op::AveragePool { window: window(node)?, count_include_pad };
+                Ok(Found::plain(op, vec![self.value(node, 0)?]))
+            }
+            "ReduceSum" => self.sum_parts(node),
+            "Softmax" => self.softmax_parts(node),
+            "Transpose" => self.shuffle(node),
             "Slice" => self.slice(node),
             "Pad" => self.pad(node),
             _ => Err(Obstacle::Type),
@@ -417,7 +447,13 @@ impl<'a> Importer<'a> {
         }
         let kernel = [kernel_h, kernel_w];
         let conv = Conv2d { in_channels: channels, out_channels, kernel, stride, padding, groups, bias };
-        Ok(Found { op: Op::Conv2d(conv), inputs: vec![x], parameters, origin: self.origin(node, 1) })
+        Ok(Found {
+            op: Op::Conv2d(conv),
+            inputs: vec![x],
+            parameters,
+            origin: self.origin(node, 1),
+            dims: None,
+        })
     }
 
     fn batch_norm(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
@@ -438,7 +474,7 @@ impl<'a> Importer<'a> {
             .map(|(at, &name)| Ok((name, self.parameter(node, at + 1)?)))
             .collect::<std::result::Result<_, Obstacle>>()?;
         let op = Op::BatchNorm { eps, momentum };
-        Ok(Found { op, inputs, parameters, origin: self.origin(node, 1) })
+        Ok(Found { op, inputs, parameters, origin: self.origin(node, 1), dims: None })
     }
 
     fn gemm(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
@@ -469,7 +505,89 @@ impl<'a> Importer<'a> {
             parameters.push(("bias", tensor));
         }
         let op = Op::Linear { out_features, bias };
-        Ok(Found { op, inputs, parameters, origin: self.origin(node, 1) })
+        Ok(Found { op, inputs, parameters, origin: self.origin(node, 1), dims: None })
+    }
+
+    /// The same elements by other dimensions, which makes no node of the network.
+    fn reshape(&self, node: &NodeProto) -> std::result::Result<Known<'a>, Obstacle> {
+        let (value, from) = self.regrouped(node, 0)?;
+        let only = || Obstacle::Detail("only to fixed dimensions behind the batch".into());
+        let wanted = self.list(node, 1, "shape")?.ok_or_else(only)?;
+        let [batch, wanted @ ..] = wanted.as_slice() else { return Err(only()) };
+        let elements = self.shapes[value.index()].elements();
+        let keeps_zero = int(node, "allowzero").unwrap_or(0) != 0;
+        let known = |at: usize, dim: i64| match dim {
+            -1 => Ok(None),
+            0 if keeps_zero => Err(only()),
+            0 => from.get(at).copied().map(Some).ok_or_else(only),
+            dim => size(dim).map(Some),
+        };
+        let dims: Vec<Option<usize>> = wanted
+            .iter()
+            .enumerate()
+            .map(|(at, &dim)| known(at, dim))
+            .collect::<std::result::Result<_, _>>()?;
+        let open = dims.iter().filter(|d| d.is_none()).count() + usize::from(*batch == -1);
+        let rest = dims.iter().flatten().try_fold(1usize, |product, &d| product.checked_mul(d));
+        let rest = rest.filter(|&r| r > 0 && elements % r == 0).ok_or_else(only)?;
+        let dims: Vec<usize> = dims.into_iter().map(|d| d.unwrap_or(elements / rest)).collect();
+        let same_batch = *batch <= 0 && !(keeps_zero && *batch == 0) || Some(*batch) == self.batch;
+        if !same_batch || open > 1 || dims.iter().product::<usize>() != elements {
+            return Err(only());
+        }
+        Ok(match dims == self.shapes[value.index()].dims() {
+            true => Known::Value(value),
+            false => Known::Regrouped(value, dims),
+        })
+    }
+
+    /// Parts of the channels that have a dimension of their own, and the others behind it.
+    fn parts(&self, node: &NodeProto) -> std::result::Result<(Value, usize, Vec<usize>), Obstacle> {
+        let (value, dims) = self.regrouped(node, 0)?;
+        let shape = &self.shapes[value.index()];
+        let only = || Obstacle::Detail("only parts of a feature map's channels, the first dimension".into());
+        let (channels, ..) = shape.as_image().ok_or_else(only)?;
+        match *dims {
+            [parts, ref rest @ ..] if !rest.is_empty() && parts > 0 && channels % parts == 0 => {
+                Ok((value, parts, rest.to_vec()))
+            }
+            _ => Err(only()),
+        }
+    }
+
+    fn sum_parts(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
+        let (value, parts, rest) = self.parts(node)?;
+        let axes = self.list(node, 1, "axes")?.unwrap_or_default();
+        if axes != [1] || int(node, "keepdims").unwrap_or(1) != 0 {
+            return Err(Obstacle::Detail(
+                "only over the parts of channels, the first dimension, which goes".into(),
+            ));
+        }
+        Ok(Found { dims: Some(rest), ..Found::plain(Op::SumParts { parts }, vec![value]) })
+    }
+
+    fn softmax_parts(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
+        let (value, parts, rest) = self.parts(node)?;
+        // Before 13 everything from the axis on was one dimension.
+        if int(node, "axis").unwrap_or(-1) != 1 || self.opset < 13 {
+            return Err(Obstacle::Detail("only over the parts of channels, the first dimension".into()));
+        }
+        let dims = Some([vec![parts], rest].concat());
+        Ok(Found { dims, ..Found::plain(Op::SoftmaxParts { parts }, vec![value]) })
+    }
+
+    fn shuffle(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
+        let (value, outer, rest) = self.parts(node)?;
+        let only = || Obstacle::Detail("only of two dimensions of channels".into());
+        let perm = attribute(node, "perm").map(|a| a.ints.as_slice()).ok_or_else(only)?;
+        let mut wanted: Vec<i64> = (0..rest.len() as i64 + 2).collect();
+        let [inner, rest @ ..] = rest.as_slice() else { return Err(only()) };
+        wanted.swap(1, 2);
+        if perm != wanted {
+            return Err(only());
+        }
+        let dims = Some([&[*inner, outer], rest].concat());
+        Ok(Found { dims, ..Found::plain(Op::ShuffleChannels { outer, inner: *inner }, vec![value]) })
     }
 
     fn slice(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
@@ -556,9 +674,11 @@ impl<'a> Importer<'a> {
         for (suffix, tensor) in found.parameters {
             self.weights.insert(format!("{name}.{suffix}"), tensor);
         }
+        let dims = found.dims.filter(|dims| dims != shape.dims());
         self.shapes.push(shape);
         self.nodes.push(Node { name, op: found.op, inputs: found.inputs });
-        Ok(Known::Value(Value::of_node(self.nodes.len() - 1)))
+        let value = Value::of_node(self.nodes.len() - 1);
+        Ok(dims.map_or(Known::Value(value), |dims| Known::Regrouped(value, dims)))
     }
 }
 
@@ -585,6 +705,31 @@ fn sizes(node: &NodeProto, name: &str, count: usize) -> std::result::Result<Opti
         return Err(Obstacle::Detail(format!("{name} {:?}, only {count} of them", found.ints)));
     }
     found.ints.iter().map(|&v| size(v)).collect::<std::result::Result<_, _>>().map(Some)
+}
+
+/// The windows of a pooling.
+fn window(node: &NodeProto) -> std::result::Result<Window, Obstacle> {
+    let wrong = |reason: &str| Err(Obstacle::Detail(reason.into()));
+    let Some(kernel) = sizes(node, "kernel_shape", 2)? else { return wrong("without kernel_shape") };
+    let auto_pad = attribute(node, "auto_pad").and_then(|a| a.s.as_deref()).unwrap_or(b"NOTSET");
+    let pads = sizes(node, "pads", 4)?.unwrap_or_else(|| vec![0; 4]);
+    let symmetric = pads[..2] == pads[2..];
+    match auto_pad {
+        b"NOTSET" | b"VALID" if !symmetric => return wrong("padding that is not the same on both sides"),
+        b"NOTSET" => {}
+        b"VALID" if pads == [0; 4] => {}
+        other => return wrong(&format!("auto_pad {}", String::from_utf8_lossy(other))),
+    }
+    if sizes(node, "dilations", 2)?.is_some_and(|d| d != [1, 1]) {
+        return wrong("dilated");
+    }
+    let stride = sizes(node, "strides", 2)?.unwrap_or_else(|| vec![1, 1]);
+    Ok(Window {
+        kernel: [kernel[0], kernel[1]],
+        stride: [stride[0], stride[1]],
+        padding: [pads[0], pads[1]],
+        ceil_mode: int(node, "ceil_mode").unwrap_or(0) != 0,
+    })
 }
 
 fn size(value: i64) -> std::result::Result<usize, Obstacle> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use lana_graph::{Activation, Graph, Op};
+use lana_graph::{Activation, Graph, Op, Shape, Value, Window};
 
 use crate::proto::{AttributeProto, NodeProto, TensorProto, attribute_type};
 use crate::tensor::{float_tensor, integer_tensor};
@@ -39,7 +39,7 @@ pub(crate) fn lower(graph: &Graph) -> Lowered {
         };
         let parameters = node.op.parameters(&graph.input_shapes(index));
         inputs.extend(parameters.iter().map(|(suffix, ..)| format!("{}.{suffix}", node.name)));
-        lowering.op(&node.name, &node.op, inputs, &output);
+        lowering.op(&node.name, &node.op, inputs, &output, graph.shape(Value::of_node(index)));
         values.push(output);
     }
     if graph.output().node().is_none() {
@@ -94,12 +94,25 @@ impl Lowering {
         name
     }
 
-    /// Adds the nodes of one operation; `inputs` are its values, then its parameters.
-    fn op(&mut self, name: &str, op: &Op, mut inputs: Vec<String>, output: &str) {
+    /// Adds the node that gives `x` other dimensions behind the batch, which 0 leaves as it is.
+    fn reshape(&mut self, name: &str, x: String, dims: &[usize], output: &str) {
+        let dims: Vec<i64> = std::iter::once(0).chain(dims.iter().map(|&d| d as i64)).collect();
+        let dims = self.integers(&format!("{name}/shape"), &dims);
+        self.node(name, "Reshape", vec![x, dims], output, Vec::new());
+    }
+
+    /// As [`Lowering::reshape`], to a value of its own.
+    fn reshaped(&mut self, name: &str, x: String, dims: &[usize]) -> String {
+        let output = self.unique(name);
+        self.reshape(name, x, dims, &output);
+        output
+    }
+
+    /// Adds the nodes of one operation; `inputs` are its values, then its parameters, `shape` that of its result.
+    fn op(&mut self, name: &str, op: &Op, mut inputs: Vec<String>, output: &str, shape: &Shape) {
         let mut attributes = Vec::new();
         let op_type = match op {
             Op::Conv2d(conv) => {
-                let list = |values: &[usize]| values.iter().map(|&v| v as i64).collect();
                 attributes = vec![
                     ints("dilations", vec![1, 1]),
                     int("group", conv.groups as i64),
@@ -137,6 +150,37 @@ impl Lowering {
             },
             Op::Add => "Add",
             Op::Mul => "Mul",
+            // Channels by their parts are a dimension of their own for a while.
+            Op::SumParts { parts } => {
+                let dims = [&[*parts], shape.dims()].concat();
+                let x = self.reshaped(&format!("{name}/parts"), inputs.remove(0), &dims);
+                inputs = vec![x, self.integers(&format!("{name}/axes"), &[1])];
+                attributes = vec![int("keepdims", 0)];
+                "ReduceSum"
+            }
+            Op::SoftmaxParts { parts } => {
+                let dims = [*parts, shape.elements() / parts];
+                let x = self.reshaped(&format!("{name}/parts"), inputs.remove(0), &dims);
+                let y = self.unique(&format!("{name}/softmax"));
+                self.node(name, "Softmax", vec![x], &y, vec![int("axis", 1)]);
+                return self.reshape(&format!("{name}/whole"), y, shape.dims(), output);
+            }
+            Op::ShuffleChannels { outer, inner } => {
+                let dims = [*outer, *inner, shape.elements() / (outer * inner)];
+                let x = self.reshaped(&format!("{name}/parts"), inputs.remove(0), &dims);
+                let y = self.unique(&format!("{name}/transposed"));
+                self.node(name, "Transpose", vec![x], &y, vec![ints("perm", vec![0, 2, 1, 3])]);
+                return self.reshape(&format!("{name}/whole"), y, shape.dims(), output);
+            }
+            Op::MaxPool { window } => {
+                attributes = window_attributes(window);
+                "MaxPool"
+            }
+            Op::AveragePool { window, count_include_pad } => {
+                attributes = window_attributes(window);
+                attributes.push(int("count_include_pad", i64::from(*count_include_pad)));
+                "AveragePool"
+            }
             Op::GlobalAveragePool => "GlobalAveragePool",
             Op::Flatten => {
                 attributes = vec![int("axis", 1)];
@@ -168,6 +212,19 @@ impl Lowering {
         };
         self.node(name, op_type, inputs, output, attributes);
     }
+}
+
+fn list(values: &[usize]) -> Vec<i64> {
+    values.iter().map(|&v| v as i64).collect()
+}
+
+fn window_attributes(window: &Window) -> Vec<AttributeProto> {
+    vec![
+        int("ceil_mode", i64::from(window.ceil_mode)),
+        ints("kernel_shape", list(&window.kernel)),
+        ints("pads", list(&[window.padding, window.padding].concat())),
+        ints("strides", list(&window.stride)),
+    ]
 }
 
 fn attribute(name: &str, kind: i32) -> AttributeProto {

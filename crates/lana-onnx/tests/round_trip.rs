@@ -1,11 +1,11 @@
 //! Networks written and read again, and files that are no networks.
 
-use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Tensor, Weights};
+use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Tensor, Weights, Window};
 use lana_onnx::{Error, ExportOptions, METADATA_KEY, export, import, import_file};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// A network with every operation in three layers.
+/// A network with every operation in five layers.
 fn every_operation() -> lana_graph::Result<Graph> {
     let mut b = GraphBuilder::new("every", Shape::image(3, 16, 16)).with_batch_norm(1e-3, 0.01);
     let x = b.input();
@@ -36,6 +36,21 @@ fn every_operation() -> lana_graph::Result<Graph> {
         let y = b.add("add", y, s)?;
         let g = b.activation("gate", y, Activation::Sigmoid)?;
         b.node("scale", Op::Mul, &[g, g])
+    })?;
+    let x = b.layer("stage3.0", "stage3", x, |b, x| {
+        let y = b.node("max", Op::MaxPool { window: Window::square(3, 2, 1) }, &[x])?;
+        let window = Window { ceil_mode: true, ..Window::square(3, 2, 0) };
+        let y = b.node("average", Op::AveragePool { window, count_include_pad: false }, &[y])?;
+        let window = Window { kernel: [1, 2], stride: [1, 1], padding: [0, 1], ceil_mode: false };
+        b.node("wide", Op::AveragePool { window, count_include_pad: true }, &[y])
+    })?;
+    let x = b.layer("stage3.1", "stage3", x, |b, x| {
+        let y = b.node("shuffle", Op::ShuffleChannels { outer: 8, inner: 2 }, &[x])?;
+        let s = b.node("pool", Op::GlobalAveragePool, &[y])?;
+        let s = b.node("shuffle2", Op::ShuffleChannels { outer: 2, inner: 4 }, &[s])?;
+        let s = b.node("softmax", Op::SoftmaxParts { parts: 4 }, &[s])?;
+        let y = b.node("scale", Op::Mul, &[y, s])?;
+        b.node("sum", Op::SumParts { parts: 4 }, &[y])
     })?;
     let x = b.node("pool", Op::GlobalAveragePool, &[x])?;
     let x = b.node("flatten", Op::Flatten, &[x])?;
@@ -154,8 +169,8 @@ fn one_message_lists_every_obstacle() -> Outcome {
     let message = import(&bytes).expect_err("nonsense was read").to_string();
     assert_eq!(
         message,
-        "3 of the model's nodes cannot be read: `stage1.0.pool` (GlobalAveragePoof), `stage1.1.act` (HardSwosh), \
-         `pool` (GlobalAveragePoof)"
+        "4 of the model's nodes cannot be read: `stage1.0.pool` (GlobalAveragePoof), `stage1.1.act` (HardSwosh), \
+         `stage3.1.pool` (GlobalAveragePoof), `pool` (GlobalAveragePoof)"
     );
     Ok(())
 }

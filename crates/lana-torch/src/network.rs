@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lana_graph::{Activation, Graph, Op, Role, Tensor as Array, Value, Weights, fold_batch_norm};
+use lana_graph::{Activation, Graph, Op, Role, Tensor as Array, Value, Weights, Window, fold_batch_norm};
 use tch::{Kind, Tensor};
 
 use crate::{Device, Result};
@@ -250,6 +250,24 @@ impl Network {
             }
             Op::Add => x.f_add(&inputs[1])?,
             Op::Mul => x.f_mul(&inputs[1])?,
+            Op::SumParts { parts } => {
+                in_parts(x, &[*parts])?.f_sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)?
+            }
+            Op::SoftmaxParts { parts } => {
+                in_parts(x, &[*parts])?.f_softmax(1, None::<Kind>)?.f_flatten(1, 2)?
+            }
+            Op::ShuffleChannels { outer, inner } => {
+                // Merging the runs again copies them, and not in our layout.
+                channels_last(&in_parts(x, &[*outer, *inner])?.f_transpose(1, 2)?.f_flatten(1, 3)?)?
+            }
+            Op::MaxPool { window } => {
+                let [kernel, stride, padding] = sides(window);
+                x.f_max_pool2d(kernel, stride, padding, [1, 1], window.ceil_mode)?
+            }
+            Op::AveragePool { window, count_include_pad } => {
+                let [kernel, stride, padding] = sides(window);
+                x.f_avg_pool2d(kernel, stride, padding, window.ceil_mode, *count_include_pad, None::<i64>)?
+            }
             Op::GlobalAveragePool => x.f_mean_dim([2i64, 3].as_slice(), true, None::<Kind>)?,
             Op::Flatten => x.f_flatten(1, -1)?,
             Op::Linear { bias, .. } => x.f_linear(&p[0], bias.then(|| &p[1]))?,
@@ -294,6 +312,19 @@ fn survivors(rate: f64, count: usize, seed: [u64; 2]) -> Vec<f32> {
         .map(|i| (mix(start.wrapping_add(i.wrapping_mul(STEP))) >> 11) as f64 / (1u64 << 53) as f64)
         .map(|draw| if draw < rate { 0.0 } else { scale })
         .collect()
+}
+
+/// `x` with its channels divided into `counts[0]` runs, each of those into `counts[1]` …: `[n, counts…, rest, height,
+/// width]`. Nothing is copied.
+fn in_parts(x: &Tensor, counts: &[usize]) -> Result<Tensor> {
+    let mut sizes: Vec<i64> = counts.iter().map(|&c| c as i64).collect();
+    sizes.push(x.size()[1] / sizes.iter().product::<i64>());
+    Ok(x.f_unflatten(1, sizes.as_slice())?)
+}
+
+/// Kernel, stride and padding for libtorch.
+fn sides(window: &Window) -> [[i64; 2]; 3] {
+    [window.kernel, window.stride, window.padding].map(|pair| pair.map(|v| v as i64))
 }
 
 /// Runs `work` without recording anything for gradients, on this thread.

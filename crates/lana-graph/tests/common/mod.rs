@@ -2,7 +2,7 @@
 // Each test binary uses a part.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use lana_graph::{Activation, Conv2d, Graph, GraphBuilder, Op, Role, Shape, Tensor, Value, Weights};
+use lana_graph::{Activation, Conv2d, Graph, GraphBuilder, Op, Role, Shape, Tensor, Value, Weights, Window};
 use proptest::prelude::*;
 
 /// What a layer of a random network is.
@@ -18,6 +18,9 @@ pub enum Block {
     Gated,
     /// A convolution with bias in two groups, nothing else; same shape.
     Grouped,
+    /// Both poolings, shuffled parts with softmax as weights of the parts, their sum, a projection as shortcut; half the
+    /// resolution.
+    Split,
 }
 
 pub fn blocks() -> impl Strategy<Value = Vec<Block>> {
@@ -26,7 +29,8 @@ pub fn blocks() -> impl Strategy<Value = Vec<Block>> {
         Just(Block::Residual),
         Just(Block::Wider),
         Just(Block::Gated),
-        Just(Block::Grouped)
+        Just(Block::Grouped),
+        Just(Block::Split)
     ];
     prop::collection::vec(block, 1..6)
 }
@@ -89,6 +93,21 @@ fn add(b: &mut GraphBuilder, x: Value, block: Block) -> lana_graph::Result<Value
             b.add("add", y, x)
         }
         Block::Grouped => b.conv_full("conv", x, channels, 3, 1, 2, true),
+        Block::Split => {
+            let y = conv_bn(b, 1, x, 6, 1, 1, 1)?;
+            let y = b.node("max", Op::MaxPool { window: Window::square(3, 2, 1) }, &[y])?;
+            let y = conv_bn(b, 2, y, 12, 3, 1, 2)?;
+            let g = b.node("pool", Op::GlobalAveragePool, &[y])?;
+            let g = b.node("shuffle", Op::ShuffleChannels { outer: 2, inner: 3 }, &[g])?;
+            let g = b.node("weights", Op::SoftmaxParts { parts: 3 }, &[g])?;
+            let y = b.node("mul", Op::Mul, &[y, g])?;
+            let y = b.node("sum", Op::SumParts { parts: 3 }, &[y])?;
+            let y = conv_bn(b, 3, y, channels, 1, 1, 1)?;
+            let window = Window { ceil_mode: true, ..Window::square(2, 2, 0) };
+            let s = b.node("average", Op::AveragePool { window, count_include_pad: false }, &[x])?;
+            let s = conv_bn(b, 4, s, channels, 1, 1, 1)?;
+            b.add("add", y, s)
+        }
     }
 }
 
@@ -167,6 +186,32 @@ pub fn run(graph: &Graph, weights: &Weights, input: &[f64]) -> Vec<f64> {
                 let per = x.len() / y.len();
                 x.iter().enumerate().map(|(i, a)| a * y[i / per]).collect()
             }
+            Op::SumParts { parts } => {
+                let mut y = vec![0.0; x.len() / parts];
+                for part in x.chunks_exact(x.len() / parts) {
+                    y.iter_mut().zip(part).for_each(|(y, x)| *y += x);
+                }
+                y
+            }
+            Op::SoftmaxParts { parts } => {
+                let part = x.len() / parts;
+                let sum = |at: usize| (0..*parts).map(|p| x[p * part + at % part].exp()).sum::<f64>();
+                x.iter().enumerate().map(|(at, v)| v.exp() / sum(at)).collect()
+            }
+            Op::ShuffleChannels { outer, inner } => {
+                let run = x.len() / (outer * inner);
+                let order = (0..*inner).flat_map(|i| (0..*outer).map(move |o| o * inner + i));
+                order.flat_map(|at| x[at * run..][..run].to_vec()).collect()
+            }
+            Op::MaxPool { window } => pool(window, x, (height, width), out_shape, &|inside, _| {
+                inside.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+            }),
+            Op::AveragePool { window, count_include_pad } => {
+                pool(window, x, (height, width), out_shape, &|inside, padded| {
+                    let count = if *count_include_pad { padded } else { inside.len() };
+                    inside.iter().sum::<f64>() / count as f64
+                })
+            }
             Op::GlobalAveragePool => {
                 x.chunks_exact(area).map(|c| c.iter().sum::<f64>() / area as f64).collect()
             }
@@ -230,6 +275,39 @@ fn convolve(
                 }
                 y.push(sum);
             }
+        }
+    }
+    y
+}
+
+/// Each window reduced to a number, given its elements and how many there are with those of the padding.
+fn pool(
+    window: &Window,
+    x: &[f64],
+    (height, width): (usize, usize),
+    out: &Shape,
+    reduce: &dyn Fn(&[f64], usize) -> f64,
+) -> Vec<f64> {
+    let (channels, rows, columns) = out.as_image().unwrap();
+    // Positions of a window in the padded map, whose end nothing reaches beyond.
+    let span = |at: usize, axis: usize, size: usize| {
+        let start = at * window.stride[axis];
+        start..(start + window.kernel[axis]).min(size + 2 * window.padding[axis])
+    };
+    let mut y = Vec::new();
+    for map in x.chunks_exact(height * width).take(channels) {
+        for (h, w) in (0..rows).flat_map(|h| (0..columns).map(move |w| (h, w))) {
+            let (vertical, horizontal) = (span(h, 0, height), span(w, 1, width));
+            let count = vertical.len() * horizontal.len();
+            let pixels = vertical.flat_map(|row| horizontal.clone().map(move |column| (row, column)));
+            let inside: Vec<f64> = pixels
+                .filter_map(|(row, column)| {
+                    let (row, column) =
+                        (row.checked_sub(window.padding[0])?, column.checked_sub(window.padding[1])?);
+                    (row < height && column < width).then(|| map[row * width + column])
+                })
+                .collect();
+            y.push(reduce(&inside, count));
         }
     }
     y
