@@ -70,6 +70,77 @@ fn every_operation_at_every_layer_builds_or_says_why_not() {
     }
 }
 
+/// Random weights of wide layers take long, hence a class of large operations is only built.
+#[test]
+fn every_operation_stands_at_the_layers_of_large_networks() {
+    for (name, narrow) in [("resnet18", true), ("resnet50", true), ("resnest14d", false)] {
+        // A fifth of the resolution changes no weights, and an odd size is harder.
+        let options = ZooOptions { resolution: Some(45), ..ZooOptions::default() };
+        let graph = zoo::build(name, &options).unwrap();
+        let mut seen: Vec<Graph> = Vec::new();
+        for layer in graph.layers() {
+            let own = graph.layer_graph(&layer.name).unwrap().renamed("layer");
+            if seen.contains(&own) {
+                continue;
+            }
+            let own_weights = init::random(&own, 7);
+            let same_shape = own.input_shape() == own.output_shape();
+            let mut applicable = 0;
+            for (operation, built) in Pool::compact().operations_for(&own) {
+                let place = format!("{operation} at {} of {name}", layer.name);
+                let Ok(built) = built else { continue };
+                applicable += 1;
+                if !operation.is_teacher() && !operation.is_identity() && operation.family() != "narrow" {
+                    let projected = find_op(&built, |op| *op == Op::Add) && !same_shape;
+                    assert_eq!(projected, !same_shape, "{place}");
+                }
+                graph.replace(&layer.name, &built).unwrap();
+                if built.cost().params < 2_000_000 {
+                    operation.initialise(&own, &own_weights, &built, 1).unwrap().check(&built).unwrap();
+                }
+            }
+            let all = 17 - if same_shape { 0 } else { 1 } - if narrow { 0 } else { 3 };
+            println!("{name} {}: {applicable} operations", layer.name);
+            assert!(applicable >= all, "{applicable} at {} of {name}", layer.name);
+            seen.push(own);
+        }
+    }
+}
+
+#[test]
+fn where_the_shortcut_is_a_projection_operations_take_it_over() {
+    for (name, layer, theirs) in [
+        ("resnet18", "layer2.0", ["downsample.0", "downsample.1"]),
+        ("resnet50", "layer1.0", ["downsample.0", "downsample.1"]),
+        ("resnest14d", "layer1.0", ["downsample.1", "downsample.2"]),
+        ("resnest14d", "layer2.0", ["downsample.1", "downsample.2"]),
+    ] {
+        let options = ZooOptions { resolution: Some(45), ..ZooOptions::default() };
+        let own = zoo::build(name, &options).unwrap().layer_graph(layer).unwrap();
+        let mut own_weights = init::random(&own, 7);
+        let mean = format!("{}.running_mean", theirs[1]);
+        own_weights.insert(&*mean, lana_graph::Tensor::full(&[own.output_shape().channels()], 0.25));
+        let pooled = |g: &Graph| find_op(g, |op| matches!(op, Op::AveragePool { .. }));
+        for operation in ["bottleneck-w0.25", "mbconv-e1-k3"].map(operation) {
+            let built = operation.build(&own).unwrap();
+            let start = operation.initialise(&own, &own_weights, &built, 3).unwrap();
+            assert_eq!(pooled(&built), name == "resnest14d" && layer == "layer2.0", "{operation}");
+            let ours = if pooled(&built) { theirs } else { ["downsample.0", "downsample.1"] };
+            for (to, from) in ours.iter().zip(theirs) {
+                assert_eq!(start.under(to), own_weights.under(from), "{operation} at {layer} of {name}");
+            }
+            // The branch gives nothing yet, hence the operation is the shortcut, and not a dead one.
+            let scales = |g: &Weights| {
+                let list = g.iter().filter(|(n, t)| n.ends_with(".weight") && t.shape.len() == 1);
+                list.map(|(n, t)| (n.to_string(), t.data[0])).collect::<Vec<_>>()
+            };
+            let zeros: Vec<_> = scales(&start).into_iter().filter(|(_, s)| *s == 0.0).collect();
+            assert_eq!(zeros.len(), 1, "{zeros:?}");
+            assert!(!zeros[0].0.starts_with("downsample"), "{zeros:?}");
+        }
+    }
+}
+
 #[test]
 fn names_parse_back() {
     let pool = Pool::compact();

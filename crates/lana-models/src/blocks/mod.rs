@@ -10,11 +10,17 @@ mod conv;
 mod fused;
 mod mbconv;
 mod residual;
+mod resnest;
+mod split;
 mod squeeze;
+mod stem;
 
 pub use bottleneck::Bottleneck;
 pub use conv::{Conv, conv_bn, conv_bn_act, round_channels};
 pub use fused::FusedMbConv;
 pub use mbconv::MbConv;
 pub use residual::{BasicBlock, Ending, Shortcut};
+pub use resnest::{AverageDown, ResNestBlock};
+pub use split::SplitAttention;
 pub use squeeze::squeeze_excite;
+pub use stem::Stem;

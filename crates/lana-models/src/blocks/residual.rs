@@ -1,6 +1,6 @@
 //! Residual connections and the basic block of ResNets (He et al. 2015).
 
-use lana_graph::{Activation, GraphBuilder, Op, Result, Shape, Value};
+use lana_graph::{Activation, GraphBuilder, Op, Result, Shape, Value, Window};
 
 use super::{Conv, conv_bn, conv_bn_act};
 
@@ -20,6 +20,18 @@ pub enum Shortcut {
         before: usize,
         /// Zero channels behind.
         after: usize,
+    },
+    /// A 1×1 convolution of the input with its BatchNorm: option B of He et al., by timm's names `downsample.0` and
+    /// `downsample.1`.
+    Projection {
+        /// Output channels.
+        out: usize,
+        /// Step in height and width.
+        stride: usize,
+        /// Whether the step is that of an average pooling, so that no pixel is lost, and not that of the convolution
+        /// (ResNet-D, He et al. 2018, "Bag of Tricks"). The names are then `downsample.0` for the pooling (even where there
+        /// is no step and none is needed), `downsample.1` and `downsample.2`.
+        average: bool,
     },
 }
 
@@ -43,6 +55,10 @@ impl Shortcut {
                 let half = Op::Subsample { stride }.infer(&[input]).ok()?;
                 Op::PadChannels { before, after }.infer(&[&half]).ok()
             }
+            Shortcut::Projection { out, stride, .. } => {
+                let (_, height, width) = input.as_image()?;
+                Some(Shape::image(out, height.div_ceil(stride), width.div_ceil(stride)))
+            }
         }
     }
 
@@ -54,7 +70,24 @@ impl Shortcut {
                 let y = b.node("subsample", Op::Subsample { stride }, &[input])?;
                 b.node("pad", Op::PadChannels { before, after }, &[y]).map(Some)
             }),
+            Shortcut::Projection { out, stride, average } => b.scoped("downsample", |b| {
+                let (names, conv_stride) = match average {
+                    true => (["1", "2"], 1),
+                    false => (["0", "1"], stride),
+                };
+                let mut y = input;
+                if average && stride > 1 {
+                    let pool = Op::AveragePool { window: Self::halving(stride), count_include_pad: false };
+                    y = b.node("0", pool, &[y])?;
+                }
+                conv_bn(b, y, names, Conv::dense(out, 1, conv_stride)).map(Some)
+            }),
         }
+    }
+
+    /// Windows of `stride` that leave no pixel out, the last one smaller where they do not fit.
+    pub(crate) fn halving(stride: usize) -> Window {
+        Window { ceil_mode: true, ..Window::square(stride, stride, 0) }
     }
 }
 

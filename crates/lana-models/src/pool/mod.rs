@@ -4,7 +4,9 @@
 //! a 5×5 depthwise kernel and squeeze-and-excitation to a quarter of the channels. Names parse back, so that a run
 //! directory holds nothing but names and weights. Stride, channels, inner activation, normalisation, residual connection
 //! and the activation at the end are no part of the name: they come from the layer that is replaced, because only an
-//! operation with the layer's input and output shape, and with its range of outputs, can stand in its place.
+//! operation with the layer's input and output shape, and with its range of outputs, can stand in its place. Where the
+//! shape changes, the residual connection is like the teacher's: subsampled and padded with zeros, projected (and that
+//! from the teacher's weights on), or none.
 //!
 //! The *compact* pool is a choice of 18 from what LANA's experiments kept selecting out of 197 (inverted residuals as the
 //! most accurate, dense convolutions and bottlenecks as the best compromise, identity to change the depth; no
@@ -32,6 +34,7 @@ use lana_graph::{Graph, Weights};
 
 use crate::{Error, Result, error::nearest};
 use name::{Arguments, Parameter};
+use site::Projection;
 
 pub use selection::Pool;
 
@@ -246,12 +249,22 @@ fn compact_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Random weights that make the operation start as its shortcut: in the family tables of everything that has no use for
-/// the teacher's weights.
+/// the teacher's weights. Where the shortcut is a projection, that one does start from the teacher's.
 fn start_as_shortcut(start: &Start<'_>) -> lana_graph::Result<Weights> {
     let options = crate::init::InitOptions { zero_last_scale: true };
-    Ok(crate::init::random_with(start.operation, start.seed, options))
+    let mut weights = crate::init::random_with(start.operation, start.seed, options);
+    if let (Some(theirs), Some(ours)) = (Projection::of(start.layer), Projection::of(start.operation))
+        && theirs.shortcut == ours.shortcut
+    {
+        for (from, to) in [(theirs.conv, ours.conv), (theirs.norm, ours.norm)] {
+            for (name, tensor) in start.layer_weights.under(from).iter() {
+                weights.insert(format!("{to}.{name}"), tensor.clone());
+            }
+        }
+    }
+    Ok(weights)
 }
 
 /// What [`start_as_shortcut`] does, in words.
 const START_AS_SHORTCUT: &str = "random (Kaiming, fan-out); with a residual connection the last BatchNorm's scale is zero, so that it starts as \
-     its shortcut";
+     its shortcut, which is the teacher's own where that is a projection";

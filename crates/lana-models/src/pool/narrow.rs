@@ -5,7 +5,7 @@
 //! squeeze-and-excitation stay: they cost next to nothing, and without them the gates would be wrong.
 
 use lana_graph::channels::{ChannelGroups, importance, narrow, narrow_weights};
-use lana_graph::{Graph, Op, Value, Weights};
+use lana_graph::{Graph, Node, Op, Value, Weights};
 
 use super::name::{Arguments, Parameter, Range};
 use super::{Family, NotApplicable, Start};
@@ -25,9 +25,13 @@ pub(super) static FAMILY: Family = Family {
 fn plan(layer: &Graph, arguments: &Arguments) -> Vec<(usize, usize, usize)> {
     let groups = ChannelGroups::of(layer);
     let nodes = layer.nodes();
-    let behind_pooling = |value: Value| match value.node() {
-        Some(node) => matches!(nodes[node].op, Op::GlobalAveragePool),
-        None => false,
+    let behind_pooling = |value: Value| {
+        let mut maker = value.node().map(|n| &nodes[n]);
+        // Split attention pools the versions of a channel, then adds them up.
+        if let Some(Node { op: Op::SumParts { .. }, inputs, .. }) = maker {
+            maker = inputs[0].node().map(|n| &nodes[n]);
+        }
+        maker.is_some_and(|n| n.op == Op::GlobalAveragePool)
     };
     let squeezed: Vec<usize> = (0..nodes.len())
         .filter(|&n| matches!(nodes[n].op, Op::Conv2d(_)) && behind_pooling(nodes[n].inputs[0]))

@@ -81,11 +81,14 @@ fn stride_of(input: [usize; 2], output: [usize; 2]) -> Option<usize> {
     (1..=input[0].max(input[1])).find(|&s| input.map(|size| size.div_ceil(s)) == output)
 }
 
-/// The residual connection: the input itself where the shape stays; the teacher's own shortcut where that has no
-/// parameters; otherwise none.
+/// The residual connection: the input itself where the shape stays, otherwise one like the teacher's own shortcut, be it
+/// without parameters or a projection; none where the teacher has none.
 fn shortcut_of(layer: &Graph) -> Shortcut {
     if layer.input_shape() == layer.output_shape() {
         return Shortcut::Identity;
+    }
+    if let Some(projection) = Projection::of(layer) {
+        return projection.shortcut;
     }
     let mut stride = 1;
     let mut padding = None;
@@ -101,5 +104,51 @@ fn shortcut_of(layer: &Graph) -> Shortcut {
     match shortcut.shape(layer.input_shape()).as_ref() == Some(layer.output_shape()) {
         true => shortcut,
         false => Shortcut::None,
+    }
+}
+
+/// The projection that a layer ends with as its shortcut: a 1×1 convolution of its input, with BatchNorm.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Projection<'a> {
+    /// How it is built.
+    pub(super) shortcut: Shortcut,
+    /// Name of its convolution.
+    pub(super) conv: &'a str,
+    /// Name of its BatchNorm.
+    pub(super) norm: &'a str,
+}
+
+impl<'a> Projection<'a> {
+    /// Reads it off the layer's graph, if there is one.
+    pub(super) fn of(layer: &'a Graph) -> Option<Self> {
+        let maker = |value: Value| value.node().map(|n| &layer.nodes()[n]);
+        let mut last = maker(layer.output())?;
+        if let Op::Activation { .. } = last.op {
+            last = maker(last.inputs[0])?;
+        }
+        if last.op != Op::Add {
+            return None;
+        }
+        last.inputs.iter().find_map(|&end| {
+            let norm = maker(end).filter(|n| matches!(n.op, Op::BatchNorm { .. }))?;
+            let node = maker(norm.inputs[0])?;
+            let Op::Conv2d(conv) = &node.op else { return None };
+            let [stride, width_stride] = conv.stride;
+            let plain = conv.kernel == [1, 1] && conv.padding == [0; 4] && conv.groups == 1 && !conv.bias;
+            if !plain || stride != width_stride {
+                return None;
+            }
+            let (stride, average) = match maker(node.inputs[0]).map(|n| (&n.op, n.inputs[0])) {
+                None => (stride, false),
+                Some((Op::AveragePool { window, count_include_pad: false }, Value::INPUT))
+                    if stride == 1 && *window == Shortcut::halving(window.kernel[0]) =>
+                {
+                    (window.kernel[0], true)
+                }
+                Some(_) => return None,
+            };
+            let shortcut = Shortcut::Projection { out: conv.out_channels, stride, average };
+            Some(Projection { shortcut, conv: &node.name, norm: &norm.name })
+        })
     }
 }

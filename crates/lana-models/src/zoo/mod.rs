@@ -8,13 +8,14 @@
 
 mod cifar_resnet;
 mod efficientnetv2;
+mod resnet;
 
 use lana_graph::Graph;
 
 use crate::{Error, Result, error::nearest};
 
 /// Every family: the one place where a new one is named.
-const FAMILIES: &[fn() -> Vec<Model>] = &[cifar_resnet::models, efficientnetv2::models];
+const FAMILIES: &[fn() -> Vec<Model>] = &[cifar_resnet::models, efficientnetv2::models, resnet::models];
 
 /// What to change about a teacher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
