@@ -63,7 +63,12 @@ fn last_batch_norms(graph: &Graph) -> Vec<usize> {
     let sums = graph.nodes().iter().filter(|n| n.op == Op::Add);
     sums.filter_map(|sum| {
         let mut ends = sum.inputs.iter().filter(|v| uses[v.index()] == 1).filter_map(|v| v.node());
-        ends.find(|&n| matches!(graph.nodes()[n].op, Op::BatchNorm { .. }))
+        // Drop path stands between the branch and the sum.
+        let before = |n: usize| match &graph.nodes()[n] {
+            node if node.op.is_training_only() => node.inputs[0].node(),
+            _ => Some(n),
+        };
+        ends.find_map(|n| before(n).filter(|&n| matches!(graph.nodes()[n].op, Op::BatchNorm { .. })))
     })
     .collect()
 }

@@ -142,6 +142,32 @@ fn where_the_shortcut_is_a_projection_operations_take_it_over() {
 }
 
 #[test]
+fn operations_fit_tensorflows_padding_and_take_the_layers_gates() {
+    // An even map under "SAME" padding and stride 2 is halved, as it is under padding by half the kernel.
+    for name in ["tf_efficientnetv2_b0", "mobilenetv3_small_100"] {
+        let (graph, weights) = teacher(name);
+        for layer in graph.layers() {
+            let own = graph.layer_graph(&layer.name).unwrap();
+            let own_weights = weights.under(&layer.name);
+            let mut applicable = 0;
+            for (operation, built) in Pool::compact().operations_for(&own) {
+                // What has no expansion has no channels of its own to narrow, a single convolution neither.
+                let Ok(built) = built else { continue };
+                operation.initialise(&own, &own_weights, &built, 1).unwrap();
+                applicable += 1;
+            }
+            assert!(applicable >= 13, "{applicable} at {} of {name}", layer.name);
+        }
+    }
+    let graph = zoo::build("mobilenetv3_small_100", &ZooOptions::default()).unwrap();
+    let own = graph.layer_graph("blocks.3.1").unwrap();
+    let built = operation("mbconv-e3-k3-se0.25").build(&own).unwrap();
+    for kind in [Activation::HardSwish, Activation::HardSigmoid] {
+        assert!(find_op(&built, |op| *op == Op::Activation { kind }), "{kind:?}");
+    }
+}
+
+#[test]
 fn names_parse_back() {
     let pool = Pool::compact();
     assert_eq!(pool.operations().len(), 18);

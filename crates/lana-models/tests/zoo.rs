@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use lana_graph::Weights;
+use lana_graph::{Op, Value, Weights};
 use lana_models::zoo::{self, ZooOptions};
 use lana_models::{Error, init};
 
@@ -157,6 +157,135 @@ fn the_demo_network_is_small_and_cuts_into_layers() {
     }
 }
 
+/// Parameters, multiply-accumulates of convolutions and fully connected layers at the default resolution, and blocks, as
+/// timm 1.0 builds them; then what timm publishes (results/benchmark-infer-amp-nchw-pt240-cu124-rtx3090.csv) where it has
+/// that resolution: GMACs by fvcore, which counts two for each element that a BatchNorm gives.
+#[test]
+fn mbconv_families_have_timms_sizes() {
+    for (name, params, macs, layers, published) in [
+        ("efficientnet_b0", 5_288_548, 385_814_752, 16, 0.4),
+        ("efficientnet_b1", 7_794_184, 686_802_832, 23, 0.71),
+        ("efficientnet_b2", 9_109_994, 859_853_760, 23, 0.89),
+        ("efficientnet_b3", 12_233_232, 1_589_198_096, 26, 1.63),
+        ("efficientnet_b4", 19_341_616, 3_063_687_008, 32, 3.13),
+        ("efficientnet_b5", 30_389_784, 9_404_374_080, 39, 9.59),
+        ("efficientnet_b6", 43_040_704, 19_067_593_536, 45, 19.4),
+        ("efficientnet_b7", 66_347_960, 37_745_884_192, 55, 38.33),
+        ("efficientnet_b8", 87_413_142, 62_597_461_568, 61, 63.48),
+        ("tf_efficientnet_b0", 5_288_548, 385_814_752, 16, 0.4),
+        ("tf_efficientnet_b1", 7_794_184, 686_802_832, 23, 0.71),
+        ("tf_efficientnet_b2", 9_109_994, 993_561_872, 23, 1.02),
+        ("tf_efficientnet_b3", 12_233_232, 1_827_141_392, 26, 1.87),
+        ("tf_efficientnet_b4", 19_341_616, 4_393_771_024, 32, 4.49),
+        ("tf_efficientnet_b5", 30_389_784, 10_266_384_752, 39, 10.46),
+        ("tf_efficientnet_b6", 43_040_704, 19_067_593_536, 45, 19.4),
+        ("tf_efficientnet_b7", 66_347_960, 37_745_884_192, 55, 38.33),
+        ("tf_efficientnet_b8", 87_413_142, 62_597_461_568, 61, 63.48),
+        ("efficientnetv2_s", 21_458_488, 4_707_823_040, 40, 4.75),
+        ("efficientnetv2_m", 54_139_356, 10_931_712_384, 57, 11.01),
+        ("efficientnetv2_l", 118_515_272, 35_899_418_624, 79, 36.1),
+        ("efficientnetv2_rw_t", 13_649_388, 1_912_879_840, 39, 1.93),
+        ("efficientnetv2_rw_s", 23_941_296, 4_862_701_312, 40, 4.91),
+        ("efficientnetv2_rw_m", 53_236_442, 12_627_417_344, 60, 12.72),
+        ("tf_efficientnetv2_b0", 7_139_704, 528_186_752, 21, 0.54),
+        ("tf_efficientnetv2_b1", 8_141_052, 747_003_008, 27, 0.76),
+        ("tf_efficientnetv2_b2", 10_096_086, 1_043_476_528, 28, 1.06),
+        ("tf_efficientnetv2_b3", 14_358_406, 1_908_036_640, 32, 1.93),
+        ("tf_efficientnetv2_s", 21_458_488, 5_307_561_248, 40, 5.35),
+        ("tf_efficientnetv2_m", 54_139_356, 15_736_775_680, 57, 15.85),
+        ("tf_efficientnetv2_l", 118_515_272, 35_899_418_624, 79, 36.1),
+        ("mobilenetv2_100", 3_504_872, 300_774_272, 17, 0.31),
+        ("mobilenetv2_140", 6_108_776, 582_195_824, 17, 0.6),
+        ("mobilenetv3_large_100", 5_483_032, 216_589_760, 16, 0.23),
+        ("mobilenetv3_small_100", 2_542_856, 56_510_400, 12, 0.06),
+    ] {
+        let entry = zoo::entry(name).unwrap();
+        assert_eq!((entry.params, entry.macs, entry.layers), (params, macs, layers), "{name}");
+        let graph = zoo::build(name, &ZooOptions::default()).unwrap();
+        let norms = (0..graph.nodes().len()).filter(|&n| matches!(graph.nodes()[n].op, Op::BatchNorm { .. }));
+        let normalised: usize = norms.map(|n| graph.shape(Value::of_node(n)).elements()).sum();
+        let giga = (macs + 2 * normalised as u64) as f64 / 1e9;
+        // It prints two decimals.
+        assert!((giga - published).abs() < 0.0051, "{name}: {giga} G, published {published} G");
+    }
+}
+
+#[test]
+fn mbconv_families_have_timms_names_and_shapes() {
+    for (model, name, shape) in [
+        ("efficientnet_b2", "blocks.0.0.conv_pw.weight", vec![16, 32, 1, 1]),
+        ("efficientnet_b2", "blocks.0.0.se.conv_reduce.weight", vec![8, 32, 1, 1]),
+        ("efficientnet_b2", "blocks.4.0.conv_dw.weight", vec![528, 1, 5, 5]),
+        ("efficientnet_b2", "blocks.4.0.se.conv_expand.bias", vec![528]),
+        ("efficientnet_b2", "conv_head.weight", vec![1408, 352, 1, 1]),
+        ("tf_efficientnetv2_b0", "blocks.0.0.conv.weight", vec![16, 32, 3, 3]),
+        ("tf_efficientnetv2_b0", "blocks.0.0.bn1.running_mean", vec![16]),
+        ("tf_efficientnetv2_b2", "blocks.5.9.conv_pwl.weight", vec![208, 1248, 1, 1]),
+        ("efficientnetv2_rw_s", "blocks.0.1.conv_exp.weight", vec![24, 24, 3, 3]),
+        ("mobilenetv3_large_100", "blocks.3.2.conv_pw.weight", vec![184, 80, 1, 1]),
+        ("mobilenetv3_large_100", "blocks.5.2.se.conv_reduce.weight", vec![240, 960, 1, 1]),
+        ("mobilenetv3_large_100", "blocks.6.0.conv.weight", vec![960, 160, 1, 1]),
+        ("mobilenetv3_small_100", "conv_head.bias", vec![1024]),
+        ("mobilenetv2_140", "blocks.0.0.bn2.weight", vec![24]),
+    ] {
+        let graph = zoo::build(model, &ZooOptions::default()).unwrap();
+        let found = graph.parameters().into_iter().find(|p| p.name == name).map(|p| p.shape);
+        assert_eq!(found, Some(shape), "{name} of {model}");
+    }
+}
+
+#[test]
+fn tensorflows_padding_follows_the_resolution() {
+    let paddings = |resolution| {
+        let options = ZooOptions { resolution: Some(resolution), ..ZooOptions::default() };
+        let graph = zoo::build("tf_efficientnet_b0", &options).unwrap();
+        let find = |name: &str| graph.nodes().iter().find(|n| n.name == name).map(|n| n.op.clone());
+        ["conv_stem", "blocks.2.0.conv_dw", "blocks.2.1.conv_dw"].map(|name| match find(name) {
+            Some(Op::Conv2d(conv)) => conv.padding,
+            other => panic!("{name} is {other:?}"),
+        })
+    };
+    // Even maps under stride 2 get one row less in front than behind, odd ones as many: 64 → 32 → 16, 65 → 33 → 17.
+    assert_eq!(paddings(64), [[0, 0, 1, 1], [1, 1, 2, 2], [2, 2, 2, 2]]);
+    assert_eq!(paddings(65), [[1, 1, 1, 1], [2, 2, 2, 2], [2, 2, 2, 2]]);
+}
+
+#[test]
+fn drops_stand_where_timm_has_them() {
+    let options = ZooOptions { drop_rate: 0.2, drop_path_rate: 0.3, ..ZooOptions::default() };
+    for entry in zoo::list() {
+        let plain = zoo::build(&entry.name, &ZooOptions::default()).unwrap();
+        let graph = zoo::build(&entry.name, &options).unwrap();
+        assert_eq!((graph.cost(), graph.parameters().len()), (plain.cost(), plain.parameters().len()));
+        let at = |name: &str| graph.nodes().iter().position(|n| n.name == name);
+        let dropout = at("dropout").unwrap();
+        assert_eq!(graph.nodes()[dropout].op, Op::Dropout { rate: 0.2 }, "{}", entry.name);
+        assert!(matches!(graph.nodes()[dropout + 1].op, Op::Linear { .. }), "{}", entry.name);
+        for layer in graph.layers() {
+            let sum = layer.nodes.clone().find(|&n| graph.nodes()[n].op == Op::Add);
+            let drop = at(&format!("{}.drop_path", layer.name));
+            // The first block's rate is 0.
+            let first = layer.name == graph.layers()[0].name;
+            assert_eq!(drop, sum.filter(|_| !first).map(|n| n - 1), "{} of {}", layer.name, entry.name);
+        }
+        // Random weights start the same branches at zero.
+        let start = |g| init::random_with(g, 1, init::InitOptions { zero_last_scale: true });
+        assert_eq!(start(&graph), start(&plain));
+        let weights = init::random(&graph, 1);
+        let folded = lana_graph::fold_batch_norm(&graph, &weights).unwrap();
+        assert_eq!(folded, lana_graph::fold_batch_norm(&plain, &weights).unwrap());
+    }
+    let graph = zoo::build("efficientnet_b0", &options).unwrap();
+    let node = graph.nodes().iter().find(|n| n.name == "blocks.5.1.drop_path").unwrap();
+    // Block 12 of 16, counted from 0.
+    let Op::DropPath { rate } = node.op else { panic!("{:?}", node.op) };
+    assert!((rate - 0.3 * 12.0 / 16.0).abs() < 1e-12, "{rate}");
+    for (drop_rate, drop_path_rate) in [(1.0, 0.0), (0.0, -0.1), (f64::NAN, 0.0)] {
+        let options = ZooOptions { drop_rate, drop_path_rate, ..ZooOptions::default() };
+        assert!(matches!(zoo::build("efficientnet_b0", &options), Err(Error::Option { .. })));
+    }
+}
+
 #[test]
 fn every_teacher_is_listed_and_its_layers_cover_the_middle() {
     let list = zoo::list();
@@ -183,15 +312,15 @@ fn every_teacher_is_listed_and_its_layers_cover_the_middle() {
 
 #[test]
 fn classes_and_resolution_can_be_chosen() {
-    let options = ZooOptions { num_classes: Some(7), resolution: Some(33) };
+    let options = ZooOptions { num_classes: Some(7), resolution: Some(33), ..ZooOptions::default() };
     for entry in zoo::list() {
         let graph = zoo::build(&entry.name, &options).unwrap();
         assert_eq!(graph.input_shape().dims(), [3, 33, 33]);
         assert_eq!(graph.output_shape().dims(), [7]);
     }
     for options in [
-        ZooOptions { num_classes: Some(0), resolution: None },
-        ZooOptions { num_classes: None, resolution: Some(0) },
+        ZooOptions { num_classes: Some(0), ..ZooOptions::default() },
+        ZooOptions { resolution: Some(0), ..ZooOptions::default() },
     ] {
         assert!(matches!(zoo::build("resnet20_cifar", &options), Err(Error::Option { .. })));
     }

@@ -50,6 +50,14 @@ pub fn conv_bn_act(
     b.activation(names[2], y, activation)
 }
 
+/// The multiple of 8 nearest to `wanted`, at least 8, and the next one where that would be less than the share `least` of
+/// it: timm's `make_divisible`, the rule by which EfficientNets and MobileNets round their channels (`least` is 0.9 but
+/// for the small EfficientNetV2s, which round down freely).
+pub fn make_divisible(wanted: f64, least: f64) -> usize {
+    let nearest = ((wanted + 4.0) as usize / 8 * 8).max(8);
+    if (nearest as f64) < least * wanted { nearest + 8 } else { nearest }
+}
+
 /// A number of channels near `wanted`: a multiple of 8 from 16 on, a whole number below, at least 1.
 ///
 /// Kernels of all common runtimes work on blocks of 8 or 16 channels, so that a channel more or less either costs a

@@ -2,7 +2,7 @@
 
 use lana_graph::{Activation, GraphBuilder, Result, Value};
 
-use super::{Conv, Ending, conv_bn, conv_bn_act, squeeze_excite};
+use super::{Conv, Ending, SqueezeExcite, conv_bn, conv_bn_act};
 
 /// MBConv: 1×1 to `hidden` channels, depthwise, optionally squeeze-and-excitation, 1×1 back.
 ///
@@ -18,8 +18,8 @@ pub struct MbConv {
     pub kernel: usize,
     /// Step of the depthwise convolution.
     pub stride: usize,
-    /// Squeezed channels of the squeeze-and-excitation; none for none.
-    pub squeezed: Option<usize>,
+    /// Squeeze-and-excitation, if there is any.
+    pub squeeze: Option<SqueezeExcite>,
     /// The inner activation.
     pub activation: Activation,
     /// The end of the block.
@@ -39,8 +39,8 @@ impl MbConv {
         };
         let conv = Conv::depthwise(b.shape(y).channels(), self.kernel, self.stride);
         y = conv_bn_act(b, y, depthwise, conv, self.activation)?;
-        if let Some(squeezed) = self.squeezed {
-            y = squeeze_excite(b, y, squeezed, self.activation)?;
+        if let Some(squeeze) = self.squeeze {
+            y = squeeze.build(b, y)?;
         }
         y = conv_bn(b, y, last, Conv::pointwise(self.out))?;
         self.ending.build(b, x, y)

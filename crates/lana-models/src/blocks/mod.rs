@@ -16,11 +16,11 @@ mod squeeze;
 mod stem;
 
 pub use bottleneck::Bottleneck;
-pub use conv::{Conv, conv_bn, conv_bn_act, round_channels};
+pub use conv::{Conv, conv_bn, conv_bn_act, make_divisible, round_channels};
 pub use fused::FusedMbConv;
 pub use mbconv::MbConv;
 pub use residual::{BasicBlock, Ending, Shortcut};
 pub use resnest::{AverageDown, ResNestBlock};
 pub use split::SplitAttention;
-pub use squeeze::squeeze_excite;
+pub use squeeze::SqueezeExcite;
 pub use stem::Stem;

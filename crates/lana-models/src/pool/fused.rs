@@ -4,7 +4,7 @@ use lana_graph::Graph;
 
 use super::name::{Arguments, Parameter, Range};
 use super::site::Site;
-use super::{Family, NotApplicable, START_AS_SHORTCUT, mbconv::squeezed, start_as_shortcut};
+use super::{Family, NotApplicable, START_AS_SHORTCUT, mbconv::squeeze, start_as_shortcut};
 use crate::blocks::{FusedMbConv, round_channels};
 
 pub(super) static FAMILY: Family = Family {
@@ -28,7 +28,7 @@ fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
         hidden: round_channels(site.channels as f64 * arguments.number("e")),
         kernel: arguments.whole("k"),
         stride: site.stride,
-        squeezed: squeezed(&site, arguments),
+        squeeze: squeeze(&site, arguments),
         activation: site.activation,
         ending: site.ending,
     };

@@ -5,7 +5,7 @@ use lana_graph::Graph;
 use super::name::{Arguments, Parameter, Range};
 use super::site::Site;
 use super::{Family, NotApplicable, START_AS_SHORTCUT, start_as_shortcut};
-use crate::blocks::{MbConv, round_channels};
+use crate::blocks::{MbConv, SqueezeExcite, round_channels};
 
 pub(super) static FAMILY: Family = Family {
     name: "mbconv",
@@ -39,14 +39,18 @@ fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
         hidden: (expansion != 1.0).then(|| round_channels(site.channels as f64 * expansion)),
         kernel: arguments.whole("k"),
         stride: site.stride,
-        squeezed: squeezed(&site, arguments),
+        squeeze: squeeze(&site, arguments),
         activation: site.activation,
         ending: site.ending,
     };
     site.graph(|b, x| block.build(b, x))
 }
 
-/// Channels in the middle of squeeze-and-excitation: a share of the block's input channels, as in timm.
-pub(super) fn squeezed(site: &Site<'_>, arguments: &Arguments) -> Option<usize> {
-    arguments.get("se").map(|share| ((site.channels as f64 * share).round() as usize).max(1))
+/// Squeeze-and-excitation to a share of the block's input channels, as in EfficientNet, with the layer's kind of gate.
+pub(super) fn squeeze(site: &Site<'_>, arguments: &Arguments) -> Option<SqueezeExcite> {
+    arguments.get("se").map(|share| SqueezeExcite {
+        squeezed: ((site.channels as f64 * share).round() as usize).max(1),
+        activation: site.activation,
+        gate: site.gate,
+    })
 }

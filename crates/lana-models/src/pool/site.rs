@@ -17,6 +17,8 @@ pub(super) struct Site<'a> {
     pub(super) stride: usize,
     /// The activation used inside the layer.
     pub(super) activation: Activation,
+    /// What makes the gates inside the layer.
+    pub(super) gate: Activation,
     /// How the operation ends.
     pub(super) ending: Ending,
     /// `eps` and `momentum` of the layer's normalisation.
@@ -43,6 +45,10 @@ impl<'a> Site<'a> {
             Op::Activation { kind } => Some(*kind),
             _ => None,
         });
+        let gate = ops().find_map(|op| match op {
+            Op::Activation { kind: kind @ (Activation::Sigmoid | Activation::HardSigmoid) } => Some(*kind),
+            _ => None,
+        });
         let last = layer.output().node().and_then(|n| match &layer.nodes()[n].op {
             Op::Activation { kind } => Some(*kind),
             _ => None,
@@ -57,6 +63,7 @@ impl<'a> Site<'a> {
             out,
             stride,
             activation: inner.unwrap_or(Activation::Relu),
+            gate: gate.unwrap_or(Activation::Sigmoid),
             ending: Ending { shortcut: shortcut_of(layer), activation: last },
             batch_norm: batch_norm.unwrap_or((1e-5, 0.1)),
         })

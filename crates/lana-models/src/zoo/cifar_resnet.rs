@@ -45,5 +45,6 @@ fn build(name: &str, blocks: usize, size: Size) -> Result<Graph> {
     let x = b.node("avgpool", Op::GlobalAveragePool, &[x])?;
     let x = b.node("flatten", Op::Flatten, &[x])?;
     let x = b.node("linear", Op::Linear { out_features: size.num_classes, bias: true }, &[x])?;
-    b.finish(x)
+    // timm's schedule for ResNets: from 0 at the first block to the whole rate at the last.
+    size.with_drops(b.finish(x)?, |block, blocks| block as f64 / (blocks - 1) as f64)
 }

@@ -7,37 +7,79 @@
 //! To add a family: a file with its table and a function `models`, and a line in `FAMILIES`.
 
 mod cifar_resnet;
+mod drops;
+mod efficientnet;
 mod efficientnetv2;
+mod mobilenet;
 mod resnet;
+mod stages;
 
 use lana_graph::Graph;
 
 use crate::{Error, Result, error::nearest};
 
 /// Every family: the one place where a new one is named.
-const FAMILIES: &[fn() -> Vec<Model>] = &[cifar_resnet::models, efficientnetv2::models, resnet::models];
+const FAMILIES: &[fn() -> Vec<Model>] = &[
+    cifar_resnet::models,
+    resnet::models,
+    efficientnet::models,
+    efficientnetv2::models,
+    mobilenet::models,
+];
 
 /// What to change about a teacher.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ZooOptions {
     /// Classes it tells apart; its own number if none is given.
     pub num_classes: Option<usize>,
     /// Height and width of its input in pixels; its own resolution if none is given.
     pub resolution: Option<usize>,
+    /// Share of the features in front of the classifier that training drops ([`lana_graph::Op::Dropout`]); 0 by default,
+    /// as in timm.
+    pub drop_rate: f64,
+    /// How often training drops the residual branch of the last blocks ([`lana_graph::Op::DropPath`]), of earlier ones in
+    /// proportion: timm's schedule. 0 by default, as in timm.
+    pub drop_path_rate: f64,
 }
 
-/// How pixels become the network's input: `(x / 255 − mean) / std` for each of red, green, blue.
+/// The filter by which images are resized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interpolation {
+    /// The weighted mean of the four pixels around.
+    Bilinear,
+    /// Cubic convolution over sixteen.
+    Bicubic,
+}
+
+/// How images become the network's input: resized so that a square of the share `crop` of their shorter side fills it, cut
+/// to that square, then `(x / 255 − mean) / std` for each of red, green, blue.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Preprocessing {
     /// Mean per channel, of pixels in 0…1.
     pub mean: [f32; 3],
     /// Standard deviation per channel, of pixels in 0…1.
     pub std: [f32; 3],
+    /// Share of the shorter side that is kept, from the middle; 1 for the largest square.
+    pub crop: f32,
+    /// The filter for images of another size.
+    pub interpolation: Interpolation,
 }
 
 impl Preprocessing {
-    /// Statistics of ImageNet, which the published CIFAR weights use too.
-    pub const IMAGENET: Self = Preprocessing { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+    /// Statistics of ImageNet, which the published CIFAR weights use too; the largest square.
+    pub const IMAGENET: Self = Preprocessing {
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+        crop: 1.0,
+        interpolation: Interpolation::Bicubic,
+    };
+    /// Pixels in −1…1, as Inception had them and many of TensorFlow's networks do; the largest square.
+    pub const INCEPTION: Self = Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..Self::IMAGENET };
+
+    /// With another share of the shorter side.
+    pub const fn with_crop(self, crop: f32) -> Self {
+        Preprocessing { crop, ..self }
+    }
 }
 
 /// What the zoo knows about a teacher, at its own resolution and number of classes.
@@ -82,6 +124,21 @@ struct Model {
 struct Size {
     num_classes: usize,
     resolution: usize,
+    drop_rate: f64,
+    drop_path_rate: f64,
+}
+
+impl Size {
+    /// The network with what training drops at random; `schedule` gives the share of the drop path rate that holds for
+    /// block number so many of so many.
+    fn with_drops(&self, graph: Graph, schedule: impl Fn(usize, usize) -> f64) -> lana_graph::Result<Graph> {
+        match self.drop_rate == 0.0 && self.drop_path_rate == 0.0 {
+            true => Ok(graph),
+            false => drops::add(&graph, self.drop_rate, |block, blocks| {
+                self.drop_path_rate * schedule(block, blocks)
+            }),
+        }
+    }
 }
 
 impl Model {
@@ -89,6 +146,8 @@ impl Model {
         let size = Size {
             num_classes: options.num_classes.unwrap_or(self.num_classes),
             resolution: options.resolution.unwrap_or(self.resolution),
+            drop_rate: options.drop_rate,
+            drop_path_rate: options.drop_path_rate,
         };
         let wrong = |reason: String| Err(Error::Option { model: self.name.clone(), reason });
         if size.num_classes == 0 {
@@ -97,6 +156,13 @@ impl Model {
         // Smaller inputs leave nothing but padding to the last stages.
         if size.resolution < 8 {
             return wrong(format!("a resolution of {} is too small, the least is 8", size.resolution));
+        }
+        for (what, rate) in [("drop rate", size.drop_rate), ("drop path rate", size.drop_path_rate)] {
+            if !(0.0..1.0).contains(&rate) {
+                return wrong(format!(
+                    "a {what} of {rate} is no share: it must be at least 0 and less than 1"
+                ));
+            }
         }
         Ok((self.build)(&self.name, size)?)
     }

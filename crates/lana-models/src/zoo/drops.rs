@@ -1,0 +1,50 @@
+//! What timm drops at random while a network is trained: features in front of the classifier, and residual branches.
+
+use lana_graph::{Graph, Layer, Node, Op, Result, Value};
+
+/// `graph` with dropout of `drop_rate` in front of its last fully connected layer, and with drop path at the end of each
+/// residual branch: `path_rate(block, blocks)` for layer number `block` of `blocks`. Rates of 0 add nothing.
+pub(super) fn add(graph: &Graph, drop_rate: f64, path_rate: impl Fn(usize, usize) -> f64) -> Result<Graph> {
+    let nodes = graph.nodes();
+    let is = |index: usize, wanted: fn(&Op) -> bool| wanted(&nodes[index].op);
+    let mut drops: Vec<Option<Node>> = vec![None; nodes.len()];
+    if drop_rate > 0.0
+        && let Some(last) = (0..nodes.len()).rev().find(|&n| is(n, |op| matches!(op, Op::Linear { .. })))
+    {
+        let op = Op::Dropout { rate: drop_rate };
+        drops[last] = Some(Node { name: "dropout".into(), op, inputs: nodes[last].inputs.clone() });
+    }
+    for (block, layer) in graph.layers().iter().enumerate() {
+        let rate = path_rate(block, graph.layers().len());
+        // A block ends in the sum of its branch and its shortcut, see `crate::blocks::Ending`.
+        let sum = layer.nodes.clone().rev().find(|&n| is(n, |op| *op == Op::Add));
+        if let (Some(sum), true) = (sum, rate > 0.0) {
+            let name = format!("{}.drop_path", layer.name);
+            let inputs = vec![nodes[sum].inputs[0]];
+            drops[sum] = Some(Node { name, op: Op::DropPath { rate }, inputs });
+        }
+    }
+    // Where each old value is found among the new nodes, and how many new nodes stand before each old node.
+    let (mut place, mut before) = (vec![Value::INPUT], Vec::new());
+    let mut list: Vec<Node> = Vec::with_capacity(nodes.len());
+    for (node, drop) in nodes.iter().zip(drops) {
+        before.push(list.len());
+        let moved = |node: &Node| node.inputs.iter().map(|v| place[v.index()]).collect::<Vec<_>>();
+        let mut inputs = moved(node);
+        if let Some(drop) = drop {
+            list.push(Node { inputs: moved(&drop), ..drop });
+            inputs[0] = Value::of_node(list.len() - 1);
+        }
+        list.push(Node { inputs, ..node.clone() });
+        place.push(Value::of_node(list.len() - 1));
+    }
+    before.push(list.len());
+    let layers = graph.layers().iter().map(|l| Layer {
+        nodes: before[l.nodes.start]..before[l.nodes.end],
+        input: place[l.input.index()],
+        output: place[l.output.index()],
+        ..l.clone()
+    });
+    let (input, output) = (graph.input_shape().clone(), place[graph.output().index()]);
+    Graph::new(graph.name(), input, list, output, layers.collect())
+}
