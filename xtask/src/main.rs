@@ -1,7 +1,8 @@
 //! Project tasks, run as `cargo xtask TASK`.
 //!
-//! One file per task: [`bench`](mod@bench) times parts of the project beside others, [`setup`] fetches the native libraries, [`demo`] runs the demonstration, [`test`](mod@test) runs every
-//! check. A new task is a file with a `run` function and a variant of [`Task`].
+//! One file per task: [`bench`](mod@bench) times parts of the project beside others, [`setup`] fetches the native
+//! libraries, [`demo`] runs the demonstration, [`parity`] compares the zoo with timm, [`test`](mod@test) runs every check. A
+//! new task is a file with a `run` function and a variant of [`Task`].
 //!
 //! xtask itself builds with nothing but Rust and a linker: it must run before libtorch is there.
 
@@ -9,6 +10,8 @@ mod bench;
 mod command;
 mod demo;
 mod failure;
+mod parity;
+mod python;
 mod setup;
 mod test;
 
@@ -41,6 +44,14 @@ enum Task {
         #[command(subcommand)]
         bench: Bench,
     },
+    /// Compare the zoo's networks with timm's, number by number (in a virtual environment under target/)
+    Parity {
+        /// Networks to compare [default: a small one of each family]
+        names: Vec<String>,
+        /// Compare all that timm has
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
+    },
     /// Check formatting, lints and documentation, and run every test, after setup
     Test,
 }
@@ -61,6 +72,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Task::Demo { arguments } => demo::run(&arguments),
         Task::Bench { bench: Bench::Select { arguments } } => bench::select(&arguments),
+        Task::Parity { names, all } => parity::run(&names, all),
         Task::Test => test::run(),
     };
     result.unwrap_or_else(|error| {

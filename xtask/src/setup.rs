@@ -41,6 +41,12 @@ fn third_party() -> PathBuf {
     workspace_root().join("third_party")
 }
 
+/// The pinned requirements that libtorch is unpacked from on this platform.
+pub(crate) fn torch_requirements() -> anyhow::Result<Vec<&'static str>> {
+    let platform = platform::detect()?;
+    Ok(component::libtorch().sources(platform).map(|source| source.requirement).collect())
+}
+
 /// Makes sure that libtorch, ONNX Runtime and a C++ compiler are there. Silent and offline when they are.
 pub(crate) fn run() -> anyhow::Result<()> {
     preflight::compiler()?;

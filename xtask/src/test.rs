@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::failure::Failure;
-use crate::{command, setup};
+use crate::failure::{self, Failure};
+use crate::{command, parity, setup};
 
 /// One check: cargo's arguments, variables to set, and what to do when it fails.
 struct Check {
@@ -38,7 +38,7 @@ const CHECKS: &[Check] = &[
     },
 ];
 
-/// Sets up, then runs every check; stops at the first that fails.
+/// Sets up, then runs every check; stops at the first that fails. The last compares the zoo with timm.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     setup::run()?;
     for check in CHECKS {
@@ -53,7 +53,17 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             return Err(Failure::error(format!("`{line}` failed ({status})"), check.hint));
         }
     }
-    Ok(ExitCode::SUCCESS)
+    // Where there is no package index, the rest has to do.
+    match parity::python() {
+        Ok(python) => {
+            eprintln!("$ cargo xtask parity");
+            parity::compare(&python, &[], false)
+        }
+        Err(error) => {
+            eprintln!("parity with timm: skipped\n{}", failure::render(&error));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }
 
 /// The check as one would type it into a shell.

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 
 use crate::{Error, Graph, Result};
 
@@ -65,15 +65,7 @@ impl Weights {
     /// Reads the bytes of a safetensors file; `path` is named in errors.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self> {
         let wrong = |reason: String| Error::File { path: path.to_path_buf(), reason };
-        let looks_pickled = bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80");
-        let file = SafeTensors::deserialize(bytes).map_err(|e| match looks_pickled {
-            true => wrong(
-                "is a PyTorch pickle, not safetensors; convert it once with: python3 -c \"import torch, \
-                 safetensors.torch as s; s.save_file(torch.load('IN.pth', map_location='cpu'), 'OUT.safetensors')\""
-                    .into(),
-            ),
-            false => wrong(format!("not a whole safetensors file ({e:?}); fetch or export it again")),
-        })?;
+        let file = SafeTensors::deserialize(bytes).map_err(|e| wrong(not_safetensors(bytes, path, &e)))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
             if name.ends_with("num_batches_tracked") {
@@ -182,6 +174,33 @@ impl Weights {
 impl FromIterator<(String, Tensor)> for Weights {
     fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(iter: I) -> Self {
         Weights { tensors: iter.into_iter().collect(), origin: String::new() }
+    }
+}
+
+/// Why `bytes` are no safetensors file, and what to do about it.
+fn not_safetensors(bytes: &[u8], path: &Path, error: &SafeTensorError) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(512)]).trim_start().to_lowercase();
+    // A length of eight bytes, then a JSON object of that length, then as many bytes as that says.
+    let begins_well = bytes.get(8).is_none_or(|byte| *byte == b'{');
+    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80") {
+        let file = path.display();
+        format!(
+            "is a PyTorch pickle, not safetensors; convert it once with: python3 -c \"import torch, \
+             safetensors.torch as s; s.save_file(torch.load('{file}', map_location='cpu', weights_only=True), \
+             '{}')\"",
+            path.with_extension("safetensors").display()
+        )
+    } else if text.starts_with("version https://git-lfs") {
+        "is a git-lfs pointer, not the file it stands for; get that with `git lfs pull`, or download it"
+            .into()
+    } else if text.starts_with('<') {
+        "is a web page, not safetensors; download the file itself, on Hugging Face by an address with `resolve` in \
+         place of `blob`"
+            .into()
+    } else if begins_well {
+        format!("not a whole safetensors file ({error}); it was cut off or damaged: fetch or export it again")
+    } else {
+        "not a safetensors file; give the file with the weights, which ends in .safetensors".into()
     }
 }
 

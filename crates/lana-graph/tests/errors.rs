@@ -203,6 +203,14 @@ fn weight_files_that_are_none() {
         refused(Weights::load(&path), "PyTorch pickle");
         refused(Weights::load(&path), "save_file");
     }
+    for (content, word) in [
+        (&b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"[..], "git-lfs pointer"),
+        (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "web page"),
+        (b"epoch,loss\n1,2.30\n2,1.90\n", "not a safetensors file"),
+    ] {
+        std::fs::write(&path, content).unwrap();
+        refused(Weights::load(&path), word);
+    }
     std::fs::write(&path, &good).unwrap();
     assert_eq!(Weights::load(&path).unwrap().to_bytes(), good);
 }

@@ -1,7 +1,6 @@
 use std::path::Path;
 
 use lana_data::DataSpec;
-use lana_graph::Weights;
 use lana_latency::OnnxRuntime;
 use lana_models::pool::Pool;
 use lana_models::zoo::{self, ZooOptions};
@@ -17,7 +16,7 @@ use crate::{Budget, Config, Error, Progress, Result, Run, StudentMetrics, write_
 /// run was made with is refused.
 pub fn accelerate(config: &Config, out: &Path, progress: &dyn Progress) -> Result<Vec<StudentMetrics>> {
     config.validate()?;
-    check_inputs(config, out)?;
+    check_inputs(config, out, progress)?;
     let mut context = take_up(config, out, progress)?;
     let mut budgets = config.budgets.clone();
     if budgets.is_empty() {
@@ -113,17 +112,17 @@ pub(crate) fn run_all(context: &mut Context<'_>, budgets: &[Budget]) -> Result<V
 }
 
 /// Looks at every input before anything is made: names, weights, the pool, the runtime.
-fn check_inputs(config: &Config, out: &Path) -> Result<()> {
+fn check_inputs(config: &Config, out: &Path, progress: &dyn Progress) -> Result<()> {
     let graph = zoo::build(&config.teacher, &ZooOptions::default())?;
     let is_taken_in = out.join("teacher/metrics.json").is_file();
     match &config.weights {
         // The run has its own copy.
         _ if is_taken_in => {}
-        Some(path) => Weights::load(path)?.check(&graph)?,
+        Some(source) => source.load(progress)?.check(&graph)?,
         None => {
             return Err(Error::input(
                 format!("teacher `{}` has no weights", config.teacher),
-                "give --weights FILE.safetensors: an untrained teacher has nothing to teach",
+                "give --weights FILE.safetensors or hf:OWNER/REPO: an untrained teacher has nothing to teach",
             ));
         }
     }

@@ -1,12 +1,12 @@
 //! The configuration of a run: what `run.toml` holds and `--config` takes. Every field has a default but the teacher
 //! and the images.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::rules::Rules;
-use crate::{Budget, Error, Result};
+use crate::{Budget, Error, Result, WeightsSource};
 
 /// Everything a run depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,9 +14,9 @@ use crate::{Budget, Error, Result};
 pub struct Config {
     /// The teacher: a name that `lana zoo` lists.
     pub teacher: String,
-    /// Its weights, a safetensors file.
+    /// Its weights: a safetensors file, or `hf:OWNER/REPO`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights: Option<PathBuf>,
+    pub weights: Option<WeightsSource>,
     /// Training images, as `cifar10:PATH`, `imagefolder:PATH`, `webdataset:PATH` or `generated:NAME`.
     pub train: String,
     /// Validation images, likewise: only for reporting, never for choosing.

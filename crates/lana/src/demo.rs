@@ -47,7 +47,7 @@ pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Resul
     let weights = out.join("demo-teacher/weights.safetensors");
     let config = Config {
         teacher: TEACHER.into(),
-        weights: Some(weights.clone()),
+        weights: Some(weights.clone().into()),
         train: format!("generated:shapes?seed={}&images=6000&split=train", options.seed),
         val: format!("generated:shapes?seed={}&images=1500&split=val", options.seed),
         seed: options.seed,

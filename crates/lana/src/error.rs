@@ -67,6 +67,16 @@ pub enum Error {
         /// What is tolerated.
         limit: f64,
     },
+    /// Weights could not be fetched.
+    #[error("`{what}` cannot be fetched: {reason}")]
+    Fetch {
+        /// What was asked for.
+        what: String,
+        /// The address of the file.
+        url: String,
+        /// What stood in the way.
+        reason: String,
+    },
     /// Networks: graphs and weights.
     #[error(transparent)]
     Graph(#[from] lana_graph::Error),
@@ -143,6 +153,11 @@ impl Error {
                 _ if is_misnamed(source) => "check the path: is it there, and of the right kind?".into(),
                 _ => return None,
             },
+            Error::Fetch { url, .. } => {
+                format!(
+                    "download {url} by any means and give --weights FILE; HF_ENDPOINT names a mirror of the hub"
+                )
+            }
             Error::Damaged { .. } => "delete the file and give the same command again".into(),
             Error::Torch(lana_torch::Error::NoCuda(_)) => "use --device cpu".into(),
             Error::Graph(

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lana_data::{Loader, LoaderConfig};
-use lana_graph::{Cost, Shape, Weights};
+use lana_graph::{Cost, Shape};
 use lana_latency::{Device as Machine, MeasureOptions, Model, OnnxRuntime, Session, SessionOptions};
 use lana_models::zoo::{self, Preprocessing, ZooOptions};
 use lana_torch::{BatchNorm, Evaluation, Network};
@@ -14,7 +14,8 @@ use crate::context::{Context, accuracy, accuracy_on, device, open_dataset, trans
 use crate::stages::report::device_name;
 use crate::stages::{export, finetune, pretrain, profile, score, select};
 use crate::{
-    Accuracy, Config, Error, PoolRecord, Progress, Result, Run, Scores, Silent, StageStatus, read_or_redo,
+    Accuracy, Config, Error, PoolRecord, Progress, Result, Run, Scores, Silent, StageStatus, WeightsSource,
+    read_or_redo,
 };
 
 /// What `lana measure` gives.
@@ -95,7 +96,7 @@ pub fn measure(
 #[derive(Clone, Debug)]
 pub struct EvaluateOptions {
     /// Weights of an architecture.
-    pub weights: Option<PathBuf>,
+    pub weights: Option<WeightsSource>,
     /// The images.
     pub data: String,
     /// Images in a batch.
@@ -160,10 +161,13 @@ pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) 
     } else {
         let entry = zoo::entry(what)?;
         let graph = zoo::build(what, &ZooOptions::default())?;
-        let path = options.weights.as_deref().ok_or_else(|| {
-            Error::input(format!("`{what}` has no weights"), "give --weights FILE.safetensors")
+        let source = options.weights.as_ref().ok_or_else(|| {
+            Error::input(
+                format!("`{what}` has no weights"),
+                "give --weights FILE.safetensors or hf:OWNER/REPO",
+            )
         })?;
-        let weights = Weights::load(path)?;
+        let weights = source.load(progress)?;
         let network = Network::frozen(&graph, &weights, device(&options.device)?)?;
         let loader = loader(graph.input_shape(), graph.output_shape(), entry.preprocessing)?;
         let pool = rayon::ThreadPoolBuilder::new()

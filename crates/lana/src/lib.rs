@@ -30,6 +30,7 @@ pub mod report;
 mod reselect;
 mod rules;
 mod run;
+mod source;
 mod stages;
 mod study;
 
@@ -45,6 +46,7 @@ pub use progress::{Progress, Silent};
 pub use records::*;
 pub use reselect::{Change, Previous, RuleChanges, Selection, reselect};
 pub use run::{Run, read_json, read_or_redo, read_weights, sha256, write_atomic, write_json};
+pub use source::{HubFile, WeightsSource};
 pub use stages::{Stage, run_stage};
 pub use study::{StudyOptions, StudyRow, study, study_table};
 

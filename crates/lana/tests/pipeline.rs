@@ -37,7 +37,7 @@ impl Place {
     fn config(&self, budgets: &[&str]) -> Config {
         Config {
             teacher: TEACHER.into(),
-            weights: Some(self.path("teacher.safetensors")),
+            weights: Some(self.path("teacher.safetensors").into()),
             train: "generated:shapes?images=96".into(),
             val: "generated:shapes?images=40&split=val".into(),
             budgets: budgets.iter().map(|b| b.parse::<Budget>().unwrap()).collect(),
@@ -246,7 +246,7 @@ fn wrong_input_is_named_before_anything_is_made() {
     let with_weights = |bytes: &[u8]| {
         let path = place.path("wrong.safetensors");
         fs::write(&path, bytes).unwrap();
-        Config { weights: Some(path), ..place.config(&["0.5x"]) }
+        Config { weights: Some(path.into()), ..place.config(&["0.5x"]) }
     };
     let bytes = good.to_bytes();
     check(with_weights(&bytes[..bytes.len() / 2]), &["wrong.safetensors", "not a whole safetensors file"]);
@@ -261,7 +261,7 @@ fn wrong_input_is_named_before_anything_is_made() {
     check(edited(&|w| w.insert("extra", Tensor::full(&[2], 0.0))), &["extra"]);
     check(edited(&|w| w.insert("bn1.bias", Tensor::full(&[17], 0.0))), &["bn1.bias", "[17]", "[16]"]);
     check(edited(&|w| w.insert("bn1.bias", Tensor::full(&[16], f32::NAN))), &["bn1.bias", "not finite"]);
-    check(Config { weights: Some(place.path("absent")), ..place.config(&["0.5x"]) }, &["absent"]);
+    check(Config { weights: Some(place.path("absent").into()), ..place.config(&["0.5x"]) }, &["absent"]);
     check(Config { teacher: "resnet21_cifar".into(), ..place.config(&["0.5x"]) }, &["resnet21_cifar"]);
     check(Config { train: "cifra10:x".into(), ..place.config(&["0.5x"]) }, &["cifra10"]);
     check(Config { pool: "narow-w0.5".into(), ..place.config(&["0.5x"]) }, &["narow-w0.5"]);

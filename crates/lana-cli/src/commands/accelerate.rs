@@ -30,9 +30,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ARCH")]
     teacher: Option<String>,
 
-    /// The teacher's trained weights
-    #[arg(long, value_name = "FILE.safetensors")]
-    weights: Option<PathBuf>,
+    /// The teacher's trained weights: a file, or a repository of the Hugging Face hub, such as
+    /// hf:timm/efficientnet_b2.ra_in1k
+    #[arg(long, value_name = "FILE.safetensors|hf:OWNER/REPO")]
+    weights: Option<String>,
 
     /// Training images: cifar10:PATH, imagefolder:PATH, webdataset:PATH or generated:NAME
     #[arg(long, value_name = "DATA")]
@@ -169,8 +170,8 @@ impl Arguments {
         set(&mut config.latency.threads, &self.threads.map(NonZeroUsize::get));
         set(&mut config.pretrain.images, &self.images.map(NonZeroUsize::get));
         set(&mut config.finetune.epochs, &self.epochs.map(NonZeroUsize::get));
-        if self.weights.is_some() {
-            config.weights.clone_from(&self.weights);
+        if let Some(weights) = &self.weights {
+            config.weights = Some(weights.parse()?);
         }
         if !self.budget.is_empty() {
             config.budgets = stage::budgets(&self.budget)?;
@@ -248,7 +249,7 @@ mod tests {
     fn stored() -> Config {
         Config {
             teacher: "resnet20_cifar".into(),
-            weights: Some("a.safetensors".into()),
+            weights: Some("a.safetensors".parse().unwrap()),
             train: "cifar10:train".into(),
             val: "cifar10:val".into(),
             budgets: vec!["0.5x".parse::<Budget>().unwrap()],
@@ -282,7 +283,7 @@ mod tests {
         .unwrap();
         let mut expected = Config {
             teacher: "resnet56_cifar".into(),
-            weights: Some("w.safetensors".into()),
+            weights: Some("w.safetensors".parse().unwrap()),
             train: "generated:shapes".into(),
             val: "generated:shapes?split=val".into(),
             budgets: vec!["0.5x,params=0.6x".parse().unwrap(), "12ms".parse().unwrap()],

@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use lana::EvaluateOptions;
+use lana::{EvaluateOptions, WeightsSource};
 
 use crate::failure::Failure;
 use crate::format;
@@ -23,9 +23,10 @@ pub(crate) struct Arguments {
     #[arg(value_name = "FILE.onnx|ARCH")]
     network: String,
 
-    /// Weights of the architecture
-    #[arg(long, value_name = "FILE.safetensors")]
-    weights: Option<PathBuf>,
+    /// Weights of the architecture: a file, or a repository of the Hugging Face hub, such as
+    /// hf:timm/efficientnet_b2.ra_in1k
+    #[arg(long, value_name = "FILE.safetensors|hf:OWNER/REPO")]
+    weights: Option<String>,
 
     /// Images with labels: cifar10:PATH, imagefolder:PATH, webdataset:PATH or generated:NAME
     #[arg(long, value_name = "DATA")]
@@ -67,9 +68,12 @@ impl Arguments {
                 ));
             }
         }
-        self.weights.iter().try_for_each(|file| output::must_exist(file))?;
+        let weights: Option<WeightsSource> = self.weights.as_deref().map(str::parse).transpose()?;
+        if let Some(WeightsSource::File(file)) = &weights {
+            output::must_exist(file)?;
+        }
         let options = EvaluateOptions {
-            weights: self.weights.clone(),
+            weights,
             data: self.data.clone(),
             batch: self.batch.get(),
             threads: self.threads.map_or(0, NonZeroUsize::get),

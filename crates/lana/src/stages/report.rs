@@ -85,7 +85,7 @@ fn command(context: &Context<'_>) -> String {
     };
     let mut parts = vec!["lana accelerate".to_string(), format!("--teacher {}", quote(&config.teacher))];
     if let Some(weights) = &config.weights {
-        parts.push(format!("--weights {}", quote(&weights.display().to_string())));
+        parts.push(format!("--weights {}", quote(&weights.to_string())));
     }
     parts.push(format!("--train {} --val {}", quote(&config.train), quote(&config.val)));
     parts.extend(config.budgets.iter().map(|b| format!("--budget {b}")));

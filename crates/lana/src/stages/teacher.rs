@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use lana_graph::Weights;
 use lana_models::zoo::{self, ZooOptions};
 use lana_torch::{BatchNorm, Network};
 
@@ -25,13 +24,13 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
     let config = &context.config;
     let entry = zoo::entry(&config.teacher)?;
     let graph = zoo::build(&config.teacher, &ZooOptions::default())?;
-    let Some(path) = &config.weights else {
+    let Some(source) = &config.weights else {
         return Err(Error::input(
             format!("teacher `{}` has no weights", config.teacher),
-            "give --weights FILE.safetensors: an untrained teacher has nothing to teach",
+            "give --weights FILE.safetensors or hf:OWNER/REPO: an untrained teacher has nothing to teach",
         ));
     };
-    let weights = Weights::load(path)?;
+    let weights = source.load(context.progress)?;
     weights.check(&graph)?;
     let teacher = Teacher { graph, weights, preprocessing: entry.preprocessing };
 
