@@ -135,6 +135,7 @@ pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) 
     let with = |own: Preprocessing| Preprocessing {
         mean: options.mean.unwrap_or(own.mean),
         std: options.std.unwrap_or(own.std),
+        ..own
     };
     let loader = |input: &Shape, output: &Shape, own: Preprocessing| -> Result<Loader> {
         let dataset = open_dataset(&options.data, input, output, progress)?;

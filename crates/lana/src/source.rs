@@ -1,7 +1,7 @@
 //! Where a teacher's weights come from: a file, or the Hugging Face hub.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use hf_hub::api::sync::{ApiBuilder, ApiError};
@@ -314,7 +314,7 @@ mod tests {
         stream.write_all(part)
     }
 
-    fn at(endpoint: String, folder: &Path) -> Hub {
+    fn at(endpoint: String, folder: &std::path::Path) -> Hub {
         Hub { endpoint, cache: Cache::new(folder.join("hub")), token: None }
     }
 

@@ -19,13 +19,8 @@ use lana_graph::Graph;
 use crate::{Error, Result, error::nearest};
 
 /// Every family: the one place where a new one is named.
-const FAMILIES: &[fn() -> Vec<Model>] = &[
-    cifar_resnet::models,
-    resnet::models,
-    efficientnet::models,
-    efficientnetv2::models,
-    mobilenet::models,
-];
+const FAMILIES: &[fn() -> Vec<Model>] =
+    &[cifar_resnet::models, resnet::models, efficientnet::models, efficientnetv2::models, mobilenet::models];
 
 /// What to change about a teacher.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
