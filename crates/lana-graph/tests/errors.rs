@@ -67,6 +67,7 @@ fn nodes_whose_inputs_do_not_fit() {
         (Op::Mul, vec![&gate, &image], "product of 4×1×1 and 4×5×5"),
         (Op::SumParts { parts: 3 }, vec![&image], "4 channels in 3 parts"),
         (Op::SumParts { parts: 0 }, vec![&image], "4 channels in 0 parts"),
+        (Op::SumParts { parts: 1 }, vec![&image], "a sum of one part"),
         (Op::SoftmaxParts { parts: 8 }, vec![&image], "4 channels in 8 parts"),
         (Op::SoftmaxParts { parts: 2 }, vec![&vector], "needs a feature map"),
         (Op::ShuffleChannels { outer: 2, inner: 4 }, vec![&image], "2 channels in 4 parts"),

@@ -1,7 +1,7 @@
 //! Networks run and train as the mathematics says.
 #![allow(clippy::unwrap_used)]
 
-use lana_graph::{Activation, Graph, GraphBuilder, Shape, Tensor as Array, Value, Weights};
+use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Tensor as Array, Value, Weights, Window};
 use lana_models::{init, zoo, zoo::ZooOptions};
 use lana_torch::{
     Algorithm, Batch, BatchNorm, Device, Distiller, Evaluation, Imitation, Imitator, Network, Objective,
@@ -9,7 +9,8 @@ use lana_torch::{
 };
 
 fn teacher(name: &str) -> (Graph, Weights) {
-    let graph = zoo::build(name, &ZooOptions::default()).unwrap();
+    let options = ZooOptions { resolution: Some(32), ..ZooOptions::default() };
+    let graph = zoo::build(name, &options).unwrap();
     let mut weights = init::random(&graph, 1);
     // Statistics other than 0 and 1, so that folding has something to do.
     for parameter in graph.parameters() {
@@ -46,7 +47,7 @@ fn close(a: &Tensor, b: &Tensor, tolerance: f32) {
 
 #[test]
 fn folded_equals_unfolded() {
-    for name in ["resnet20_cifar", "effnetv2_nano_cifar"] {
+    for name in ["resnet20_cifar", "effnetv2_nano_cifar", "resnet18", "resnest14d"] {
         let (graph, weights) = teacher(name);
         let batch = images(4, 3);
         let whole = Network::new(&graph, &weights, Device::Cpu).unwrap();
@@ -54,6 +55,27 @@ fn folded_equals_unfolded() {
         let a = without_gradients(|| whole.forward(&batch.images, BatchNorm::Running)).unwrap();
         let b = without_gradients(|| folded.forward(&batch.images, BatchNorm::Running)).unwrap();
         close(&a, &b, 1e-4);
+    }
+}
+
+/// Feature maps keep the channels innermost, whatever a network does with their channels.
+#[test]
+fn parts_of_channels_stay_in_our_layout() {
+    let batch = images(2, 3);
+    for op in [
+        Op::SumParts { parts: 2 },
+        Op::SoftmaxParts { parts: 4 },
+        Op::ShuffleChannels { outer: 2, inner: 2 },
+        Op::MaxPool { window: Window::square(3, 2, 1) },
+        Op::AveragePool { window: Window::square(2, 2, 0), count_include_pad: false },
+    ] {
+        let mut b = GraphBuilder::new("op", Shape::image(3, 32, 32));
+        let x = b.conv("conv", b.input(), 8, 3, 1, 1).unwrap();
+        let x = b.node("op", op.clone(), &[x]).unwrap();
+        let graph = b.finish(x).unwrap();
+        let network = Network::new(&graph, &init::random(&graph, 1), Device::Cpu).unwrap();
+        let y = without_gradients(|| network.forward(&batch.images, BatchNorm::Running)).unwrap();
+        assert_eq!(y.stride()[1], 1, "{op:?}");
     }
 }
 
@@ -101,26 +123,63 @@ fn gradients_agree_with_finite_differences() {
     let y = b.conv("conv", x, 4, 3, 4, 1).unwrap();
     let y = b.batch_norm("bn", y).unwrap();
     let y = b.activation("act", y, Activation::Silu).unwrap();
-    let y = b.node("pool", lana_graph::Op::GlobalAveragePool, &[y]).unwrap();
-    let y = b.node("flat", lana_graph::Op::Flatten, &[y]).unwrap();
-    let y = b.node("linear", lana_graph::Op::Linear { out_features: 10, bias: true }, &[y]).unwrap();
-    let graph = b.finish(y).unwrap();
-    let weights = init::random(&graph, 4);
+    let y = b.node("pool", Op::GlobalAveragePool, &[y]).unwrap();
+    let y = b.node("flat", Op::Flatten, &[y]).unwrap();
+    let y = b.node("linear", Op::Linear { out_features: 10, bias: true }, &[y]).unwrap();
+    check_gradients(
+        &b.finish(y).unwrap(),
+        &[("conv.weight", 5), ("bn.weight", 2), ("bn.bias", 1), ("linear.weight", 17), ("linear.bias", 3)],
+    );
+}
+
+/// Everything that a ResNeSt has beyond that, in one small block.
+#[test]
+fn gradients_pass_poolings_and_parts_of_channels() {
+    let mut b = GraphBuilder::new("split", Shape::image(3, 32, 32));
+    let x = b.conv("conv", b.input(), 4, 3, 3, 1).unwrap();
+    let x = b.batch_norm("bn", x).unwrap();
+    let x = b.node("max", Op::MaxPool { window: Window::square(3, 2, 1) }, &[x]).unwrap();
+    let y = b.conv("versions", x, 12, 3, 1, 2).unwrap();
+    let y = b.batch_norm("bn2", y).unwrap();
+    let g = b.node("pool", Op::GlobalAveragePool, &[y]).unwrap();
+    let g = b.conv_full("fc", g, 12, 1, 1, 1, true).unwrap();
+    let g = b.node("shuffle", Op::ShuffleChannels { outer: 2, inner: 3 }, &[g]).unwrap();
+    let g = b.node("softmax", Op::SoftmaxParts { parts: 3 }, &[g]).unwrap();
+    let y = b.node("mul", Op::Mul, &[y, g]).unwrap();
+    let y = b.node("shuffle2", Op::ShuffleChannels { outer: 3, inner: 2 }, &[y]).unwrap();
+    let y = b.node("sum", Op::SumParts { parts: 3 }, &[y]).unwrap();
+    let window = Window { ceil_mode: true, ..Window::square(2, 2, 1) };
+    let y = b.node("average", Op::AveragePool { window, count_include_pad: true }, &[y]).unwrap();
+    let y = b.node("flat", Op::Flatten, &[y]).unwrap();
+    let y = b.node("linear", Op::Linear { out_features: 10, bias: true }, &[y]).unwrap();
+    check_gradients(
+        &b.finish(y).unwrap(),
+        &[
+            ("conv.weight", 5),
+            ("bn.weight", 2),
+            ("versions.weight", 70),
+            ("bn2.bias", 4),
+            ("fc.weight", 40),
+            ("fc.bias", 7),
+        ],
+    );
+}
+
+fn check_gradients(graph: &Graph, places: &[(&str, usize)]) {
+    let weights = init::random(graph, 4);
     let batch = images(16, 9);
     let plain = Algorithm::Sgd { momentum: 0.0, weight_decay: 0.0 };
     let objective = Objective { distillation: 1.0, temperature: 2.0 };
     let teacher =
         Tensor::from_slice(&(0..160).map(|i| (i % 7) as f32 * 0.3).collect::<Vec<_>>()).view([16, 10]);
-    let train = |w: &Weights| Distiller::new(&graph, w, plain, objective, None, Device::Cpu).unwrap();
+    let train = |w: &Weights| Distiller::new(graph, w, plain, objective, None, Device::Cpu).unwrap();
     let loss = |w: &Weights| train(w).step(&batch, Some(&teacher), 0.0).unwrap();
 
     let rate = 1e-2;
     let mut trained = train(&weights);
     trained.step(&batch, Some(&teacher), rate).unwrap();
     let after = trained.network().weights().unwrap();
-    for (name, at) in
-        [("conv.weight", 5), ("bn.weight", 2), ("bn.bias", 1), ("linear.weight", 17), ("linear.bias", 3)]
-    {
+    for &(name, at) in places {
         let before = weights.get(name).unwrap().data[at];
         let gradient = f64::from(before - after.get(name).unwrap().data[at]) / rate;
         let shifted = |by: f32| {

@@ -70,3 +70,28 @@ fn poolings_agree_at_every_border() -> Outcome {
     assert!(wrong.is_empty(), "{} of {checked}: {}", wrong.len(), wrong.join("\n"));
     Ok(())
 }
+
+#[test]
+fn residual_networks_agree_and_come_back() -> Outcome {
+    if !runtime() {
+        return Ok(());
+    }
+    // Odd sizes leave the poolings of the shortcuts with half windows.
+    for (name, resolution) in [
+        ("resnet18", 49),
+        ("resnet50", 32),
+        ("resnest14d", 49),
+        ("resnest14d", 64),
+        ("resnest50d_1s4x24d", 32),
+        ("resnest50d_4s2x40d", 45),
+    ] {
+        let options = ZooOptions { resolution: Some(resolution), ..ZooOptions::default() };
+        let graph = zoo::build(name, &options)?;
+        let weights = random_weights(&graph, 3);
+        let difference = difference(&graph, &weights)?;
+        assert!(difference < 1e-4, "{name} at {resolution}: {difference}");
+        let bytes = lana_onnx::export(&graph, &weights, &ExportOptions::default())?;
+        assert!(lana_onnx::import(&bytes)? == (graph, weights), "{name} at {resolution}");
+    }
+    Ok(())
+}
