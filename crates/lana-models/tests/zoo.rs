@@ -105,6 +105,47 @@ fn resnets_and_resnests_have_timms_parameter_names() {
 }
 
 #[test]
+fn residual_branches_drop_before_the_sum_by_the_schedule_of_resnets() {
+    use lana_graph::Op;
+    for name in ["resnet18", "resnest26d"] {
+        let options = ZooOptions { drop_path_rate: 0.14, ..ZooOptions::default() };
+        let graph = zoo::build(name, &options).unwrap();
+        let rates: Vec<f64> = graph
+            .layers()
+            .iter()
+            .map(|layer| {
+                let nodes = &graph.nodes()[layer.nodes.clone()];
+                let sum = nodes.iter().find(|n| n.op == Op::Add).unwrap();
+                let branch = &graph.nodes()[sum.inputs[0].node().unwrap()];
+                let shortcut = sum.inputs[1].node().map(|n| &graph.nodes()[n].op);
+                assert!(!shortcut.is_some_and(Op::is_training_only), "{}", layer.name);
+                if let Op::DropPath { rate } = branch.op { rate } else { 0.0 }
+            })
+            .collect();
+        for (block, rate) in rates.iter().enumerate() {
+            assert!((rate - 0.02 * block as f64).abs() < 1e-12, "{name}: {rates:?}");
+        }
+    }
+}
+
+#[test]
+fn images_are_prepared_as_timm_does() {
+    use lana_models::zoo::Interpolation::{Bicubic, Bilinear};
+    for (name, crop, interpolation) in [
+        ("resnet50", 0.95, Bicubic),
+        ("resnest50d", 0.875, Bilinear),
+        ("resnest50d_4s2x40d", 0.875, Bicubic),
+        ("resnest101e", 0.875, Bilinear),
+        ("resnest200e", 0.909, Bicubic),
+        ("resnest269e", 0.928, Bicubic),
+    ] {
+        let images = zoo::entry(name).unwrap().preprocessing;
+        assert_eq!((images.crop, images.interpolation), (crop, interpolation), "{name}");
+        assert_eq!(images.mean, [0.485, 0.456, 0.406], "{name}");
+    }
+}
+
+#[test]
 fn published_weights_load_unchanged() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/weights");
     let mut found = false;

@@ -6,7 +6,7 @@
 
 use lana_graph::{Activation, Graph, GraphBuilder, Op, Result, Shape, Value};
 
-use super::{Model, Preprocessing, Size};
+use super::{Interpolation, Model, Preprocessing, Size};
 use crate::blocks::{AverageDown, BasicBlock, Bottleneck, Ending, ResNestBlock, Shortcut, Stem};
 
 /// One member of the family.
@@ -14,6 +14,7 @@ use crate::blocks::{AverageDown, BasicBlock, Bottleneck, Ending, ResNestBlock, S
 struct Description {
     name: &'static str,
     resolution: usize,
+    preprocessing: Preprocessing,
     stem: Stem,
     block: Block,
     /// Blocks of each stage.
@@ -54,23 +55,37 @@ const E: Stem = Stem::Deep { width: 64 };
 #[rustfmt::skip]
 const TABLE: [Description; 13] = {
     use Block::{Basic, Bottleneck};
+    use Interpolation::{Bicubic, Bilinear};
     use Stem::Plain;
     [
-        Description { name: "resnet18",           resolution: 224, stem: Plain, block: Basic,         blocks: [2, 2, 2, 2] },
-        Description { name: "resnet34",           resolution: 224, stem: Plain, block: Basic,         blocks: [3, 4, 6, 3] },
-        Description { name: "resnet50",           resolution: 224, stem: Plain, block: Bottleneck,    blocks: [3, 4, 6, 3] },
-        Description { name: "resnet101",          resolution: 224, stem: Plain, block: Bottleneck,    blocks: [3, 4, 23, 3] },
-        Description { name: "resnet152",          resolution: 224, stem: Plain, block: Bottleneck,    blocks: [3, 8, 36, 3] },
-        Description { name: "resnest14d",         resolution: 224, stem: D,     block: SPLIT,         blocks: [1, 1, 1, 1] },
-        Description { name: "resnest26d",         resolution: 224, stem: D,     block: SPLIT,         blocks: [2, 2, 2, 2] },
-        Description { name: "resnest50d",         resolution: 224, stem: D,     block: SPLIT,         blocks: [3, 4, 6, 3] },
-        Description { name: "resnest50d_1s4x24d", resolution: 224, stem: D,     block: SPLIT_1S4X24D, blocks: [3, 4, 6, 3] },
-        Description { name: "resnest50d_4s2x40d", resolution: 224, stem: D,     block: SPLIT_4S2X40D, blocks: [3, 4, 6, 3] },
-        Description { name: "resnest101e",        resolution: 256, stem: E,     block: SPLIT,         blocks: [3, 4, 23, 3] },
-        Description { name: "resnest200e",        resolution: 320, stem: E,     block: SPLIT,         blocks: [3, 24, 36, 3] },
-        Description { name: "resnest269e",        resolution: 416, stem: E,     block: SPLIT,         blocks: [3, 30, 48, 8] },
+        row("resnet18",           224, 0.95,  Bicubic,  Plain, Basic,         [2, 2, 2, 2]),
+        row("resnet34",           224, 0.95,  Bicubic,  Plain, Basic,         [3, 4, 6, 3]),
+        row("resnet50",           224, 0.95,  Bicubic,  Plain, Bottleneck,    [3, 4, 6, 3]),
+        row("resnet101",          224, 0.95,  Bicubic,  Plain, Bottleneck,    [3, 4, 23, 3]),
+        row("resnet152",          224, 0.95,  Bicubic,  Plain, Bottleneck,    [3, 8, 36, 3]),
+        row("resnest14d",         224, 0.875, Bilinear, D,     SPLIT,         [1, 1, 1, 1]),
+        row("resnest26d",         224, 0.875, Bilinear, D,     SPLIT,         [2, 2, 2, 2]),
+        row("resnest50d",         224, 0.875, Bilinear, D,     SPLIT,         [3, 4, 6, 3]),
+        row("resnest50d_1s4x24d", 224, 0.875, Bicubic,  D,     SPLIT_1S4X24D, [3, 4, 6, 3]),
+        row("resnest50d_4s2x40d", 224, 0.875, Bicubic,  D,     SPLIT_4S2X40D, [3, 4, 6, 3]),
+        row("resnest101e",        256, 0.875, Bilinear, E,     SPLIT,         [3, 4, 23, 3]),
+        row("resnest200e",        320, 0.909, Bicubic,  E,     SPLIT,         [3, 24, 36, 3]),
+        row("resnest269e",        416, 0.928, Bicubic,  E,     SPLIT,         [3, 30, 48, 8]),
     ]
 };
+
+const fn row(
+    name: &'static str,
+    resolution: usize,
+    crop: f32,
+    interpolation: Interpolation,
+    stem: Stem,
+    block: Block,
+    blocks: [usize; 4],
+) -> Description {
+    let preprocessing = Preprocessing { interpolation, ..Preprocessing::IMAGENET.with_crop(crop) };
+    Description { name, resolution, preprocessing, stem, block, blocks }
+}
 
 pub(super) fn models() -> Vec<Model> {
     let model = |d: Description| {
@@ -84,7 +99,7 @@ pub(super) fn models() -> Vec<Model> {
             source,
             resolution: d.resolution,
             num_classes: 1000,
-            preprocessing: Preprocessing::IMAGENET,
+            preprocessing: d.preprocessing,
             build: Box::new(move |_, size| build(&d, size)),
         }
     };
@@ -107,7 +122,9 @@ fn build(d: &Description, size: Size) -> Result<Graph> {
     let x = b.node("global_pool", Op::GlobalAveragePool, &[x])?;
     let x = b.node("flatten", Op::Flatten, &[x])?;
     let x = b.node("fc", Op::Linear { out_features: size.num_classes, bias: true }, &[x])?;
-    b.finish(x)
+    // timm's schedule for ResNets: from 0 at the first block to the whole rate at the last. Its ResNeSt blocks hand the rate to
+    // their input, where it does nothing but drop projections; here it drops the branch in all of them.
+    size.with_drops(b.finish(x)?, |block, blocks| block as f64 / (blocks - 1) as f64)
 }
 
 fn add_block(b: &mut GraphBuilder, x: Value, block: Block, width: usize, stride: usize) -> Result<Value> {
