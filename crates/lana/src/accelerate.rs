@@ -3,7 +3,7 @@ use std::path::Path;
 use lana_data::DataSpec;
 use lana_latency::OnnxRuntime;
 use lana_models::pool::Pool;
-use lana_models::zoo::{self, ZooOptions};
+use lana_models::zoo;
 
 use crate::context::Context;
 use crate::stages::{export, finetune, pretrain, profile, report, score, select, teacher};
@@ -113,7 +113,7 @@ pub(crate) fn run_all(context: &mut Context<'_>, budgets: &[Budget]) -> Result<V
 
 /// Looks at every input before anything is made: names, weights, the pool, the runtime.
 fn check_inputs(config: &Config, out: &Path, progress: &dyn Progress) -> Result<()> {
-    let graph = zoo::build(&config.teacher, &ZooOptions::default())?;
+    let graph = zoo::build(&config.teacher, &config.zoo_options())?;
     let is_taken_in = out.join("teacher/metrics.json").is_file();
     match &config.weights {
         // The run has its own copy.

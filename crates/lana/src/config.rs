@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use lana_models::zoo::ZooOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::Rules;
@@ -17,6 +18,12 @@ pub struct Config {
     /// Its weights: a safetensors file, or `hf:OWNER/REPO`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightsSource>,
+    /// Classes that it tells apart; the zoo's number if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_classes: Option<usize>,
+    /// Height and width of its input in pixels; the zoo's resolution if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<usize>,
     /// Training images, as `cifar10:PATH`, `imagefolder:PATH`, `webdataset:PATH` or `generated:NAME`.
     pub train: String,
     /// Validation images, likewise: only for reporting, never for choosing.
@@ -141,6 +148,8 @@ impl Default for Config {
         Config {
             teacher: String::new(),
             weights: None,
+            num_classes: None,
+            resolution: None,
             train: String::new(),
             val: String::new(),
             budgets: Vec::new(),
@@ -229,6 +238,11 @@ impl Config {
                 "`run.toml` in any run directory shows every field",
             )
         })
+    }
+
+    /// What the teacher differs in from the zoo's own.
+    pub fn zoo_options(&self) -> ZooOptions {
+        ZooOptions { num_classes: self.num_classes, resolution: self.resolution, ..ZooOptions::default() }
     }
 
     /// The configuration as TOML.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lana_data::{Augment, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
 use lana_graph::{Graph, Shape, Weights};
 use lana_models::pool::{Operation, Pool};
-use lana_models::zoo::{self, Preprocessing, ZooOptions};
+use lana_models::zoo::{self, Preprocessing};
 use lana_torch::{Batch, BatchNorm, Device, Evaluation, Network};
 use rayon::prelude::*;
 
@@ -80,7 +80,7 @@ impl<'a> Context<'a> {
             return Ok(None);
         };
         let entry = zoo::entry(&metrics.name)?;
-        let graph = zoo::build(&metrics.name, &ZooOptions::default())?;
+        let graph = zoo::build(&metrics.name, &self.config.zoo_options())?;
         let path = folder.join("weights.safetensors");
         let sum = metrics.files.get("weights.safetensors").cloned().unwrap_or_default();
         match read_weights(&path, &sum, &graph) {

@@ -97,6 +97,8 @@ pub fn measure(
 pub struct EvaluateOptions {
     /// Weights of an architecture.
     pub weights: Option<WeightsSource>,
+    /// What an architecture differs in from the zoo's own.
+    pub network: ZooOptions,
     /// The images.
     pub data: String,
     /// Images in a batch.
@@ -161,7 +163,7 @@ pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) 
         accuracy(&total)
     } else {
         let entry = zoo::entry(what)?;
-        let graph = zoo::build(what, &ZooOptions::default())?;
+        let graph = zoo::build(what, &options.network)?;
         let source = options.weights.as_ref().ok_or_else(|| {
             Error::input(
                 format!("`{what}` has no weights"),
@@ -221,8 +223,8 @@ pub fn zoo() -> Result<Vec<ZooRow>> {
 }
 
 /// The operations of a pool at every layer of a teacher.
-pub fn pool(teacher: &str, pool: &str) -> Result<PoolRecord> {
-    let graph = zoo::build(teacher, &ZooOptions::default())?;
+pub fn pool(teacher: &str, options: &ZooOptions, pool: &str) -> Result<PoolRecord> {
+    let graph = zoo::build(teacher, options)?;
     Ok(profile::record(pool, &crate::context::pool_of(pool, &graph)?))
 }
 
@@ -243,7 +245,7 @@ pub fn status(path: &Path) -> Result<Vec<StageStatus>> {
     let mut list = vec![stage("teacher", u64::from(teacher.is_some()), 1, "networks", None)];
     let graph = match &teacher {
         Some((teacher, _)) => teacher.graph.clone(),
-        None => zoo::build(&context.config.teacher, &ZooOptions::default())?,
+        None => zoo::build(&context.config.teacher, &context.config.zoo_options())?,
     };
     let table = profile::stored(&context)?;
     list.push(stage("profile", u64::from(table.is_some()), 1, "tables", None));

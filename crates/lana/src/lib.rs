@@ -42,6 +42,7 @@ pub use error::Error;
 pub use inspect::{
     EvaluateOptions, MeasureReport, MeasuredModel, ZooRow, evaluate, measure, pool, status, zoo,
 };
+pub use lana_models::zoo::ZooOptions;
 pub use progress::{Progress, Silent};
 pub use records::*;
 pub use reselect::{Change, Previous, RuleChanges, Selection, reselect};

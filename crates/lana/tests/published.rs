@@ -25,6 +25,7 @@ fn exported_teachers_are_as_accurate_as_on_libtorch() {
         let path = shared.join(format!("weights/resnet{depth}_cifar10.safetensors"));
         let options = EvaluateOptions {
             weights: Some(path.clone().into()),
+            network: ZooOptions::default(),
             data: format!("cifar10:{}", images.display()),
             batch: 64,
             threads: 2,

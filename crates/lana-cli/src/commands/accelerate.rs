@@ -35,6 +35,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE.safetensors|hf:OWNER/REPO")]
     weights: Option<String>,
 
+    #[command(flatten)]
+    network: super::Network,
+
     /// Training images: cifar10:PATH, imagefolder:PATH, webdataset:PATH or generated:NAME
     #[arg(long, value_name = "DATA")]
     train: Option<String>,
@@ -170,6 +173,8 @@ impl Arguments {
         set(&mut config.latency.threads, &self.threads.map(NonZeroUsize::get));
         set(&mut config.pretrain.images, &self.images.map(NonZeroUsize::get));
         set(&mut config.finetune.epochs, &self.epochs.map(NonZeroUsize::get));
+        config.num_classes = self.network.num_classes.or(config.num_classes);
+        config.resolution = self.network.resolution.or(config.resolution);
         if let Some(weights) = &self.weights {
             config.weights = Some(weights.parse()?);
         }
@@ -264,6 +269,8 @@ mod tests {
         let config = arguments(&[
             "--teacher=resnet56_cifar",
             "--weights=w.safetensors",
+            "--num-classes=10",
+            "--resolution=64",
             "--train=generated:shapes",
             "--val=generated:shapes?split=val",
             "--budget=0.5x,params=0.6x",
@@ -284,6 +291,8 @@ mod tests {
         let mut expected = Config {
             teacher: "resnet56_cifar".into(),
             weights: Some("w.safetensors".parse().unwrap()),
+            num_classes: Some(10),
+            resolution: Some(64),
             train: "generated:shapes".into(),
             val: "generated:shapes?split=val".into(),
             budgets: vec!["0.5x,params=0.6x".parse().unwrap(), "12ms".parse().unwrap()],

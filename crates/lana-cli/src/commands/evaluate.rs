@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE.safetensors|hf:OWNER/REPO")]
     weights: Option<String>,
 
+    #[command(flatten)]
+    architecture: super::Network,
+
     /// Images with labels: cifar10:PATH, imagefolder:PATH, webdataset:PATH or generated:NAME
     #[arg(long, value_name = "DATA")]
     data: String,
@@ -67,6 +70,12 @@ impl Arguments {
                     "leave --weights out, or give an architecture of `lana zoo` instead of the file",
                 ));
             }
+            if self.architecture.is_given() {
+                return Err(Failure::input(
+                    format!("{}: an ONNX file has its own input and classes", self.network),
+                    "leave --resolution and --num-classes out, or give an architecture of `lana zoo` instead of the file",
+                ));
+            }
         }
         let weights: Option<WeightsSource> = self.weights.as_deref().map(str::parse).transpose()?;
         if let Some(WeightsSource::File(file)) = &weights {
@@ -74,6 +83,7 @@ impl Arguments {
         }
         let options = EvaluateOptions {
             weights,
+            network: self.architecture.options(),
             data: self.data.clone(),
             batch: self.batch.get(),
             threads: self.threads.map_or(0, NonZeroUsize::get),

@@ -6,6 +6,7 @@ mod evaluate;
 mod export;
 mod finetune;
 mod measure;
+mod network;
 mod pool;
 mod pretrain;
 mod profile;
@@ -19,6 +20,8 @@ mod summary;
 mod zoo;
 
 use clap::Subcommand;
+
+use network::Network;
 
 use crate::failure::Failure;
 use crate::progress::Terminal;

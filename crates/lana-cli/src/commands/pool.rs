@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ARCH", default_value = "resnet56_cifar")]
     teacher: String,
 
+    #[command(flatten)]
+    network: super::Network,
+
     /// Operations: compact, names, patterns such as narrow-*, a hyphen in front takes out; joined by commas
     #[arg(long, default_value = "compact", allow_hyphen_values = true)]
     pool: String,
@@ -39,7 +42,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let mut record = lana::pool(&self.teacher, &self.pool)?;
+        let mut record = lana::pool(&self.teacher, &self.network.options(), &self.pool)?;
         if let Some(name) = &self.layer {
             let names: Vec<String> = record.layers.iter().map(|layer| layer.layer.clone()).collect();
             record.layers.retain(|layer| layer.layer == *name);

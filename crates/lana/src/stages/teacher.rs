@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use lana_models::zoo::{self, ZooOptions};
+use lana_models::zoo;
 use lana_torch::{BatchNorm, Network};
 
 use crate::context::{Context, Teacher};
@@ -23,7 +23,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
     }
     let config = &context.config;
     let entry = zoo::entry(&config.teacher)?;
-    let graph = zoo::build(&config.teacher, &ZooOptions::default())?;
+    let graph = zoo::build(&config.teacher, &config.zoo_options())?;
     let Some(source) = &config.weights else {
         return Err(Error::input(
             format!("teacher `{}` has no weights", config.teacher),
