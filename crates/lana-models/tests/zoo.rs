@@ -309,6 +309,9 @@ fn drops_stand_where_timm_has_them() {
             let first = layer.name == graph.layers()[0].name;
             assert_eq!(drop, sum.filter(|_| !first).map(|n| n - 1), "{} of {}", layer.name, entry.name);
         }
+        if entry.params > 3_000_000 {
+            continue;
+        }
         // Random weights start the same branches at zero.
         let start = |g| init::random_with(g, 1, init::InitOptions { zero_last_scale: true });
         assert_eq!(start(&graph), start(&plain));

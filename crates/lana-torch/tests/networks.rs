@@ -115,6 +115,40 @@ fn batch_statistics_leave_the_running_ones_alone_and_training_does_not() {
     assert_ne!(network.weights().unwrap().get("bn1.running_mean"), weights.get("bn1.running_mean"));
 }
 
+#[test]
+fn drops_act_in_training_alone_keep_the_mean_and_follow_the_seed() {
+    let mut b = GraphBuilder::new("drops", Shape::image(3, 32, 32));
+    let x = b.input();
+    let y = b.activation("front", x, Activation::Sigmoid).unwrap();
+    let y = b.node("drop_path", lana_graph::Op::DropPath { rate: 0.25 }, &[y]).unwrap();
+    // The idle drop path passes on what the sum reads, too: this may not be written in place.
+    let z = b.activation("act", y, Activation::Relu).unwrap();
+    let y = b.add("add", z, y).unwrap();
+    let y = b.node("dropout", lana_graph::Op::Dropout { rate: 0.5 }, &[y]).unwrap();
+    let graph = b.finish(y).unwrap();
+    let network = Network::new(&graph, &Weights::new(), Device::Cpu).unwrap();
+    let n = 200;
+    let zeros = Tensor::zeros([n, 3, 32, 32], (tch::Kind::Float, tch::Device::Cpu));
+    for mode in [BatchNorm::Train, BatchNorm::Batch, BatchNorm::Running] {
+        let still = network.forward(&zeros, mode).unwrap();
+        assert!(numbers(&still).unwrap().iter().all(|v| *v == 1.0));
+    }
+    let drop = |seed| numbers(&network.forward_dropping(&zeros, seed).unwrap()).unwrap();
+    let dropped = drop(7);
+    assert_eq!(dropped, drop(7));
+    assert_ne!(dropped, drop(8));
+    let mean = dropped.iter().map(|v| f64::from(*v)).sum::<f64>() / dropped.len() as f64;
+    assert!((mean - 1.0).abs() < 0.15, "{mean}");
+    // Whole samples of the first, half the elements of the second.
+    let samples: Vec<bool> = dropped.chunks(3 * 32 * 32).map(|s| s.iter().any(|v| *v != 0.0)).collect();
+    let kept = samples.iter().filter(|k| **k).count();
+    assert!((130..170).contains(&kept), "{kept} of 200");
+    let survivors = dropped.iter().filter(|v| **v != 0.0).count();
+    let share = survivors as f64 / (kept * 3 * 32 * 32) as f64;
+    assert!((share - 0.5).abs() < 0.01, "{share}");
+    assert!(dropped.iter().all(|v| *v == 0.0 || (v - 2.0 / 0.75).abs() < 1e-5));
+}
+
 /// One step of plain gradient descent (momentum 0) tells the gradient: it must agree with finite differences of the loss.
 #[test]
 fn gradients_agree_with_finite_differences() {
