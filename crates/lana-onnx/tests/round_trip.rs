@@ -89,6 +89,34 @@ fn without_metadata(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn what_acts_in_training_alone_is_not_exported() -> Outcome {
+    let network = |drops: bool| {
+        let mut b = GraphBuilder::new("drops", Shape::image(3, 4, 4));
+        let x = b.input();
+        let y = b.conv("conv", x, 3, 1, 1, 1)?;
+        let y = if drops { b.node("drop_path", Op::DropPath { rate: 0.1 }, &[y])? } else { y };
+        let y = b.add("add", y, x)?;
+        let y = b.node("flatten", Op::Flatten, &[y])?;
+        let y = if drops { b.node("dropout", Op::Dropout { rate: 0.2 }, &[y])? } else { y };
+        let y = b.node("fc", Op::Linear { out_features: 2, bias: true }, &[y])?;
+        b.finish(y)
+    };
+    let (with, without) = (network(true)?, network(false)?);
+    let bytes = bytes_of(&with)?;
+    assert_eq!(import(&bytes)?.0, with);
+    let (read, read_without) =
+        (import(&without_metadata(&bytes))?, import(&without_metadata(&bytes_of(&without)?))?);
+    assert_eq!(read, read_without);
+    // As the last node it has to make the output.
+    let mut b = GraphBuilder::new("last", Shape::image(3, 4, 4));
+    let x = b.conv("conv", b.input(), 3, 1, 1, 1)?;
+    let x = b.node("dropout", Op::Dropout { rate: 0.2 }, &[x])?;
+    let last = b.finish(x)?;
+    assert_eq!(import(&bytes_of(&last)?)?.0, last);
+    Ok(())
+}
+
+#[test]
 fn every_operation_comes_back() -> Outcome {
     let graph = every_operation()?;
     let weights = weights_of(&graph);

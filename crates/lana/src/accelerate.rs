@@ -69,7 +69,7 @@ pub(crate) fn run_all(context: &mut Context<'_>, budgets: &[Budget]) -> Result<V
     })?;
     if profile::stored(context)?.is_none() {
         // Broken training images show before minutes are spent on the table.
-        context.dataset(&context.config.train, &teacher.graph)?;
+        context.dataset(&context.config.train, &teacher)?;
     }
     let table = profile::run(context)?;
     let mut out_of_reach = None;

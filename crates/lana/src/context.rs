@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lana_data::{Augment, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
+use lana_data::{Augment, DataSpec, Dataset, DatasetOptions, Interpolation, Loader, LoaderConfig, Transform};
 use lana_graph::{Graph, Shape, Weights};
 use lana_models::pool::{Operation, Pool};
 use lana_models::zoo::{self, Preprocessing};
@@ -111,12 +111,13 @@ impl<'a> Context<'a> {
     }
 
     /// The images `spec`, brought to the teacher's input.
-    pub(crate) fn dataset(&self, spec: &str, teacher: &Graph) -> Result<Arc<Dataset>> {
+    pub(crate) fn dataset(&self, spec: &str, teacher: &Teacher) -> Result<Arc<Dataset>> {
         let mut open = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dataset) = open.get(spec) {
             return Ok(Arc::clone(dataset));
         }
-        let dataset = open_dataset(spec, teacher.input_shape(), teacher.output_shape(), self.progress)?;
+        let (input, output) = (teacher.graph.input_shape(), teacher.graph.output_shape());
+        let dataset = open_dataset(spec, input, output, teacher.preprocessing, self.progress)?;
         open.insert(spec.to_string(), Arc::clone(&dataset));
         Ok(dataset)
     }
@@ -203,16 +204,26 @@ pub(crate) fn pool_of(pool: &str, teacher: &Graph) -> Result<Vec<LayerPool>> {
     Ok(layers)
 }
 
-/// Opens images for a network with that input and output.
+/// Opens images for a network with that input and output, cut and resized as its preprocessing says.
 pub(crate) fn open_dataset(
     spec: &str,
     input: &Shape,
     output: &Shape,
+    preprocessing: Preprocessing,
     progress: &dyn Progress,
 ) -> Result<Arc<Dataset>> {
     let spec: DataSpec = spec.parse()?;
     let size = input.dims().get(1).copied();
-    let options = DatasetOptions { size, classes: Some(output.elements()), ..DatasetOptions::default() };
+    let options = DatasetOptions {
+        size,
+        crop: preprocessing.crop,
+        interpolation: match preprocessing.interpolation {
+            zoo::Interpolation::Bilinear => Interpolation::Bilinear,
+            zoo::Interpolation::Bicubic => Interpolation::Bicubic,
+        },
+        classes: Some(output.elements()),
+        ..DatasetOptions::default()
+    };
     let dataset = Dataset::open(&spec, &options)?;
     for skipped in dataset.skipped() {
         progress.warn(&format!("skipped {}: {}", skipped.item, skipped.reason));

@@ -140,7 +140,7 @@ pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) 
         ..own
     };
     let loader = |input: &Shape, output: &Shape, own: Preprocessing| -> Result<Loader> {
-        let dataset = open_dataset(&options.data, input, output, progress)?;
+        let dataset = open_dataset(&options.data, input, output, own, progress)?;
         progress.begin("evaluate", dataset.len() as u64, "images");
         let config = LoaderConfig { batch: options.batch, ..LoaderConfig::default() };
         Ok(Loader::new(dataset, transform(input, with(own)), config)?)
@@ -220,6 +220,88 @@ pub fn zoo() -> Result<Vec<ZooRow>> {
             cost: Cost { macs: e.macs, params: e.params },
         })
         .collect())
+}
+
+/// One teacher of the zoo with its layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ZooNetwork {
+    /// Its name.
+    pub name: String,
+    /// The family it belongs to.
+    pub family: String,
+    /// Where it is described, and whose parameter names it has.
+    pub source: String,
+    /// Its input, `[channels, height, width]`.
+    pub input: [usize; 3],
+    /// Number of classes.
+    pub classes: usize,
+    /// Mean of red, green, blue on the scale 0..1.
+    pub mean: [f32; 3],
+    /// Standard deviation likewise.
+    pub std: [f32; 3],
+    /// Share of an image's shorter side that it sees.
+    pub crop: f32,
+    /// The filter by which images are resized: `bilinear` or `bicubic`.
+    pub interpolation: String,
+    /// Multiply-accumulates and parameters.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// Its replaceable layers; the stem and the head are not among them.
+    pub layers: Vec<ZooLayer>,
+}
+
+/// A layer of a teacher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ZooLayer {
+    /// Its name.
+    pub layer: String,
+    /// The stage it belongs to.
+    pub stage: String,
+    /// Shape of what it takes.
+    pub input: Shape,
+    /// Shape of what it gives.
+    pub output: Shape,
+    /// Multiply-accumulates and parameters.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// Its share of the network's multiply-accumulates.
+    pub macs_share: f64,
+    /// Its share of the network's parameters.
+    pub params_share: f64,
+}
+
+/// A teacher with its layers, at another resolution or with other classes than its own if `options` say so.
+pub fn zoo_network(name: &str, options: &ZooOptions) -> Result<ZooNetwork> {
+    let graph = zoo::build(name, options)?;
+    let entry = zoo::entry(name)?;
+    let cost = graph.cost();
+    let share = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
+    let layers = graph.layers().iter().map(|l| {
+        let own = graph.cost_of(l.nodes.clone());
+        ZooLayer {
+            layer: l.name.clone(),
+            stage: l.stage.clone(),
+            input: graph.shape(l.input).clone(),
+            output: graph.shape(l.output).clone(),
+            cost: own,
+            macs_share: share(own.macs, cost.macs),
+            params_share: share(own.params, cost.params),
+        }
+    });
+    let resolution = options.resolution.unwrap_or(entry.resolution);
+    Ok(ZooNetwork {
+        name: entry.name,
+        family: entry.family.to_string(),
+        source: entry.source.to_string(),
+        input: [3, resolution, resolution],
+        classes: options.num_classes.unwrap_or(entry.num_classes),
+        mean: entry.preprocessing.mean,
+        std: entry.preprocessing.std,
+        crop: entry.preprocessing.crop,
+        interpolation: entry.preprocessing.interpolation.to_string(),
+        cost,
+        layers: layers.collect(),
+    })
 }
 
 /// The operations of a pool at every layer of a teacher.

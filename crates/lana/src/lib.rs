@@ -40,7 +40,8 @@ pub use config::{Config, FinetuneConfig, LatencyConfig, PretrainConfig, ScoreCon
 pub use demo::{DemoOptions, DemoResult, demo};
 pub use error::Error;
 pub use inspect::{
-    EvaluateOptions, MeasureReport, MeasuredModel, ZooRow, evaluate, measure, pool, status, zoo,
+    EvaluateOptions, MeasureReport, MeasuredModel, ZooLayer, ZooNetwork, ZooRow, evaluate, measure, pool,
+    status, zoo, zoo_network,
 };
 pub use lana_models::zoo::ZooOptions;
 pub use progress::{Progress, Silent};

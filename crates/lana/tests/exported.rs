@@ -95,3 +95,35 @@ fn residual_networks_agree_and_come_back() -> Outcome {
     }
     Ok(())
 }
+
+#[test]
+fn inverted_residual_networks_agree_and_come_back() -> Outcome {
+    if !runtime() {
+        return Ok(());
+    }
+    // Odd sizes and even ones: TensorFlow's padding differs between them.
+    for (name, resolution) in [
+        ("efficientnet_b0", 63),
+        ("tf_efficientnet_b0", 65),
+        ("tf_efficientnet_b0", 66),
+        ("tf_efficientnetv2_b0", 61),
+        ("mobilenetv2_100", 57),
+        ("mobilenetv3_small_100", 67),
+    ] {
+        // What training drops is no part of what is exported.
+        let trained = ZooOptions {
+            num_classes: Some(10),
+            resolution: Some(resolution),
+            drop_rate: 0.2,
+            drop_path_rate: 0.2,
+        };
+        let graph = zoo::build(name, &trained)?;
+        let weights = random_weights(&graph, 3);
+        let difference = difference(&graph, &weights)?;
+        assert!(difference < 1e-4, "{name} at {resolution}: {difference}");
+        let plain = zoo::build(name, &ZooOptions { drop_rate: 0.0, drop_path_rate: 0.0, ..trained })?;
+        let bytes = lana_onnx::export(&graph, &weights, &ExportOptions::default())?;
+        assert!(lana_onnx::import(&bytes)? == (plain, weights), "{name} at {resolution}");
+    }
+    Ok(())
+}

@@ -1,3 +1,4 @@
+use lana::{ZooNetwork, ZooOptions};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -7,14 +8,28 @@ use crate::output::{self, Align, Table};
 const EXAMPLE: &str = "\
 Example:
   lana zoo
-  lana zoo --json";
+  lana zoo efficientnet_b2
+  lana zoo efficientnet_b2 --resolution 192 --num-classes 100 --json";
 
-/// List the teachers there are
+/// List the teachers there are, or the layers of one
 ///
-/// Their parameter names are those of the weights people have, so that a safetensors file loads unchanged.
+/// Their parameter names are those of the weights people have, so that a safetensors file loads unchanged. MACs are the
+/// multiply-accumulates of convolutions and fully connected layers for one image.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Arguments {
+    /// The teacher whose layers are shown; all teachers if it is not given
+    #[arg(value_name = "ARCH")]
+    name: Option<String>,
+
+    /// Height and width of its input in pixels, in place of its own
+    #[arg(long, value_name = "PIXELS", requires = "name")]
+    resolution: Option<usize>,
+
+    /// Number of its classes, in place of its own
+    #[arg(long, value_name = "N", requires = "name")]
+    num_classes: Option<usize>,
+
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -22,6 +37,17 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(&self) -> Result<(), Failure> {
+        let Some(name) = &self.name else { return self.list() };
+        let options = ZooOptions {
+            num_classes: self.num_classes,
+            resolution: self.resolution,
+            ..ZooOptions::default()
+        };
+        let network = lana::zoo_network(name, &options)?;
+        if self.json { output::json(&network) } else { output::results(&layers(&network)) }
+    }
+
+    fn list(&self) -> Result<(), Failure> {
         let rows = lana::zoo()?;
         if self.json {
             return output::json(&json!({ "teachers": rows }));
@@ -48,4 +74,56 @@ impl Arguments {
         }
         output::results(&table.to_string())
     }
+}
+
+/// What there is to say about a network, and its layers as a table.
+fn layers(network: &ZooNetwork) -> String {
+    let list = |values: [f32; 3]| values.map(|v| v.to_string()).join(", ");
+    let mut table = Table::new(&[
+        ("layer", Align::Left),
+        ("input", Align::Left),
+        ("output", Align::Left),
+        ("MACs", Align::Right),
+        ("share", Align::Right),
+        ("parameters", Align::Right),
+        ("share", Align::Right),
+    ]);
+    let mut row = |name: &str, input: String, output: String, [macs, params]: [u64; 2], shares: [f64; 2]| {
+        table.row([
+            name.to_string(),
+            input,
+            output,
+            format::short(macs),
+            format::percent(shares[0]),
+            format::short(params),
+            format::percent(shares[1]),
+        ]);
+    };
+    let mut rest = ([network.cost.macs, network.cost.params], [1.0, 1.0]);
+    for layer in &network.layers {
+        let shares = [layer.macs_share, layer.params_share];
+        let costs = [layer.cost.macs, layer.cost.params];
+        row(&layer.layer, layer.input.to_string(), layer.output.to_string(), costs, shares);
+        for kind in 0..2 {
+            rest.0[kind] -= costs[kind];
+            rest.1[kind] -= shares[kind];
+        }
+    }
+    row("stem and head", String::new(), String::new(), rest.0, rest.1);
+    format!(
+        "{} ({}): {}\ninput {} of pixels with mean {} and deviation {}, {} of the shorter side, {}; {} classes\n\
+         {} layers, {} parameters, {} MACs\n\n{table}",
+        network.name,
+        network.family,
+        network.source,
+        network.input.map(|size| size.to_string()).join("×"),
+        list(network.mean),
+        list(network.std),
+        format::percent(f64::from(network.crop)),
+        network.interpolation,
+        format::count(network.classes as u64),
+        format::count(network.layers.len() as u64),
+        format::short(network.cost.params),
+        format::short(network.cost.macs),
+    )
 }

@@ -183,6 +183,26 @@ fn the_zoo_is_listed() {
 }
 
 #[test]
+fn a_teacher_of_the_zoo_is_shown_with_its_layers() {
+    lana()
+        .args(["zoo", "efficientnet_b2"])
+        .assert()
+        .success()
+        .stdout(contains("blocks.3.2").and(contains("stem and head")).and(contains("3×256×256")))
+        .stderr("");
+    let options = ["--json", "--resolution=65", "--num-classes=7"];
+    let assert = lana().args(["zoo", "tf_efficientnet_b6"]).args(options).assert().success();
+    let network: Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
+    assert_eq!(network["input"], serde_json::json!([3, 65, 65]));
+    assert_eq!(network["classes"], 7);
+    assert_eq!(network["layers"].as_array().unwrap().len(), 45);
+    assert_eq!(network["layers"][0]["output"], serde_json::json!([32, 33, 33]));
+    lana().args(["zoo", "efficientnet_b9"]).assert().code(2).stderr(contains("nearest: efficientnet_b"));
+    lana().args(["zoo", "--resolution=65"]).assert().code(2).stderr(contains("ARCH"));
+    lana().args(["zoo", "efficientnet_b0", "--resolution=4"]).assert().code(2).stderr(contains("too small"));
+}
+
+#[test]
 fn the_pool_is_listed() {
     lana()
         .arg("pool")

@@ -14,6 +14,8 @@ mod mobilenet;
 mod resnet;
 mod stages;
 
+use std::fmt;
+
 use lana_graph::Graph;
 
 use crate::{Error, Result, error::nearest};
@@ -44,6 +46,15 @@ pub enum Interpolation {
     Bilinear,
     /// Cubic convolution over sixteen.
     Bicubic,
+}
+
+impl fmt::Display for Interpolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Interpolation::Bilinear => "bilinear",
+            Interpolation::Bicubic => "bicubic",
+        })
+    }
 }
 
 /// How images become the network's input: resized so that a square of the share `crop` of their shorter side fills it, cut

@@ -155,8 +155,8 @@ impl Trainer<'_> {
 
     fn train_on(&self, graph: &Graph, weights: &Weights) -> Result<(Weights, Accuracy, Vec<EpochRecord>)> {
         let Trainer { context, recipe, input, .. } = self;
-        let train = context.dataset(&context.config.train, &input.graph)?;
-        let val = context.dataset(&context.config.val, &input.graph)?;
+        let train = context.dataset(&context.config.train, input)?;
+        let val = context.dataset(&context.config.val, input)?;
         let batch = recipe.batch.min(train.len());
         let loader_config = LoaderConfig {
             batch,

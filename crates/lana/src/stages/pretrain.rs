@@ -69,7 +69,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<()> {
         return Ok(());
     }
     let config = &context.config.pretrain;
-    let train = context.dataset(&context.config.train, &teacher.graph)?;
+    let train = context.dataset(&context.config.train, &teacher)?;
     let batch = config.batch.min(train.len());
     let loader_config = LoaderConfig {
         batch,

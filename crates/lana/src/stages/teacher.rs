@@ -34,7 +34,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
     weights.check(&graph)?;
     let teacher = Teacher { graph, weights, preprocessing: entry.preprocessing };
 
-    let val = context.dataset(&config.val, &teacher.graph)?;
+    let val = context.dataset(&config.val, &teacher)?;
     context.progress.begin("teacher", val.len() as u64, "images");
     let network = Network::frozen(&teacher.graph, &teacher.weights, context.device)?;
     let loader = context.plain_loader(&val, &teacher, 250, None)?;
