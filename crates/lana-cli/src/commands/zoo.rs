@@ -1,4 +1,4 @@
-use lana::{ZooNetwork, ZooOptions};
+use lana::ZooNetwork;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -22,13 +22,8 @@ pub(crate) struct Arguments {
     #[arg(value_name = "ARCH")]
     name: Option<String>,
 
-    /// Height and width of its input in pixels, in place of its own
-    #[arg(long, value_name = "PIXELS", requires = "name")]
-    resolution: Option<usize>,
-
-    /// Number of its classes, in place of its own
-    #[arg(long, value_name = "N", requires = "name")]
-    num_classes: Option<usize>,
+    #[command(flatten)]
+    network: super::Network,
 
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -38,16 +33,17 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let Some(name) = &self.name else { return self.list() };
-        let options = ZooOptions {
-            num_classes: self.num_classes,
-            resolution: self.resolution,
-            ..ZooOptions::default()
-        };
-        let network = lana::zoo_network(name, &options)?;
+        let network = lana::zoo_network(name, &self.network.options())?;
         if self.json { output::json(&network) } else { output::results(&layers(&network)) }
     }
 
     fn list(&self) -> Result<(), Failure> {
+        if self.network.is_given() {
+            return Err(Failure::input(
+                "--resolution and --num-classes are those of one teacher",
+                "name it, such as `lana zoo efficientnet_b2 --resolution 192`",
+            ));
+        }
         let rows = lana::zoo()?;
         if self.json {
             return output::json(&json!({ "teachers": rows }));
