@@ -529,7 +529,7 @@ impl<'a> Importer<'a> {
             .collect::<std::result::Result<_, _>>()?;
         let open = dims.iter().filter(|d| d.is_none()).count() + usize::from(*batch == -1);
         let rest = dims.iter().flatten().try_fold(1usize, |product, &d| product.checked_mul(d));
-        let rest = rest.filter(|&r| r > 0 && elements % r == 0).ok_or_else(only)?;
+        let rest = rest.filter(|&r| r > 0 && elements.is_multiple_of(r)).ok_or_else(only)?;
         let dims: Vec<usize> = dims.into_iter().map(|d| d.unwrap_or(elements / rest)).collect();
         let same_batch = *batch <= 0 && !(keeps_zero && *batch == 0) || Some(*batch) == self.batch;
         if !same_batch || open > 1 || dims.iter().product::<usize>() != elements {

@@ -123,7 +123,7 @@ fn verify(
     graph: &Graph,
     weights: &Weights,
 ) -> Result<f64> {
-    let val = context.dataset(&context.config.val, &teacher)?;
+    let val = context.dataset(&context.config.val, teacher)?;
     let loader = context.plain_loader(&val, teacher, 64.min(val.len()), None)?;
     let Some(batch) = loader.epoch(0).next() else {
         return Err(Error::input("there is no validation image", "check --val"));

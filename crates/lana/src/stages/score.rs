@@ -169,7 +169,7 @@ pub(crate) fn trained(context: &Context<'_>, pool: &[LayerPool]) -> Result<Vec<T
 /// The images that scores and candidates are judged by: training images, unchanged, chosen by the seed.
 pub(crate) fn scoring_images(context: &Context<'_>, teacher: &Teacher) -> Result<Vec<Batch>> {
     let config = &context.config.score;
-    let train = context.dataset(&context.config.train, &teacher)?;
+    let train = context.dataset(&context.config.train, teacher)?;
     let subset = train.subset(context.config.seed, config.images.min(train.len()));
     let loader = context.plain_loader(&train, teacher, config.batch, Some(subset))?;
     let mut batches = Vec::new();
