@@ -9,10 +9,12 @@ Reads one request a line from stdin, its words between tabs, and answers each wi
                                                    what weights.safetensors was, bit for bit
 
 eval and train hold `input`, `stem` (what the first layer is given), what each layer gives under its name, and `logits`;
-train also the running statistics after that one forward pass, as `after:NAME`; eval what the network and each layer cost,
-as `params`, `params:LAYER`, `macs`, `macs:LAYER`.
+train also the running statistics after that one forward pass, as `after:NAME`, and `drift`, the largest error of all these
+that 32-bit arithmetic makes against 64-bit; eval what the network and each layer cost, as `params`, `params:LAYER`, `macs`,
+`macs:LAYER`.
 """
 
+import copy
 import logging
 import sys
 import zlib
@@ -43,31 +45,30 @@ def create(name: str) -> nn.Module:
     return model
 
 
-def normalisations(model: nn.Module) -> list[nn.BatchNorm2d]:
-    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-
-
 @torch.no_grad()
 def randomise(model: nn.Module, images: torch.Tensor) -> None:
     """Gives every parameter a value that matters, so that none can be swapped, dropped or defaulted unnoticed.
 
-    Running statistics begin as those of random images, as in a trained network, and are then moved: otherwise values
-    would grow or vanish from layer to layer, and the batch's statistics would be equal to them.
+    Running statistics are near those of what really comes in, as in a trained network, or else values would grow or vanish
+    from layer to layer; but not equal to them, nor to the batch's.
     """
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             parameter.normal_(0.0, 0.2)
-    for norm in normalisations(model):
+
+    def calibrate(norm: nn.BatchNorm2d, inputs: tuple[torch.Tensor]) -> None:
+        variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+        deviation = variance.sqrt()
+        norm.running_mean.copy_(mean + 0.3 * deviation * torch.randn_like(mean))
+        norm.running_var.copy_(variance * torch.empty_like(mean).uniform_(0.6, 1.5))
+
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
         norm.weight.uniform_(0.5, 1.5)
-    momenta = [norm.momentum for norm in normalisations(model)]
-    for norm in normalisations(model):
-        norm.momentum = 1.0
-    model.train()(images)
-    for norm, momentum in zip(normalisations(model), momenta):
-        norm.momentum = momentum
-        deviation = norm.running_var.sqrt()
-        norm.running_mean += 0.3 * deviation * torch.randn_like(deviation)
-        norm.running_var *= torch.empty_like(deviation).uniform_(0.6, 1.5)
+    handles = [norm.register_forward_pre_hook(calibrate) for norm in norms]
+    model.eval()(images)
+    for handle in handles:
+        handle.remove()
 
 
 @torch.no_grad()
@@ -131,10 +132,17 @@ def make(name: str, resolution: str, folder: str, layers: str) -> str:
     model.eval()
     values = forward(model, images[:EVAL_IMAGES], names)
     save(values | costs(model, images[:1], names), Path(folder) / "eval.safetensors")
-    values = forward(model.train(), images, names)
-    statistics = {f"after:{key}": value for key, value in model.state_dict().items() if ".running_" in key}
-    save(values | statistics, Path(folder) / "train.safetensors")
+    double = copy.deepcopy(model).double()
+    values = train(model, images, names)
+    exact = train(double, images.double(), names)
+    drift = max(float((values[key] - exact[key]).abs().max() / exact[key].abs().max()) for key in values)
+    save(values | {"drift": torch.tensor([drift])}, Path(folder) / "train.safetensors")
     return "ok"
+
+
+def train(model: nn.Module, images: torch.Tensor, layers: list[str]) -> dict[str, torch.Tensor]:
+    values = forward(model.train(), images, layers)
+    return values | {f"after:{key}": value for key, value in model.state_dict().items() if ".running_" in key}
 
 
 def load(name: str, folder: str) -> str:

@@ -12,8 +12,10 @@
 //!
 //! The error of a tensor is its largest difference over its largest magnitude, `max |a − b| / max |b|`. Two figures are
 //! kept apart. *Layer*: each layer (and the parts before and behind them) is given timm's input, so that nothing adds up.
-//! *Network*: the image goes through the whole network. Statistics of a batch amplify rounding from layer to layer: two
-//! correct programs drift apart with depth. Therefore in training mode the limit on the network is wider.
+//! *Network*: the image goes through the whole network. Statistics of a batch amplify rounding from layer to layer, so that
+//! in training mode two correct programs drift apart with depth: after the 50 blocks of `resnet152` by 5e-3. How far, timm
+//! shows itself: it also runs in 64-bit arithmetic, and the limit is a few times its own 32-bit error where that is more than
+//! the limit on layers, which holds everywhere else.
 #![allow(clippy::print_stdout)] // its result
 
 use std::collections::BTreeMap;
@@ -30,8 +32,8 @@ use lana_torch::{Batch, BatchNorm, Device, Network, Tensor, numbers, without_gra
 const RESOLUTIONS: [usize; 2] = [128, 97];
 /// Largest error of a tensor.
 const LIMIT: f64 = 1e-4;
-/// Largest error at the end of a network in training mode, rounding amplified.
-const TRAIN_NETWORK_LIMIT: f64 = 1e-3;
+/// How many times as far from timm as timm is from its own 64-bit results a whole network in training mode may be.
+const DRIFT_LIMIT: f64 = 4.0;
 /// Largest share by which parameters and multiply-accumulates may differ.
 const COST_LIMIT: f64 = 0.005;
 
@@ -131,7 +133,8 @@ impl std::fmt::Display for Row {
         let Row { resolution, mode, what, worst, limit } = self;
         write!(f, "{resolution:6}  {mode:5}  {what:8}  {:30} {:.1e}  ", worst.name, worst.error)?;
         match self.is_fine() {
-            true => write!(f, "ok"),
+            true if *limit == LIMIT || *what == "cost" => write!(f, "ok"),
+            true => write!(f, "ok (limit {limit:.0e})"),
             false => write!(f, "FAIL (limit {limit:.0e})"),
         }
     }
@@ -196,7 +199,10 @@ fn compare(timm: &mut Timm, name: &str, folder: &Path) -> Result<Vec<Row>, Failu
         for (mode, file) in [("eval", "eval.safetensors"), ("train", "train.safetensors")] {
             let reference = Weights::load(&scratch.0.join(file))?;
             let batch_norm = if mode == "eval" { BatchNorm::Running } else { BatchNorm::Train };
-            let network_limit = if mode == "eval" { LIMIT } else { TRAIN_NETWORK_LIMIT };
+            let network_limit = match batch_norm {
+                BatchNorm::Running => LIMIT,
+                _ => LIMIT.max(DRIFT_LIMIT * f64::from(number(&reference, "drift")?)),
+            };
             let layer = without_gradients(|| by_layer(&graph, &weights, &reference, batch_norm))?;
             let network = without_gradients(|| at_once(&graph, &weights, &reference, batch_norm))?;
             rows.push(Row { resolution, mode, what: "layer", worst: layer, limit: LIMIT });
