@@ -247,7 +247,9 @@ fn at_once(graph: &Graph, weights: &Weights, reference: &Weights, mode: BatchNor
     }
     worst.compare("logits", &numbers(&logits)?, array(reference, "logits")?);
     if mode == BatchNorm::Train {
-        statistics(&mut worst, "", &network, reference)?;
+        let parameters = graph.parameters();
+        let names = parameters.iter().map(|p| (p.name.as_str(), p.name.as_str()));
+        statistics(&mut worst, names, &network, reference)?;
     }
     Ok(worst)
 }
@@ -266,13 +268,23 @@ fn by_layer(
     let (_, tapped) = whole.forward_tapped(&tensor(reference, "input")?, mode, &[*stem_value])?;
     worst.compare(stem, &numbers(&tapped[0])?, array(reference, stem)?);
 
+    let parameters = graph.parameters();
+    let in_front = graph.layers().first().map_or(0, |layer| layer.nodes.start);
+    let behind = graph.layers().last().map_or(0, |layer| layer.nodes.end);
+    if mode == BatchNorm::Train {
+        let names =
+            parameters.iter().filter(|p| p.node < in_front).map(|p| (p.name.as_str(), p.name.as_str()));
+        statistics(&mut worst, names, &whole, reference)?;
+    }
     let mut before = stem.as_str();
     for layer in graph.layers() {
         let part = Network::new(&graph.layer_graph(&layer.name)?, &weights.under(&layer.name), Device::Cpu)?;
         let ours = part.forward(&tensor(reference, before)?, mode)?;
         worst.compare(&layer.name, &numbers(&ours)?, array(reference, &layer.name)?);
         if mode == BatchNorm::Train {
-            statistics(&mut worst, &format!("{}.", layer.name), &part, reference)?;
+            let inside = parameters.iter().filter(|p| layer.nodes.contains(&p.node));
+            let names = inside.map(|p| (p.name.as_str(), &p.name[layer.name.len() + 1..]));
+            statistics(&mut worst, names, &part, reference)?;
         }
         before = &layer.name;
     }
@@ -280,19 +292,24 @@ fn by_layer(
     let tail = Network::new(graph, weights, Device::Cpu)?;
     let logits = tail.forward_from(*last_value, &tensor(reference, last)?, mode)?;
     worst.compare("logits", &numbers(&logits)?, array(reference, "logits")?);
+    if mode == BatchNorm::Train {
+        let names =
+            parameters.iter().filter(|p| p.node >= behind).map(|p| (p.name.as_str(), p.name.as_str()));
+        statistics(&mut worst, names, &tail, reference)?;
+    }
     Ok(worst)
 }
 
-/// Running statistics after a forward pass, of parameters that timm calls `prefix` and their name here.
-fn statistics(
+/// Running statistics after a forward pass: of parameters, each by timm's name and its name in `network`.
+fn statistics<'a>(
     worst: &mut Worst,
-    prefix: &str,
+    names: impl Iterator<Item = (&'a str, &'a str)>,
     network: &Network,
     reference: &Weights,
 ) -> Result<(), Failure> {
-    for (name, ours) in network.weights()?.iter().filter(|(name, _)| name.contains(".running_")) {
-        let name = format!("{prefix}{name}");
-        worst.compare(&name, &ours.data, array(reference, &format!("after:{name}"))?);
+    let weights = network.weights()?;
+    for (theirs, ours) in names.filter(|(name, _)| name.contains(".running_")) {
+        worst.compare(theirs, &array(&weights, ours)?.data, array(reference, &format!("after:{theirs}"))?);
     }
     Ok(())
 }
@@ -304,7 +321,7 @@ fn boundaries(graph: &Graph) -> Vec<(String, Value)> {
 }
 
 fn array<'a>(reference: &'a Weights, name: &str) -> Result<&'a Array, Failure> {
-    reference.get(name).ok_or_else(|| format!("timm has nothing called `{name}`").into())
+    reference.get(name).ok_or_else(|| format!("there is no tensor `{name}`").into())
 }
 
 fn number(reference: &Weights, name: &str) -> Result<f32, Failure> {

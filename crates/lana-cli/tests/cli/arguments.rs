@@ -60,6 +60,27 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn weights_that_the_hub_cannot_give() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens at port 9.
+    let evaluate = |weights: &str| {
+        let mut command = lana();
+        command.env("HF_ENDPOINT", "http://127.0.0.1:9").env("HF_HOME", folder.path());
+        command.env_remove("HF_HUB_CACHE").env_remove("HF_TOKEN");
+        command.args(["evaluate", "resnet20_cifar", "--data=generated:shapes", "--weights", weights]);
+        command.assert().stdout("")
+    };
+    evaluate("hf:timm/tiny").code(1).stderr(
+        contains("error: `hf:timm/tiny` cannot be fetched")
+            .and(contains("hint: download http://127.0.0.1:9/timm/tiny/resolve/main/model.safetensors"))
+            .and(contains("--weights FILE")),
+    );
+    evaluate("hf:tiny")
+        .code(2)
+        .stderr(contains("error: weights `hf:tiny`").and(contains("hint: such as hf:")));
+}
+
+#[test]
 fn wrong_values_are_wrong_arguments() {
     let folder = tempfile::tempdir().unwrap();
     for option in
