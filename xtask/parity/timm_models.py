@@ -101,19 +101,32 @@ def forward(model: nn.Module, images: torch.Tensor, layers: list[str]) -> dict[s
 
 @torch.no_grad()
 def costs(model: nn.Module, image: torch.Tensor, layers: list[str]) -> dict[str, torch.Tensor]:
-    """Trained parameters, and multiply-accumulates as torch itself counts them, for one image."""
+    """Trained parameters, and multiply-accumulates for one image: torch's count, and as in fvcore, whose counts timm publishes,
+    two for each element that a BatchNorm gives."""
+    norms: dict[str, int] = {}
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: norms.update({name: 2 * output.numel()}))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
+    ]
     with FlopCounterMode(display=False) as counter:
         model(image)
+    for hook in hooks:
+        hook.remove()
     counts = counter.get_flop_counts()
     root = type(model).__name__
+
+    def normalised(layer: str) -> int:
+        return sum(count for name, count in norms.items() if name.startswith(layer))
 
     def number(value: float) -> torch.Tensor:
         return torch.tensor([value], dtype=torch.float64)
 
-    values = {"macs": number(counter.get_total_flops() / 2)}
+    values = {"macs": number(counter.get_total_flops() / 2 + normalised(""))}
     values["params"] = number(sum(p.numel() for p in model.parameters()))
     for name in layers:
-        values[f"macs:{name}"] = number(sum(counts.get(f"{root}.{name}", {}).values()) / 2)
+        convolved = sum(counts.get(f"{root}.{name}", {}).values()) / 2
+        values[f"macs:{name}"] = number(convolved + normalised(f"{name}."))
         values[f"params:{name}"] = number(sum(p.numel() for p in model.get_submodule(name).parameters()))
     return values
 

@@ -21,7 +21,8 @@
 //! let y = b.activation("act", y, Activation::Relu)?;
 //! let graph = b.finish(y)?;
 //! assert_eq!(graph.output_shape(), &Shape::image(16, 8, 8));
-//! assert_eq!(graph.cost().macs, 3 * 16 * 9 * 64);
+//! // The convolution, and two for each element that the BatchNorm gives.
+//! assert_eq!(graph.cost().macs, 3 * 16 * 9 * 64 + 2 * 16 * 64);
 //! # Ok::<(), lana_graph::Error>(())
 //! ```
 #![deny(missing_docs)]

@@ -388,8 +388,8 @@ impl Op {
         }
     }
 
-    /// Multiply-accumulates for one sample. As everywhere in the field only convolutions and fully connected layers
-    /// count; element-wise work does not.
+    /// Multiply-accumulates for one sample, as fvcore counts them and timm publishes them: those of convolutions and fully
+    /// connected layers, and two for each element that a BatchNorm gives. Other element-wise work does not count.
     pub fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 {
         match self {
             Op::Conv2d(c) => {
@@ -397,6 +397,7 @@ impl Op {
                     * (c.in_channels / c.groups.max(1) * c.kernel[0] * c.kernel[1]) as u64
             }
             Op::Linear { out_features, .. } => (inputs[0].elements() * out_features) as u64,
+            Op::BatchNorm { .. } => 2 * output.elements() as u64,
             _ => 0,
         }
     }

@@ -14,7 +14,7 @@ Example:
 /// List the teachers there are, or the layers of one
 ///
 /// Their parameter names are those of the weights people have, so that a safetensors file loads unchanged. MACs are the
-/// multiply-accumulates of convolutions and fully connected layers for one image.
+/// multiply-accumulates for one image, counted as fvcore does, whose counts timm publishes.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Arguments {
