@@ -72,8 +72,8 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Rgb, String> {
 }
 
 impl Rgb {
-    /// The square of `size` x `size` pixels from the middle of the image, after scaling its shorter side to
-    /// `size / crop` pixels: torchvision's Resize and CenterCrop in one pass. An image that fits is left untouched.
+    /// The square of `size` x `size` pixels from the middle of the image, after its shorter side was brought to
+    /// `size / crop` pixels: torchvision's Resize and CenterCrop, as timm evaluates. An image that fits is left untouched.
     pub(crate) fn into_square(
         self,
         size: usize,
@@ -83,38 +83,43 @@ impl Rgb {
         if self.width == size && self.height == size && crop == 1.0 {
             return Ok(self.pixels);
         }
-        let mut square = vec![0; size * size * 3];
-        resize(&self.pixels, self.width, self.height, &mut square, size, crop, interpolation)?;
-        Ok(square)
+        let short = ((size as f64 / f64::from(crop)) as usize).max(size);
+        // In whole numbers, as torchvision: 500 x 375 pixels become 341 x 256.
+        let other = |side: usize, shorter: usize| (short as u64 * side as u64 / shorter as u64) as usize;
+        let (width, height) = match self.width <= self.height {
+            true => (short, other(self.height, self.width)),
+            false => (other(self.width, self.height), short),
+        };
+        let mut scaled = vec![0; width * height * 3];
+        resize(&self.pixels, [self.width, self.height], &mut scaled, [width, height], interpolation)?;
+        let middle = |side: usize| ((side - size) as f64 / 2.0).round_ties_even() as usize;
+        let (left, top) = (middle(width), middle(height));
+        let rows = scaled.chunks_exact(width * 3).skip(top).take(size);
+        Ok(rows.flat_map(|row| &row[left * 3..(left + size) * 3]).copied().collect())
     }
 }
 
+/// Brings an image from one width and height to another. The whole of it: the resizer gets the edges of a part wrong that does not begin
+/// and end at a pixel (version 6.1, arithmetic underflow).
 pub(crate) fn resize(
     pixels: &[u8],
-    width: usize,
-    height: usize,
-    square: &mut [u8],
-    size: usize,
-    crop: f32,
+    from: [usize; 2],
+    target: &mut [u8],
+    to: [usize; 2],
     interpolation: Interpolation,
 ) -> Result<(), String> {
-    let side = (width.min(height) as f64 * f64::from(crop)).max(1.0);
-    let (left, top) = ((width as f64 - side) / 2.0, (height as f64 - side) / 2.0);
     let filter = match interpolation {
         Interpolation::Bilinear => fir::FilterType::Bilinear,
         Interpolation::Bicubic => fir::FilterType::CatmullRom,
     };
-    let options = fir::ResizeOptions::new()
-        .resize_alg(fir::ResizeAlg::Convolution(filter))
-        .crop(left, top, side, side)
-        .use_alpha(false);
+    let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(filter)).use_alpha(false);
     // Typed images: the untyped ones would compile the resizer for all thirteen kinds of pixel.
     type Image<'a> = fir::images::TypedImage<'a, fir::pixels::U8x3>;
     type ImageRef<'a> = fir::images::TypedImageRef<'a, fir::pixels::U8x3>;
-    let source =
-        ImageRef::from_buffer(width as u32, height as u32, pixels).map_err(|error| error.to_string())?;
-    let mut target =
-        Image::from_buffer(size as u32, size as u32, square).map_err(|error| error.to_string())?;
+    let [width, height] = from.map(|side| side as u32);
+    let source = ImageRef::from_buffer(width, height, pixels).map_err(|error| error.to_string())?;
+    let [width, height] = to.map(|side| side as u32);
+    let mut target = Image::from_buffer(width, height, target).map_err(|error| error.to_string())?;
     fir::Resizer::new().resize_typed(&source, &mut target, &options).map_err(|error| error.to_string())
 }
 

@@ -129,7 +129,7 @@ impl Prepared {
             return Ok(());
         }
         let mut resized = vec![0; self.values()];
-        decode::resize(pixels, side, side, &mut resized, self.size, 1.0, Interpolation::Bicubic)
+        decode::resize(pixels, [side; 2], &mut resized, [self.size; 2], Interpolation::Bicubic)
             .map_err(|reason| Error::Setting { setting: "size", reason })?;
         self.place(&resized, draw, out);
         Ok(())
