@@ -69,6 +69,14 @@ pub(crate) struct Timed {
     pub(crate) waited: Duration,
 }
 
+impl Timed {
+    /// Who waited for longer than the run took did so before it began or after its end, while the clock stood: that is no
+    /// part of the run.
+    fn new(elapsed: Duration, waited: Duration) -> Timed {
+        Timed { elapsed, waited: if waited < elapsed { waited } else { Duration::ZERO } }
+    }
+}
+
 /// How long this thread has been ready to run without a core to run on, ever since it started: the second number of
 /// Linux's `schedstat`. It is exact once the thread runs again, unlike the first, the time it ran.
 fn waited_for_core() -> Option<Duration> {
@@ -180,10 +188,10 @@ impl Session {
             let after = waited_for_core();
             drop(outputs);
             let waited = match (before, after) {
-                (Some(before), Some(after)) if self.threads == 1 => after.saturating_sub(before).min(elapsed),
+                (Some(before), Some(after)) if self.threads == 1 => after.saturating_sub(before),
                 _ => Duration::ZERO,
             };
-            Ok(Timed { elapsed, waited })
+            Ok(Timed::new(elapsed, waited))
         });
         outcome.map_err(|e| Error::Model { model: self.name.clone(), reason: one_line(&e) })
     }
@@ -214,4 +222,16 @@ fn builder(runtime: &OnnxRuntime, options: &SessionOptions) -> ort::Result<Sessi
 /// The runtime's messages run over several lines with its own source files in them: the first line says it.
 fn one_line(error: &ort::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_always_takes_time() {
+        let ms = Duration::from_millis;
+        let run = |elapsed, waited| Timed::new(ms(elapsed), ms(waited)).waited;
+        assert_eq!([run(10, 0), run(10, 4), run(10, 10), run(10, 14)], [ms(0), ms(4), ms(0), ms(0)]);
+    }
 }
