@@ -5,8 +5,8 @@ Reads one request a line from stdin, its words between tabs, and answers each wi
 
     known MODEL                                    whether timm has it
     make MODEL RESOLUTION FOLDER LAYER,LAYER,…     writes weights.safetensors, eval.safetensors, train.safetensors
-    drift MODEL FOLDER LAYER,LAYER,…               the largest error of 32-bit arithmetic, of what train.safetensors
-                                                   holds against the same in 64-bit, after `ok`
+    drift MODEL FOLDER LAYER,LAYER,…               after `ok`, how far timm is from itself: the largest error of what
+                                                   train.safetensors holds, when it is computed channels-last
     load MODEL FOLDER                              whether FOLDER/written.safetensors loads into a new model and is
                                                    what weights.safetensors was, bit for bit
 
@@ -153,8 +153,10 @@ def drift(name: str, folder: str, layers: str) -> str:
     model = create(name)
     model.load_state_dict(load_file(Path(folder) / "weights.safetensors"), strict=True)
     values = load_file(Path(folder) / "train.safetensors")
-    exact = train(model.double(), values["input"].double(), layers.split(",") if layers else [])
-    errors = ((values[key] - exact[key]).abs().max() / exact[key].abs().max() for key in values)
+    layout = torch.channels_last
+    images = values["input"].to(memory_format=layout)
+    others = train(model.to(memory_format=layout), images, layers.split(",") if layers else [])
+    errors = ((others[key] - values[key]).abs().max() / values[key].abs().max() for key in values)
     return f"ok {float(max(errors)):e}"
 
 

@@ -14,8 +14,8 @@
 //! kept apart. *Layer*: each layer (and the parts before and behind them) is given timm's input, so that nothing adds up.
 //! *Network*: the image goes through the whole network. Statistics of a batch amplify rounding from layer to layer, so that
 //! in training mode two correct programs drift apart with depth: after the 50 blocks of `resnet152` by 5e-3. How far, timm
-//! shows itself: it also runs in 64-bit arithmetic, and the limit is a few times its own 32-bit error where that is more than
-//! the limit on layers, which holds everywhere else.
+//! shows itself: it runs again channels-last, as lana does (libtorch then sums a batch in another order, and less exactly),
+//! and the limit is a few times what it is then from itself, where that is more than the limit that holds everywhere else.
 #![allow(clippy::print_stdout)] // its result
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ use lana_torch::{Batch, BatchNorm, Device, Network, Tensor, numbers, without_gra
 const RESOLUTIONS: [usize; 2] = [128, 97];
 /// Largest error of a tensor.
 const LIMIT: f64 = 1e-4;
-/// How many times as far from timm as timm is from its own 64-bit results a whole network in training mode may be.
+/// How many times as far from timm as timm in another memory layout a whole network in training mode may be.
 const DRIFT_LIMIT: f64 = 4.0;
 /// Largest share by which parameters and multiply-accumulates may differ.
 const COST_LIMIT: f64 = 0.005;
@@ -201,7 +201,7 @@ fn compare(timm: &mut Timm, name: &str, folder: &Path) -> Result<Vec<Row>, Failu
             let batch_norm = if mode == "eval" { BatchNorm::Running } else { BatchNorm::Train };
             let layer = without_gradients(|| by_layer(&graph, &weights, &reference, batch_norm))?;
             let network = without_gradients(|| at_once(&graph, &weights, &reference, batch_norm))?;
-            // Seldom needed, and slow.
+            // Seldom needed.
             let limit = match batch_norm == BatchNorm::Train && network.error > LIMIT {
                 true => LIMIT.max(DRIFT_LIMIT * timm.drift(name, &scratch.0, &graph)?),
                 false => LIMIT,
