@@ -46,7 +46,7 @@ def create(name: str) -> nn.Module:
 
 
 @torch.no_grad()
-def randomise(model: nn.Module, images: torch.Tensor) -> None:
+def randomise(model: nn.Module, images: torch.Tensor, layers: list[str]) -> None:
     """Gives every parameter a value that matters, so that none can be swapped, dropped or defaulted unnoticed.
 
     Running statistics are near those of what really comes in, as in a trained network, or else values would grow or vanish
@@ -65,6 +65,12 @@ def randomise(model: nn.Module, images: torch.Tensor) -> None:
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.weight.uniform_(0.5, 1.5)
+    # Blocks of trained networks add little to their shortcut. Where they add much, deep networks are chaotic, and rounding
+    # grows until nothing can be compared.
+    for layer in layers:
+        inside = model.get_submodule(layer).named_modules()
+        ends = [module for name, module in inside if module in norms and "downsample" not in name]
+        ends[-1].weight.uniform_(0.2, 0.5)
     handles = [norm.register_forward_pre_hook(calibrate) for norm in norms]
     model.eval()(images)
     for handle in handles:
@@ -140,7 +146,7 @@ def make(name: str, resolution: str, folder: str, layers: str) -> str:
     names = layers.split(",") if layers else []
     model = create(name)
     images = torch.randn(TRAIN_IMAGES, 3, int(resolution), int(resolution))
-    randomise(model, torch.randn_like(images))
+    randomise(model, torch.randn_like(images), names)
     save(model.state_dict(), Path(folder) / "weights.safetensors")
     model.eval()
     values = forward(model, images[:EVAL_IMAGES], names)
