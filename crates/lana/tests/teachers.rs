@@ -15,11 +15,11 @@ struct Printing;
 
 impl Progress for Printing {
     fn say(&self, text: &str) {
-        println!("{text}");
+        eprintln!("{text}");
     }
 
     fn warn(&self, text: &str) {
-        println!("warning: {text}");
+        eprintln!("warning: {text}");
     }
 }
 
