@@ -38,6 +38,14 @@ impl ChannelGroups {
                 | Op::ShuffleChannels { .. }
                 | Op::Flatten
                 | Op::Linear { .. }
+                | Op::Reshape { .. }
+                | Op::Transpose { .. }
+                | Op::Select { .. }
+                | Op::MatMul
+                | Op::Softmax { .. }
+                | Op::LayerNorm { .. }
+                | Op::AddParameter
+                | Op::Conv3d { .. }
                 | Op::PadChannels { .. } => {
                     fixed.extend(node.inputs.iter().map(|v| v.index()));
                     fixed.push(out);
@@ -47,6 +55,7 @@ impl ChannelGroups {
                 | Op::Activation { .. }
                 | Op::Add
                 | Op::Mul
+                | Op::Scale { .. }
                 | Op::MaxPool { .. }
                 | Op::AveragePool { .. }
                 | Op::GlobalAveragePool

@@ -8,7 +8,8 @@
 //! * [`Graph`] and [`GraphBuilder`]: nodes, values, shapes; checked when made and when read from a file.
 //! * [`Layer`]: a replaceable region with one input and one output. [`Graph::replace`] is the only way a student is
 //!   made; [`Graph::subgraph`] cuts a layer or the rest of the network behind it out as a network of its own.
-//! * [`fold_batch_norm`]: the inference form of a network, each BatchNorm folded into the convolution before it.
+//! * [`deploy`]: the form in which a network is exported and timed: parallel branches merged into one convolution, and
+//!   each BatchNorm folded into the convolution before it ([`fold_batch_norm`]).
 //! * [`channels`]: which channels belong together, hence how a block is narrowed inside.
 //!
 //! ```
@@ -33,6 +34,7 @@ mod cost;
 mod error;
 mod fold;
 mod graph;
+mod merge;
 mod op;
 mod replace;
 mod shape;
@@ -43,6 +45,7 @@ pub use cost::Cost;
 pub use error::Error;
 pub use fold::fold_batch_norm;
 pub use graph::{Graph, Layer, Node, Parameter, Value};
+pub use merge::deploy;
 pub use op::{Activation, Conv2d, Op, Role, Window};
 pub use shape::Shape;
 pub use weights::{Tensor, Weights};

@@ -20,6 +20,8 @@ pub enum Activation {
     HardSwish,
     /// `min(max(x + 3, 0), 6) / 6`.
     HardSigmoid,
+    /// `x · Φ(x)` with the normal distribution function Φ (Hendrycks & Gimpel 2016), exactly, not by its approximation.
+    Gelu,
 }
 
 /// A two-dimensional convolution (cross-correlation, as everywhere in deep learning).
@@ -156,10 +158,61 @@ pub enum Op {
     GlobalAveragePool,
     /// A feature map as a vector.
     Flatten,
-    /// A fully connected layer on a vector. Parameters: `weight` `[out_features, in_features]`, `bias` `[out_features]`.
+    /// A fully connected layer on the last dimension: on a vector, or on each row of what has more dimensions, as on each
+    /// token of a transformer. Parameters: `weight` `[out_features, in_features]`, `bias` `[out_features]`.
     Linear {
         /// Length of the result.
         out_features: usize,
+        /// Whether a bias is added.
+        bias: bool,
+    },
+    /// The same elements in the same order by other dimensions.
+    Reshape {
+        /// The dimensions behind the batch.
+        shape: Vec<usize>,
+    },
+    /// The dimensions in another order.
+    Transpose {
+        /// For each dimension of the result the one it was, both counted from 0 behind the batch.
+        order: Vec<usize>,
+    },
+    /// The slices at `indices` along a dimension, in that order; one may stand several times.
+    Select {
+        /// The dimension, counted from 0 behind the batch.
+        axis: usize,
+        /// Positions along it.
+        indices: Vec<usize>,
+    },
+    /// Product of matrices, `[…, m, k]` times `[…, k, n]`, one for each index of the dimensions in front, which agree.
+    MatMul,
+    /// Softmax along a dimension.
+    Softmax {
+        /// The dimension, counted from 0 behind the batch.
+        axis: usize,
+    },
+    /// Layer normalisation over the last dimension (Ba et al. 2016). Parameters: `weight`, `bias`, each as long as that.
+    LayerNorm {
+        /// Added to the variance under the root.
+        eps: f64,
+    },
+    /// Every element times a number.
+    Scale {
+        /// The number.
+        factor: f32,
+    },
+    /// The input plus a trained tensor of its shape, the same for every sample: a learned position embedding. Parameter:
+    /// `weight`, of the input's shape.
+    AddParameter,
+    /// A three-dimensional convolution of step 1 on `[channels, depth, height, width]`.
+    ///
+    /// Parameters: `weight` `[out_channels, in_channels, kernel…]` and, with `bias`, `bias` `[out_channels]`.
+    Conv3d {
+        /// Channels that go out.
+        out_channels: usize,
+        /// Size of the kernel in each dimension.
+        kernel: [usize; 3],
+        /// Zeros added at both ends of each dimension.
+        padding: [usize; 3],
         /// Whether a bias is added.
         bias: bool,
     },
@@ -202,6 +255,8 @@ pub enum Role {
     Scale,
     /// Shift of a normalisation (β).
     Shift,
+    /// A tensor added to a value: a position embedding.
+    Embedding,
     /// Running mean: updated by training, not by the optimizer.
     RunningMean,
     /// Running variance: updated by training, not by the optimizer.
@@ -232,6 +287,15 @@ impl Op {
             Op::GlobalAveragePool => "global_average_pool",
             Op::Flatten => "flatten",
             Op::Linear { .. } => "linear",
+            Op::Reshape { .. } => "reshape",
+            Op::Transpose { .. } => "transpose",
+            Op::Select { .. } => "select",
+            Op::MatMul => "mat_mul",
+            Op::Softmax { .. } => "softmax",
+            Op::LayerNorm { .. } => "layer_norm",
+            Op::Scale { .. } => "scale",
+            Op::AddParameter => "add_parameter",
+            Op::Conv3d { .. } => "conv3d",
             Op::Subsample { .. } => "subsample",
             Op::PadChannels { .. } => "pad_channels",
             Op::Dropout { .. } => "dropout",
@@ -247,7 +311,7 @@ impl Op {
     /// How many values the operation takes.
     pub fn arity(&self) -> usize {
         match self {
-            Op::Add | Op::Mul => 2,
+            Op::Add | Op::Mul | Op::MatMul => 2,
             _ => 1,
         }
     }
@@ -336,9 +400,64 @@ impl Op {
             Op::GlobalAveragePool => Ok(Shape::image(image(x)?.0, 1, 1)),
             Op::Flatten => Ok(Shape::vector(x.elements())),
             Op::Linear { out_features, .. } => match x.dims() {
-                [_] if *out_features > 0 => Ok(Shape::vector(*out_features)),
+                [rows @ .., _] if *out_features > 0 => Ok(Shape::of(&[rows, &[*out_features]].concat())),
                 _ => Err(format!("linear of {out_features} features on {x}")),
             },
+            Op::Reshape { shape } => {
+                let reshaped = Shape::of(shape);
+                match !shape.is_empty() && Shape::is_sane(shape) && reshaped.elements() == x.elements() {
+                    true => Ok(reshaped),
+                    false => Err(format!("{x} by the dimensions {shape:?}")),
+                }
+            }
+            Op::Transpose { order } => {
+                let mut sorted = order.clone();
+                sorted.sort_unstable();
+                match sorted.into_iter().eq(0..x.dims().len()) {
+                    true => Ok(Shape::of(&order.iter().map(|&at| x.dims()[at]).collect::<Vec<_>>())),
+                    false => Err(format!("dimensions of {x} in the order {order:?}")),
+                }
+            }
+            Op::Select { axis, indices } => {
+                let mut dims = x.dims().to_vec();
+                match dims.get_mut(*axis) {
+                    Some(size) if !indices.is_empty() && indices.iter().all(|i| i < size) => {
+                        *size = indices.len();
+                        Ok(Shape::of(&dims))
+                    }
+                    _ => Err(format!("{} positions along dimension {axis} of {x}", indices.len())),
+                }
+            }
+            Op::MatMul => match (x.dims(), inputs[1].dims()) {
+                ([rest @ .., m, k], [other @ .., l, n]) if k == l && rest == other => {
+                    Ok(Shape::of(&[rest, &[*m, *n]].concat()))
+                }
+                _ => Err(format!("matrix product of {x} and {}", inputs[1])),
+            },
+            Op::Softmax { axis } if *axis < x.dims().len() => Ok(x.clone()),
+            Op::Softmax { axis } => Err(format!("softmax along dimension {axis} of {x}")),
+            Op::LayerNorm { eps } => match eps.is_finite() && *eps > 0.0 {
+                true => Ok(x.clone()),
+                false => Err(format!("layer normalisation with eps {eps}")),
+            },
+            Op::Scale { factor } if factor.is_finite() => Ok(x.clone()),
+            Op::Scale { factor } => Err(format!("a factor of {factor}")),
+            Op::AddParameter => Ok(x.clone()),
+            Op::Conv3d { out_channels, kernel, padding, .. } => {
+                let [_, sizes @ ..] = x.dims() else { return Err(format!("conv3d of {x}")) };
+                let mut dims = vec![*out_channels];
+                for (at, size) in sizes.iter().enumerate() {
+                    let padded = padding.get(at).and_then(|p| p.checked_mul(2)?.checked_add(*size));
+                    match (padded, kernel.get(at)) {
+                        (Some(padded), Some(&k)) if k > 0 && k <= padded => dims.push(padded - k + 1),
+                        _ => return Err(format!("kernel {kernel:?} on {x} padded by {padding:?}")),
+                    }
+                }
+                match dims.len() == 4 && *out_channels > 0 {
+                    true => Ok(Shape::of(&dims)),
+                    false => Err(format!("conv3d of {x} to {out_channels} channels")),
+                }
+            }
             Op::Subsample { stride } => {
                 let (c, h, w) = image(x)?;
                 if *stride == 0 {
@@ -378,9 +497,23 @@ impl Op {
                 ]
             }
             Op::Linear { out_features, bias } => {
-                let mut list = vec![("weight", vec![*out_features, inputs[0].channels()], Role::Matrix)];
+                let in_features = inputs[0].dims().last().copied().unwrap_or(0);
+                let mut list = vec![("weight", vec![*out_features, in_features], Role::Matrix)];
                 if *bias {
                     list.push(("bias", vec![*out_features], Role::Bias));
+                }
+                list
+            }
+            Op::LayerNorm { .. } => {
+                let size = inputs[0].dims().last().copied().unwrap_or(0);
+                vec![("weight", vec![size], Role::Scale), ("bias", vec![size], Role::Shift)]
+            }
+            Op::AddParameter => vec![("weight", inputs[0].dims().to_vec(), Role::Embedding)],
+            Op::Conv3d { out_channels, kernel, bias, .. } => {
+                let shape = [&[*out_channels, inputs[0].channels()], kernel.as_slice()].concat();
+                let mut list = vec![("weight", shape, Role::Kernel)];
+                if *bias {
+                    list.push(("bias", vec![*out_channels], Role::Bias));
                 }
                 list
             }
@@ -388,8 +521,9 @@ impl Op {
         }
     }
 
-    /// Multiply-accumulates for one sample, as fvcore counts them and timm publishes them: those of convolutions and fully
-    /// connected layers, and two for each element that a BatchNorm gives. Other element-wise work does not count.
+    /// Multiply-accumulates for one sample, as fvcore counts them and timm publishes them: those of convolutions, fully
+    /// connected layers and products of matrices, two for each element that a BatchNorm gives, five for a layer
+    /// normalisation. Other element-wise work does not count.
     pub fn macs(&self, inputs: &[&Shape], output: &Shape) -> u64 {
         match self {
             Op::Conv2d(c) => {
@@ -398,6 +532,11 @@ impl Op {
             }
             Op::Linear { out_features, .. } => (inputs[0].elements() * out_features) as u64,
             Op::BatchNorm { .. } => 2 * output.elements() as u64,
+            Op::LayerNorm { .. } => 5 * output.elements() as u64,
+            Op::MatMul => inputs[0].elements() as u64 * output.dims().last().map_or(0, |&n| n as u64),
+            Op::Conv3d { kernel, .. } => {
+                output.elements() as u64 * (inputs[0].channels() * kernel.iter().product::<usize>()) as u64
+            }
             _ => 0,
         }
     }

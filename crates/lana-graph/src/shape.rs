@@ -3,7 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The shape of one value without its batch dimension: `[channels, height, width]` for a feature map,
-/// `[features]` for a vector.
+/// `[features]` for a vector, any others inside attention (`[heads, tokens, features]`).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Shape(Vec<usize>);
@@ -12,6 +12,11 @@ impl Shape {
     /// A feature map.
     pub fn image(channels: usize, height: usize, width: usize) -> Self {
         Self(vec![channels, height, width])
+    }
+
+    /// Any dimensions.
+    pub fn of(dims: &[usize]) -> Self {
+        Self(dims.to_vec())
     }
 
     /// A vector.

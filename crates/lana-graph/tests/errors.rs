@@ -47,6 +47,8 @@ fn nodes_whose_inputs_do_not_fit() {
     let other = Shape::image(4, 5, 6);
     let gate = Shape::image(4, 1, 1);
     let huge = usize::MAX;
+    let deep = Shape::of(&[2, 4, 4, 4]);
+    let conv3d = |kernel| Op::Conv3d { out_channels: 3, kernel, padding: [0, 1, 0], bias: false };
     let average = |window| Op::AveragePool { window, count_include_pad: true };
     for (op, inputs, part) in [
         (Op::Conv2d(conv(3, 8, 1)), vec![&image], "convolution of 3 channels on 4×5×5"),
@@ -76,12 +78,27 @@ fn nodes_whose_inputs_do_not_fit() {
         (Op::MaxPool { window: Window::square(6, 1, 0) }, vec![&image], "windows of 6 on 5 padded by 0"),
         (average(Window::square(0, 1, 0)), vec![&image], "must be positive"),
         (Op::GlobalAveragePool, vec![&vector], "needs a feature map"),
-        (Op::Linear { out_features: 3, bias: true }, vec![&image], "linear of 3 features on 4×5×5"),
         (Op::Linear { out_features: 0, bias: true }, vec![&vector], "linear of 0 features"),
         (Op::Subsample { stride: 0 }, vec![&image], "must be positive"),
         (Op::Dropout { rate: 1.0 }, vec![&image], "a rate of 1"),
         (Op::DropPath { rate: f64::NAN }, vec![&image], "a rate of NaN"),
         (Op::PadChannels { before: huge, after: 1 }, vec![&image], "too large"),
+        (Op::Reshape { shape: vec![10, 9] }, vec![&image], "4×5×5 by the dimensions [10, 9]"),
+        (Op::Reshape { shape: vec![huge, 2] }, vec![&image], "by the dimensions"),
+        (Op::Reshape { shape: vec![] }, vec![&image], "by the dimensions"),
+        (Op::Transpose { order: vec![0, 2, 2] }, vec![&image], "in the order [0, 2, 2]"),
+        (Op::Transpose { order: vec![1, 0] }, vec![&image], "in the order [1, 0]"),
+        (Op::Select { axis: 1, indices: vec![4, 5] }, vec![&image], "2 positions along dimension 1"),
+        (Op::Select { axis: 3, indices: vec![0] }, vec![&image], "along dimension 3"),
+        (Op::Select { axis: 0, indices: vec![] }, vec![&image], "0 positions"),
+        (Op::MatMul, vec![&other, &image], "matrix product of 4×5×6 and 4×5×5"),
+        (Op::MatMul, vec![&vector, &vector], "matrix product"),
+        (Op::Softmax { axis: 3 }, vec![&image], "along dimension 3"),
+        (Op::LayerNorm { eps: 0.0 }, vec![&image], "eps 0"),
+        (Op::Scale { factor: f32::NAN }, vec![&image], "a factor of NaN"),
+        (conv3d([1, 1, 1]), vec![&image], "conv3d of 4×5×5"),
+        (conv3d([1, 9, 1]), vec![&deep], "kernel [1, 9, 1] on 2×4×4×4"),
+        (conv3d([0, 1, 1]), vec![&deep], "kernel [0, 1, 1]"),
     ] {
         let reason = op.infer(&inputs).expect_err(&format!("{op:?}"));
         assert!(reason.contains(part), "{op:?}: `{reason}` does not say `{part}`");

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Block, blocks, difference, network, run, sample, weights};
 use lana_graph::channels::{ChannelGroups, importance, narrow, narrow_weights};
-use lana_graph::{Graph, GraphBuilder, Op, Shape, Value, fold_batch_norm};
+use lana_graph::{Graph, GraphBuilder, Node, Op, Shape, Value, deploy, fold_batch_norm};
 use proptest::prelude::*;
 
 /// The operation that skips a layer of that shape.
@@ -106,8 +106,12 @@ proptest! {
         let w = weights(&graph, seed);
         let (folded, folded_weights) = fold_batch_norm(&graph, &w).unwrap();
         folded_weights.check(&folded).unwrap();
-        let is_norm = |g: &Graph| g.nodes().iter().any(|n| matches!(n.op, Op::BatchNorm { .. }));
-        prop_assert!(!is_norm(&folded));
+        let behind_conv = |g: &Graph, n: &Node| {
+            let source = n.inputs[0].node().map(|n| &g.nodes()[n].op);
+            matches!(n.op, Op::BatchNorm { .. }) && matches!(source, Some(Op::Conv2d(_)))
+        };
+        let boundary = |g: &Graph, n: &Node| g.layers().iter().any(|l| l.input == n.inputs[0]);
+        prop_assert!(!folded.nodes().iter().any(|n| behind_conv(&folded, n) && !boundary(&folded, n)));
         prop_assert!(!folded.nodes().iter().any(|n| n.op.is_training_only()));
         let norms = (0..graph.nodes().len()).filter(|&n| matches!(graph.nodes()[n].op, Op::BatchNorm { .. }));
         let normalised: u64 = norms.map(|n| 2 * graph.shape(Value::of_node(n)).elements() as u64).sum();
@@ -127,6 +131,26 @@ proptest! {
         }
     }
 
+    /// Deployed, branches are one convolution: no BatchNorm is left, layers stay, and the network computes the same.
+    #[test]
+    fn deploying_computes_the_same(blocks in blocks(), seed in 0u64..1000) {
+        let graph = network(&blocks);
+        let w = weights(&graph, seed);
+        let (deployed, deployed_weights) = deploy(&graph, &w).unwrap();
+        deployed_weights.check(&deployed).unwrap();
+        let is_norm = |n: &Node| matches!(n.op, Op::BatchNorm { .. });
+        prop_assert!(!deployed.nodes().iter().any(is_norm));
+        prop_assert_eq!(deployed.cost().macs, graph.deployed_cost().macs);
+        let branches = blocks.iter().filter(|b| matches!(b, Block::Branches)).count() as u64;
+        prop_assert_eq!(deployed.cost().macs < graph.cost().macs, branches > 0);
+        for (a, b) in deployed.layers().iter().zip(graph.layers()) {
+            prop_assert_eq!((&a.name, &a.stage), (&b.name, &b.stage));
+            prop_assert_eq!(deployed.shape(a.output), graph.shape(b.output));
+        }
+        let x = sample(&graph, seed);
+        prop_assert!(difference(&run(&graph, &w, &x), &run(&deployed, &deployed_weights, &x)) < 1e-5);
+    }
+
     /// Channels that nobody reads can go: the network computes the same without them. And they weigh least.
     #[test]
     fn unread_channels_can_be_narrowed_away(blocks in blocks(), seed in 0u64..1000) {
@@ -140,10 +164,9 @@ proptest! {
             if keep.is_empty() {
                 continue;
             }
-            for (index, node) in graph.nodes().iter().enumerate() {
+            for node in graph.nodes() {
                 let Op::Conv2d(conv) = &node.op else { continue };
-                let depthwise = groups.group(node.inputs[0]) == groups.group(Value::of_node(index));
-                if groups.group(node.inputs[0]) == group && !depthwise {
+                if groups.group(node.inputs[0]) == group && !conv.is_depthwise() {
                     let name = format!("{}.weight", node.name);
                     let mut kernel = w.get(&name).unwrap().clone();
                     let area = conv.kernel[0] * conv.kernel[1];

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lana_graph::{Graph, Weights, fold_batch_norm};
+use lana_graph::{Graph, Weights, deploy};
 use lana_onnx::ExportOptions;
 use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -30,9 +30,9 @@ impl Model {
         Model { name: name.into(), bytes }
     }
 
-    /// A network in the form in which it is deployed: BatchNorm folded, any batch.
+    /// A network in the form in which it is deployed ([`deploy`]), for any batch.
     pub fn from_graph(name: impl Into<String>, graph: &Graph, weights: &Weights) -> Result<Self> {
-        let (graph, weights) = fold_batch_norm(graph, weights)?;
+        let (graph, weights) = deploy(graph, weights)?;
         let bytes = lana_onnx::export(&graph, &weights, &ExportOptions::default())?;
         Ok(Model { name: name.into(), bytes })
     }

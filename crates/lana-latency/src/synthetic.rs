@@ -26,7 +26,7 @@ pub fn random_weights(graph: &Graph, seed: u64) -> Weights {
                 Role::Kernel | Role::Matrix => normal(count, 0.0, residual_safe),
                 Role::Scale => normal(count, 1.0, 0.1),
                 Role::RunningVariance => normal(count, 1.0, 0.1),
-                Role::Bias | Role::Shift | Role::RunningMean => normal(count, 0.0, 0.1),
+                Role::Bias | Role::Shift | Role::Embedding | Role::RunningMean => normal(count, 0.0, 0.1),
             };
             (p.name, Tensor { shape: p.shape, data })
         })

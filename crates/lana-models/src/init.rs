@@ -1,7 +1,8 @@
 //! Random weights to start training from.
 //!
 //! The rules are those of timm's networks: kernels normal with variance 2 / fan-out (He et al. 2015, "Delving Deep"),
-//! BatchNorm the identity, fully connected layers uniform within ±1/√fan-in as in PyTorch. A tensor's values depend on the
+//! BatchNorm the identity, fully connected layers uniform within ±1/√fan-in as in PyTorch, position embeddings normal with
+//! deviation 0.02 (Dosovitskiy et al. 2021). A tensor's values depend on the
 //! seed and on its name and shape, not on the tensors before it: two networks that share a block start alike in it.
 
 use lana_graph::{Graph, Op, Role, Tensor, Weights};
@@ -43,13 +44,15 @@ pub fn random_with(graph: &Graph, seed: u64, options: InitOptions) -> Weights {
                 Role::Matrix => uniform(&mut rng, elements, p.shape[1]),
                 Role::Bias => match &graph.nodes()[p.node].op {
                     Op::Linear { .. } => {
-                        uniform(&mut rng, elements, graph.input_shapes(p.node)[0].channels())
+                        let fan_in = graph.input_shapes(p.node)[0].dims().last().copied();
+                        uniform(&mut rng, elements, fan_in.unwrap_or(1))
                     }
                     _ => vec![0.0; elements],
                 },
                 Role::Scale if zeroed.contains(&p.node) => vec![0.0; elements],
                 Role::Scale | Role::RunningVariance => vec![1.0; elements],
                 Role::Shift | Role::RunningMean => vec![0.0; elements],
+                Role::Embedding => normal(&mut rng, elements, 0.02),
             };
             (p.name, Tensor { shape: p.shape, data })
         })

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lana_graph::{Activation, Graph, Op, Role, Tensor as Array, Value, Weights, Window, fold_batch_norm};
+use lana_graph::{Activation, Graph, Op, Role, Tensor as Array, Value, Weights, Window, deploy};
 use tch::{Kind, Tensor};
 
 use crate::{Device, Result};
@@ -63,11 +63,11 @@ impl Network {
         })
     }
 
-    /// The inference form: batch normalisation folded, not to be trained. Layer names and boundaries stay, though the
+    /// The form for inference ([`deploy`]), not to be trained. Layer names and boundaries stay, though the
     /// values' numbers do not: take them from [`Network::graph`].
     pub fn frozen(graph: &Graph, weights: &Weights, device: Device) -> Result<Self> {
         weights.check(graph)?;
-        let (graph, weights) = fold_batch_norm(graph, weights)?;
+        let (graph, weights) = deploy(graph, weights)?;
         Self::new(&graph, &weights, device)
     }
 
@@ -181,8 +181,12 @@ impl Network {
                     reason: format!("`{}` needs a value from before the point the run starts at", node.name),
                 })?);
             }
-            // What passed through an idle dropout is still the tensor in front of it.
-            let passed_on = node.inputs[0].node().is_some_and(|n| graph.nodes()[n].op.is_training_only());
+            // What passed through an idle dropout, or only got other dimensions, is still the tensor in front of it.
+            let passed_on = node.inputs[0].node().is_some_and(|n| {
+                let op = &graph.nodes()[n].op;
+                op.is_training_only()
+                    || matches!(op, Op::Reshape { .. } | Op::Transpose { .. } | Op::Flatten | Op::Subsample { .. })
+            });
             let in_place = mine && !passed_on && self.uses[node.inputs[0].index()] == 1;
             let result = self.apply(index, &inputs, mode, drops, in_place)?;
             drop(inputs);
@@ -246,6 +250,7 @@ impl Network {
                     Activation::Sigmoid => x.f_sigmoid()?,
                     Activation::HardSwish => x.f_hardswish()?,
                     Activation::HardSigmoid => x.f_hardsigmoid()?,
+                    Activation::Gelu => x.f_gelu("none")?,
                 }
             }
             Op::Add => x.f_add(&inputs[1])?,
@@ -277,6 +282,31 @@ impl Network {
             Op::GlobalAveragePool => x.f_mean_dim([2i64, 3].as_slice(), true, None::<Kind>)?,
             Op::Flatten => x.f_flatten(1, -1)?,
             Op::Linear { bias, .. } => x.f_linear(&p[0], bias.then(|| &p[1]))?,
+            Op::Reshape { shape } => {
+                let size: Vec<i64> = std::iter::once(x.size()[0]).chain(whole(shape)).collect();
+                x.f_reshape(size.as_slice())?
+            }
+            Op::Transpose { order } => {
+                let order: Vec<i64> = std::iter::once(0).chain(whole(order).map(|at| at + 1)).collect();
+                x.f_permute(order.as_slice())?
+            }
+            Op::Select { axis, indices } => {
+                let indices: Vec<i64> = whole(indices).collect();
+                let indices = Tensor::f_from_slice(&indices)?.f_to_device(self.device.raw())?;
+                x.f_index_select(*axis as i64 + 1, &indices)?
+            }
+            Op::MatMul => x.f_matmul(&inputs[1])?,
+            Op::Softmax { axis } => x.f_softmax(*axis as i64 + 1, None::<Kind>)?,
+            Op::LayerNorm { eps } => {
+                let size = p[0].size();
+                x.f_layer_norm(size.as_slice(), Some(&p[0]), Some(&p[1]), *eps, false)?
+            }
+            Op::Scale { factor } => x.f_mul_scalar(f64::from(*factor))?,
+            Op::AddParameter => x.f_add(&p[0])?,
+            Op::Conv3d { padding, bias, .. } => {
+                let padding = padding.map(|v| v as i64);
+                x.f_conv3d(&p[0], bias.then(|| &p[1]), [1; 3], padding, [1; 3], 1)?
+            }
             Op::Subsample { stride } => {
                 let s = *stride as i64;
                 x.f_slice(2, None, None, s)?.f_slice(3, None, None, s)?
@@ -326,6 +356,11 @@ fn in_parts(x: &Tensor, counts: &[usize]) -> Result<Tensor> {
     let mut sizes: Vec<i64> = counts.iter().map(|&c| c as i64).collect();
     sizes.push(x.size()[1] / sizes.iter().product::<i64>());
     Ok(x.f_unflatten(1, sizes.as_slice())?)
+}
+
+/// Sizes and positions as libtorch counts them.
+fn whole(numbers: &[usize]) -> impl Iterator<Item = i64> {
+    numbers.iter().map(|&n| n as i64)
 }
 
 /// Kernel, stride and padding for libtorch.

@@ -21,6 +21,11 @@ pub enum Block {
     /// Both poolings, shuffled parts with softmax as weights of the parts, their sum, a projection as shortcut; half the
     /// resolution.
     Split,
+    /// Attention of every pixel to every pixel with a position embedding, and a three-dimensional convolution beside it;
+    /// same shape.
+    Attention,
+    /// Five branches of one input that are one convolution, and one that is not; same shape.
+    Branches,
 }
 
 pub fn blocks() -> impl Strategy<Value = Vec<Block>> {
@@ -30,7 +35,9 @@ pub fn blocks() -> impl Strategy<Value = Vec<Block>> {
         Just(Block::Wider),
         Just(Block::Gated),
         Just(Block::Grouped),
-        Just(Block::Split)
+        Just(Block::Split),
+        Just(Block::Attention),
+        Just(Block::Branches)
     ];
     prop::collection::vec(block, 1..6)
 }
@@ -93,6 +100,61 @@ fn add(b: &mut GraphBuilder, x: Value, block: Block) -> lana_graph::Result<Value
             b.add("add", y, x)
         }
         Block::Grouped => b.conv_full("conv", x, channels, 3, 1, 2, true),
+        Block::Attention => {
+            let (c, h, w) = b.shape(x).as_image().unwrap();
+            let reshape = |shape: &[usize]| Op::Reshape { shape: shape.to_vec() };
+            let transpose = |order: &[usize]| Op::Transpose { order: order.to_vec() };
+            let linear = |out_features, bias| Op::Linear { out_features, bias };
+            let t = b.node("tokens", reshape(&[c, h * w]), &[x])?;
+            let t = b.node("rows", transpose(&[1, 0]), &[t])?;
+            let t = b.node("position", Op::AddParameter, &[t])?;
+            let t = b.node("norm", Op::LayerNorm { eps: 1e-6 }, &[t])?;
+            let q = b.node("q", linear(4, true), &[t])?;
+            let q = b.node("q.heads", reshape(&[h * w, 2, 2]), &[q])?;
+            let q = b.node("q.rows", transpose(&[1, 0, 2]), &[q])?;
+            let q = b.node("q.scale", Op::Scale { factor: 0.75 }, &[q])?;
+            let k = b.node("k", linear(4, false), &[t])?;
+            let k = b.node("k.heads", reshape(&[h * w, 2, 2]), &[k])?;
+            let k = b.node("k.columns", transpose(&[1, 2, 0]), &[k])?;
+            let a = b.node("logits", Op::MatMul, &[q, k])?;
+            let a = b.node("softmax", Op::Softmax { axis: 2 }, &[a])?;
+            let y = b.node("product", Op::MatMul, &[a, q])?;
+            let y = b.node("turned", transpose(&[1, 0, 2]), &[y])?;
+            let y = b.node("joined", reshape(&[h * w, 4]), &[y])?;
+            let y = b.node("out", linear(c + 1, true), &[y])?;
+            let y = b.activation("gelu", y, Activation::Gelu)?;
+            let y = b.node("pick", Op::Select { axis: 1, indices: (1..=c).rev().collect() }, &[y])?;
+            let y = b.node("columns", transpose(&[1, 0]), &[y])?;
+            let y = b.node("map", reshape(&[c, h, w]), &[y])?;
+            let z = b.node("deep", reshape(&[1, h, w, c]), &[x])?;
+            let conv =
+                Op::Conv3d { out_channels: 2, kernel: [3, 1, 3], padding: [1, 0, 1], bias: channels % 3 == 1 };
+            let z = b.node("conv3d", conv, &[z])?;
+            let z = b.node("flat", reshape(&[2 * c, h, w]), &[z])?;
+            let z = b.node("sum", Op::SumParts { parts: 2 }, &[z])?;
+            b.add("add", y, z)
+        }
+        Block::Branches => {
+            let one = conv_bn(b, 1, x, channels, 1, 1, 1)?;
+            let three = conv_bn(b, 3, x, channels, 3, 1, 1)?;
+            let wide = Conv2d {
+                in_channels: channels,
+                out_channels: channels,
+                kernel: [1, 3],
+                stride: [1; 2],
+                padding: [0, 1, 0, 1],
+                groups: 1,
+                bias: true,
+            };
+            let wide = b.node("wide", Op::Conv2d(wide), &[x])?;
+            let norm = b.batch_norm("norm", x)?;
+            let other = b.activation("other", x, Activation::Silu)?;
+            let y = b.add("add1", one, norm)?;
+            let y = b.add("add2", y, other)?;
+            let z = b.add("add3", three, wide)?;
+            let y = b.add("add4", y, z)?;
+            b.add("add5", y, x)
+        }
         Block::Split => {
             let y = conv_bn(b, 1, x, 6, 1, 1, 1)?;
             let y = b.node("max", Op::MaxPool { window: Window::square(3, 2, 1) }, &[y])?;
@@ -152,7 +214,33 @@ fn activation(kind: Activation, x: f64) -> f64 {
         Activation::Sigmoid => sigmoid,
         Activation::HardSwish => x * hard,
         Activation::HardSigmoid => hard,
+        Activation::Gelu => x * normal(x),
     }
+}
+
+/// The normal distribution function, by Simpson's rule.
+fn normal(x: f64) -> f64 {
+    let density = |t: f64| (-0.5 * t * t).exp() / std::f64::consts::TAU.sqrt();
+    let (x, steps) = (x.clamp(-9.0, 9.0), 1000);
+    let step = x / steps as f64;
+    let weight = |i: usize| if i == 0 || i == steps { 1.0 } else { 2.0 + 2.0 * (i % 2) as f64 };
+    0.5 + (0..=steps).map(|i| weight(i) * density(i as f64 * step)).sum::<f64>() * step / 3.0
+}
+
+/// The element of a row-major array at an index.
+fn flat(index: &[usize], dims: &[usize]) -> usize {
+    index.iter().zip(dims).fold(0, |at, (i, d)| at * d + i)
+}
+
+/// Every index of an array, in row-major order.
+fn indices(dims: &[usize]) -> impl Iterator<Item = Vec<usize>> {
+    (0..dims.iter().product::<usize>()).map(move |mut at| {
+        let mut index = vec![0; dims.len()];
+        for (i, d) in index.iter_mut().zip(dims).rev() {
+            (*i, at) = (at % d, at / d);
+        }
+        index
+    })
 }
 
 /// What `graph` makes of one sample, in 64-bit floats, slowly.
@@ -219,8 +307,13 @@ pub fn run(graph: &Graph, weights: &Weights, input: &[f64]) -> Vec<f64> {
             Op::Linear { bias, out_features } => {
                 let start = if *bias { weight("bias") } else { vec![0.0; *out_features] };
                 let rows = weight("weight");
-                let dot = |row: &[f64]| row.iter().zip(x).map(|(a, b)| a * b).sum::<f64>();
-                rows.chunks_exact(x.len()).map(dot).zip(start).map(|(a, b)| a + b).collect()
+                let size = rows.len() / out_features;
+                let dot = |row: &[f64], x: &[f64]| row.iter().zip(x).map(|(a, b)| a * b).sum::<f64>();
+                x.chunks_exact(size)
+                    .flat_map(|x| {
+                        rows.chunks_exact(size).zip(&start).map(|(row, b)| dot(row, x) + b).collect::<Vec<_>>()
+                    })
+                    .collect()
             }
             Op::Subsample { stride } => (0..channels)
                 .flat_map(|c| (0..height).step_by(*stride).map(move |h| (c, h)))
@@ -233,7 +326,79 @@ pub fn run(graph: &Graph, weights: &Weights, input: &[f64]) -> Vec<f64> {
                 y.resize(y.len() + after * area, 0.0);
                 y
             }
-            Op::Dropout { .. } | Op::DropPath { .. } => x.clone(),
+            Op::Dropout { .. } | Op::DropPath { .. } | Op::Reshape { .. } => x.clone(),
+            Op::Transpose { order } => {
+                let from = |index: &[usize]| {
+                    let mut old = vec![0; index.len()];
+                    order.iter().zip(index).for_each(|(&at, &i)| old[at] = i);
+                    x[flat(&old, shapes[0].dims())]
+                };
+                indices(out_shape.dims()).map(|index| from(&index)).collect()
+            }
+            Op::Select { axis, indices: wanted } => indices(out_shape.dims())
+                .map(|mut index| {
+                    index[*axis] = wanted[index[*axis]];
+                    x[flat(&index, shapes[0].dims())]
+                })
+                .collect(),
+            Op::MatMul => {
+                let (y, inner) = (&values[node.inputs[1].index()], shapes[0].dims().last().unwrap());
+                let term = |index: &[usize], k: usize| {
+                    let (mut left, mut right) = (index.to_vec(), index.to_vec());
+                    let last = index.len() - 1;
+                    (left[last], right[last - 1]) = (k, k);
+                    x[flat(&left, shapes[0].dims())] * y[flat(&right, shapes[1].dims())]
+                };
+                indices(out_shape.dims()).map(|i| (0..*inner).map(|k| term(&i, k)).sum()).collect()
+            }
+            Op::Softmax { axis } => {
+                let along = |index: &[usize]| {
+                    let mut other = index.to_vec();
+                    let mut sum = 0.0;
+                    for i in 0..out_shape.dims()[*axis] {
+                        other[*axis] = i;
+                        sum += x[flat(&other, out_shape.dims())].exp();
+                    }
+                    x[flat(index, out_shape.dims())].exp() / sum
+                };
+                indices(out_shape.dims()).map(|index| along(&index)).collect()
+            }
+            Op::LayerNorm { eps } => {
+                let (scale, shift) = (weight("weight"), weight("bias"));
+                let size = scale.len() as f64;
+                x.chunks_exact(scale.len())
+                    .flat_map(|row| {
+                        let mean = row.iter().sum::<f64>() / size;
+                        let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / size;
+                        let normal = |(i, v): (usize, &f64)| {
+                            scale[i] * (v - mean) / (variance + eps).sqrt() + shift[i]
+                        };
+                        row.iter().enumerate().map(normal).collect::<Vec<_>>()
+                    })
+                    .collect()
+            }
+            Op::Scale { factor } => x.iter().map(|v| v * f64::from(*factor)).collect(),
+            Op::AddParameter => x.iter().zip(weight("weight")).map(|(x, w)| x + w).collect(),
+            Op::Conv3d { kernel, padding, bias, .. } => {
+                let (w, offset) = (weight("weight"), bias.then(|| weight("bias")));
+                let dims = shapes[0].dims();
+                let kernel_dims = [&[dims[0]], kernel.as_slice()].concat();
+                let at = |index: &[usize]| {
+                    let mut sum = offset.as_ref().map_or(0.0, |o| o[index[0]]);
+                    for tap in indices(&kernel_dims) {
+                        let mut from = vec![tap[0]];
+                        from.extend((0..3).filter_map(|d| {
+                            (index[d + 1] + tap[d + 1]).checked_sub(padding[d]).filter(|&p| p < dims[d + 1])
+                        }));
+                        if from.len() == 4 {
+                            let per = kernel_dims.iter().product::<usize>();
+                            sum += x[flat(&from, dims)] * w[index[0] * per + flat(&tap, &kernel_dims)];
+                        }
+                    }
+                    sum
+                };
+                indices(out_shape.dims()).map(|index| at(&index)).collect()
+            }
         };
         assert_eq!(y.len(), out_shape.elements(), "{}", node.name);
         values.push(y);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use lana_graph::{Graph, Weights, fold_batch_norm};
+use lana_graph::{Graph, Weights, deploy};
 use lana_latency::{MeasureOptions, Measurement, Model, Session, SessionOptions, measure};
 use lana_onnx::ExportOptions;
 use lana_torch::{Batch, BatchNorm, Network};
@@ -18,9 +18,10 @@ use crate::{Amount, Budget, Error, Measured, Result, StudentMetrics, sha256, wri
 /// Tolerated difference between ONNX Runtime's and libtorch's logits, relative to the largest logit.
 const TOLERANCE: f64 = 1e-4;
 
-/// The files of a network: graph, weights, and its deployed form, batch normalisation folded.
+/// The files of a network: graph and weights in the form that trains, with all branches, and the deployed form, branches
+/// merged and batch normalisation folded.
 pub(crate) fn network_files(onnx: &str, graph: &Graph, weights: &Weights) -> Result<Vec<(String, Vec<u8>)>> {
-    let (folded, folded_weights) = fold_batch_norm(graph, weights)?;
+    let (folded, folded_weights) = deploy(graph, weights)?;
     let model = lana_onnx::export(&folded, &folded_weights, &ExportOptions::default())?;
     Ok(vec![
         ("graph.json".into(), graph.to_json().into_bytes()),
