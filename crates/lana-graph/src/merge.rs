@@ -103,9 +103,7 @@ fn merges(graph: &Graph) -> Vec<Merge> {
         }
         within.extend(&additions);
         let branches: Vec<Branch> = leaves.iter().map(|&v| branch(v)).collect();
-        let Some((first, [conv, norm])) =
-            branches.iter().find_map(|b| Some((*b, [b.conv?, b.norm?])))
-        else {
+        let Some((first, [conv, norm])) = branches.iter().find_map(|b| Some((*b, [b.conv?, b.norm?]))) else {
             continue;
         };
         let Op::Conv2d(model) = op(conv) else { continue };
@@ -174,7 +172,11 @@ fn rebuild(graph: &Graph, merges: &[Merge]) -> Result<Graph> {
         if let Some(merge) = merges.iter().find(|m| m.root == index) {
             let [conv, norm] = merge.named.map(|n| &graph.nodes()[n]);
             let input = place[merge.branches[0].input.index()];
-            nodes.push(Node { name: conv.name.clone(), op: Op::Conv2d(merge.conv.clone()), inputs: vec![input] });
+            nodes.push(Node {
+                name: conv.name.clone(),
+                op: Op::Conv2d(merge.conv.clone()),
+                inputs: vec![input],
+            });
             let inputs = vec![Value::of_node(nodes.len() - 1)];
             nodes.push(Node { name: norm.name.clone(), op: norm.op.clone(), inputs });
             for (other, name) in merge.others.iter().zip(&merge.additions) {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Weights};
-use lana_models::pool::{Operation, Pool, families};
+use lana_models::pool::{Operation, Pool, Pools, Preset, families};
 use lana_models::zoo::{self, ZooOptions};
 use lana_models::{Error, init};
 
@@ -173,10 +173,16 @@ fn names_parse_back() {
     assert_eq!(pool.operations().len(), 18);
     assert!(pool.operations()[0].is_teacher());
     assert!(pool.operations()[1].is_identity());
-    for (operation, listed) in pool.operations().iter().zip(families().iter().flat_map(|f| f.compact)) {
-        assert_eq!(operation.name(), *listed);
-        assert_eq!(operation.name().parse::<Operation>().unwrap(), *operation);
-        assert!(!operation.initialisation().is_empty());
+    for preset in Preset::ALL {
+        let pool = Pool::preset(preset);
+        assert_eq!(Pool::parse(preset.name()).unwrap(), pool);
+        let listed =
+            families().into_iter().flat_map(|f| f.members).filter(|m| m.0 == preset).flat_map(|m| m.1);
+        assert_eq!(listed.count(), pool.operations().len(), "{preset}");
+        for operation in pool.operations() {
+            assert_eq!(operation.name().parse::<Operation>().unwrap(), *operation);
+            assert!(!operation.initialisation().is_empty());
+        }
     }
     for (text, name) in
         [("narrow-w1.0", "narrow-w1"), ("mbconv-e04-k7-se0.50", "mbconv-e4-k7-se0.5"), ("conv-k1", "conv-k1")]
@@ -204,15 +210,63 @@ fn names_parse_back() {
 }
 
 #[test]
+fn the_paper_has_197_operations() {
+    let pool = Pool::preset(Preset::Paper);
+    let names: std::collections::HashSet<&str> = pool.operations().iter().map(Operation::name).collect();
+    assert_eq!((pool.operations().len(), names.len()), (197, 197));
+    let count = |family: &str| pool.operations().iter().filter(|o| o.family() == family).count();
+    let families =
+        ["mbconv", "fused", "stack", "bottleneck", "shuffle", "conv", "repvgg", "vit", "botnet", "lambda"];
+    assert_eq!(families.map(count), [27, 27, 25, 28, 33, 4, 3, 36, 6, 6]);
+    for name in
+        ["mbconv-e6-k5-se0.025", "stack-k3-w1", "bottleneck-w0.0625", "bottleneck-k7-w0.5", "shuffle-k7-w0.5"]
+    {
+        assert!(names.contains(name), "{name}");
+    }
+    assert_eq!(operation("bottleneck-k3-w0.25").name(), "bottleneck-w0.25");
+    assert!(!names.contains("stack-k3-w2") && names.contains("stack-k1-w4"));
+}
+
+#[test]
+fn layers_have_pools_of_their_own() {
+    let (graph, _) = teacher("resnet20_cifar");
+    let rules = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let pools =
+        Pools::parse("compact", &rules(&["layer1, layer3.*:-conv-*", "layer3.0:paper,-vit-*"])).unwrap();
+    pools.check(&graph).unwrap();
+    let at = |name: &str| pools.at(graph.layer(name).unwrap().1).operations().len();
+    assert_eq!(["layer1.2", "layer2.0", "layer3.1", "layer3.0"].map(at), [17, 18, 17, 161]);
+    for (list, part) in [
+        (&["layer1"][..], "`layer1` is no rule"),
+        (&[":compact"], "is no rule"),
+        (&["layer1:conpact"], "nearest: conv"),
+        (&["layer1:compact", "layer4.*:compact"], ""),
+    ] {
+        match Pools::parse("compact", &rules(list)) {
+            Err(error) => assert!(error.to_string().contains(part), "{error}"),
+            Ok(pools) => {
+                let error = pools.check(&graph).unwrap_err().to_string();
+                assert!(error.contains("`layer4.*` in") && error.contains("nearest: layer"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn pools_are_chosen_by_patterns() {
     let names = |text: &str| Pool::parse(text).unwrap().to_string();
     assert_eq!(Pool::parse("compact").unwrap(), Pool::compact());
     assert_eq!(names("narrow-*"), "teacher,identity,narrow-w0.5,narrow-w0.25,narrow-w0.125");
-    assert_eq!(names(" fused-e?-k3 , mbconv-e4-k5"), "teacher,identity,fused-e1-k3,fused-e3-k3,mbconv-e4-k5");
+    assert_eq!(
+        names(" fused-e?-k3 , mbconv-e4-k5"),
+        "teacher,identity,fused-e1-k3,fused-e3-k3,fused-e6-k3,mbconv-e4-k5"
+    );
     assert_eq!(names("-mbconv-*,-*w*,-fused-e1-k3"), "teacher,identity,fused-e3-k3,conv-k3");
     assert_eq!(names("conv-k3,-identity"), "teacher,conv-k3,-identity");
     assert_eq!(names("conv-k3,-identity,identity"), "teacher,identity,conv-k3");
     assert_eq!(names("-*"), "teacher,-identity");
+    assert_eq!(names("paper,-compact,repvgg-*,-*-k*,-*-w*"), "teacher,-identity");
+    assert_eq!(Pool::parse("mbconv-*-k3*,identity").unwrap().operations().len(), 2 + 9 + 3);
     for text in ["compact", "conv-k3,-identity", "-*", "narrow-w0.75,-identity"] {
         let pool = Pool::parse(text).unwrap();
         assert_eq!(Pool::parse(&pool.to_string()).unwrap(), pool, "{text}");

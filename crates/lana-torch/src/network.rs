@@ -185,7 +185,10 @@ impl Network {
             let passed_on = node.inputs[0].node().is_some_and(|n| {
                 let op = &graph.nodes()[n].op;
                 op.is_training_only()
-                    || matches!(op, Op::Reshape { .. } | Op::Transpose { .. } | Op::Flatten | Op::Subsample { .. })
+                    || matches!(
+                        op,
+                        Op::Reshape { .. } | Op::Transpose { .. } | Op::Flatten | Op::Subsample { .. }
+                    )
             });
             let in_place = mine && !passed_on && self.uses[node.inputs[0].index()] == 1;
             let result = self.apply(index, &inputs, mode, drops, in_place)?;

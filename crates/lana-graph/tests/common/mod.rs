@@ -127,8 +127,12 @@ fn add(b: &mut GraphBuilder, x: Value, block: Block) -> lana_graph::Result<Value
             let y = b.node("columns", transpose(&[1, 0]), &[y])?;
             let y = b.node("map", reshape(&[c, h, w]), &[y])?;
             let z = b.node("deep", reshape(&[1, h, w, c]), &[x])?;
-            let conv =
-                Op::Conv3d { out_channels: 2, kernel: [3, 1, 3], padding: [1, 0, 1], bias: channels % 3 == 1 };
+            let conv = Op::Conv3d {
+                out_channels: 2,
+                kernel: [3, 1, 3],
+                padding: [1, 0, 1],
+                bias: channels % 3 == 1,
+            };
             let z = b.node("conv3d", conv, &[z])?;
             let z = b.node("flat", reshape(&[2 * c, h, w]), &[z])?;
             let z = b.node("sum", Op::SumParts { parts: 2 }, &[z])?;
@@ -311,7 +315,10 @@ pub fn run(graph: &Graph, weights: &Weights, input: &[f64]) -> Vec<f64> {
                 let dot = |row: &[f64], x: &[f64]| row.iter().zip(x).map(|(a, b)| a * b).sum::<f64>();
                 x.chunks_exact(size)
                     .flat_map(|x| {
-                        rows.chunks_exact(size).zip(&start).map(|(row, b)| dot(row, x) + b).collect::<Vec<_>>()
+                        rows.chunks_exact(size)
+                            .zip(&start)
+                            .map(|(row, b)| dot(row, x) + b)
+                            .collect::<Vec<_>>()
                     })
                     .collect()
             }

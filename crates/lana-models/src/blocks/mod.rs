@@ -5,6 +5,7 @@
 //! so that its weights load unchanged. All feature maps are channels × height × width; `stride` divides height and width,
 //! rounding up.
 
+mod attention;
 mod bottleneck;
 mod conv;
 mod fused;
@@ -15,6 +16,8 @@ mod split;
 mod squeeze;
 mod stem;
 
+pub(crate) use attention::attention_weights;
+pub use attention::{LambdaLayer, RelativeAttention, Transformer};
 pub use bottleneck::Bottleneck;
 pub use conv::{Conv, conv_bn, conv_bn_act, make_divisible, round_channels};
 pub use fused::FusedMbConv;

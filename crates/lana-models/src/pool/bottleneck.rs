@@ -3,15 +3,19 @@
 use lana_graph::Graph;
 
 use super::name::{Arguments, Parameter, Range};
+use super::preset::{dense, listed};
 use super::site::Site;
-use super::{Family, NotApplicable, START_AS_SHORTCUT, start_as_shortcut};
+use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, start_as_shortcut};
 use crate::blocks::{Bottleneck, round_channels};
 
 pub(super) static FAMILY: Family = Family {
     name: "bottleneck",
-    summary: "1×1, 3×3 and 1×1 convolutions, with the share w of the output's channels inside",
-    parameters: &[Parameter { key: "w", range: Range::UpTo(4.0), optional: false }],
-    compact: &["bottleneck-w0.25", "bottleneck-w0.5"],
+    summary: "1×1, k×k (3×3 if not given) and 1×1 convolutions, with the share w of the output's channels inside",
+    parameters: &[Parameter::or("k", Range::OddUpTo(11.0), 3.0), Parameter::new("w", Range::UpTo(4.0))],
+    members: |preset| match preset {
+        Preset::Compact => listed(&["bottleneck-w0.25", "bottleneck-w0.5"]),
+        Preset::Paper => dense("bottleneck", |k, w| 2.0 * w + k * k * w * w),
+    },
     initialisation: START_AS_SHORTCUT,
     build,
     initialise: start_as_shortcut,
@@ -22,7 +26,7 @@ fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
     let block = Bottleneck {
         out: site.out,
         hidden: round_channels(site.out as f64 * arguments.number("w")),
-        kernel: 3,
+        kernel: arguments.whole("k"),
         stride: site.stride,
         groups: 1,
         activation: site.activation,

@@ -3,15 +3,19 @@
 use lana_graph::Graph;
 
 use super::name::{Arguments, Parameter, Range};
+use super::preset::{KERNELS, grid, listed};
 use super::site::Site;
-use super::{Family, NotApplicable, START_AS_SHORTCUT, start_as_shortcut};
+use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, start_as_shortcut};
 use crate::blocks::{Conv, conv_bn};
 
 pub(super) static FAMILY: Family = Family {
     name: "conv",
     summary: "one dense k×k convolution with BatchNorm and, where shapes allow, a residual connection",
-    parameters: &[Parameter { key: "k", range: Range::OddUpTo(11.0), optional: false }],
-    compact: &["conv-k3"],
+    parameters: &[Parameter::new("k", Range::OddUpTo(11.0))],
+    members: |preset| match preset {
+        Preset::Compact => listed(&["conv-k3"]),
+        Preset::Paper => grid("conv", &[("k", &KERNELS)]),
+    },
     initialisation: START_AS_SHORTCUT,
     build,
     initialise: start_as_shortcut,

@@ -3,19 +3,23 @@
 use lana_graph::Graph;
 
 use super::name::{Arguments, Parameter, Range};
+use super::preset::{inverted, listed};
 use super::site::Site;
-use super::{Family, NotApplicable, START_AS_SHORTCUT, mbconv::squeeze, start_as_shortcut};
+use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, mbconv::squeeze, start_as_shortcut};
 use crate::blocks::{FusedMbConv, round_channels};
 
 pub(super) static FAMILY: Family = Family {
     name: "fused",
     summary: "fused inverted residual: dense k×k convolution with expansion by e, then 1×1; se as in mbconv",
     parameters: &[
-        Parameter { key: "e", range: Range::UpTo(16.0), optional: false },
-        Parameter { key: "k", range: Range::OddUpTo(11.0), optional: false },
-        Parameter { key: "se", range: Range::UpTo(1.0), optional: true },
+        Parameter::new("e", Range::UpTo(16.0)),
+        Parameter::new("k", Range::OddUpTo(11.0)),
+        Parameter::optional("se", Range::UpTo(1.0)),
     ],
-    compact: &["fused-e1-k3", "fused-e3-k3"],
+    members: |preset| match preset {
+        Preset::Compact => listed(&["fused-e1-k3", "fused-e3-k3"]),
+        Preset::Paper => inverted("fused"),
+    },
     initialisation: START_AS_SHORTCUT,
     build,
     initialise: start_as_shortcut,

@@ -3,8 +3,9 @@
 use lana_graph::Graph;
 
 use super::name::{Arguments, Parameter, Range};
+use super::preset::{inverted, listed};
 use super::site::Site;
-use super::{Family, NotApplicable, START_AS_SHORTCUT, start_as_shortcut};
+use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, start_as_shortcut};
 use crate::blocks::{MbConv, SqueezeExcite, round_channels};
 
 pub(super) static FAMILY: Family = Family {
@@ -12,20 +13,23 @@ pub(super) static FAMILY: Family = Family {
     summary: "inverted residual: expansion by e, k×k depthwise, squeeze-and-excitation to the share se of the input's \
               channels; e1 has no expansion",
     parameters: &[
-        Parameter { key: "e", range: Range::UpTo(16.0), optional: false },
-        Parameter { key: "k", range: Range::OddUpTo(11.0), optional: false },
-        Parameter { key: "se", range: Range::UpTo(1.0), optional: true },
+        Parameter::new("e", Range::UpTo(16.0)),
+        Parameter::new("k", Range::OddUpTo(11.0)),
+        Parameter::optional("se", Range::UpTo(1.0)),
     ],
-    compact: &[
-        "mbconv-e1-k3",
-        "mbconv-e3-k3",
-        "mbconv-e6-k3",
-        "mbconv-e3-k5",
-        "mbconv-e1-k3-se0.25",
-        "mbconv-e3-k3-se0.25",
-        "mbconv-e6-k3-se0.25",
-        "mbconv-e3-k5-se0.25",
-    ],
+    members: |preset| match preset {
+        Preset::Compact => listed(&[
+            "mbconv-e1-k3",
+            "mbconv-e3-k3",
+            "mbconv-e6-k3",
+            "mbconv-e3-k5",
+            "mbconv-e1-k3-se0.25",
+            "mbconv-e3-k3-se0.25",
+            "mbconv-e6-k3-se0.25",
+            "mbconv-e3-k5-se0.25",
+        ]),
+        Preset::Paper => inverted("mbconv"),
+    },
     initialisation: START_AS_SHORTCUT,
     build,
     initialise: start_as_shortcut,

@@ -8,22 +8,28 @@
 //! shape changes, the residual connection is like the teacher's: subsampled and padded with zeros, projected (and that
 //! from the teacher's weights on), or none.
 //!
-//! The *compact* pool is a choice of 18 from what LANA's experiments kept selecting out of 197 (inverted residuals as the
+//! The *paper* pool are the 197 operations of LANA's experiments: see [`Preset::Paper`]. The *compact* pool is a choice of
+//! 18 from what those experiments kept selecting (inverted residuals as the
 //! most accurate, dense convolutions and bottlenecks as the best compromise, identity to change the depth; no
 //! transformers, which were never selected), and the teacher's own layer with fewer channels inside, which starts from
 //! the teacher's weights and is therefore nearly right at once.
 //!
-//! To add a family of operations: a file with a `Family` (grammar of the name, members of the compact pool, builder,
-//! initialisation) and a line in `FAMILIES`.
+//! To add a family of operations: a file with a `Family` (grammar of the name, members of the presets, builder, which says
+//! where it does not apply, initialisation) and a line in `FAMILIES`.
 
+mod attention;
 mod bottleneck;
 mod conv;
 mod fused;
 mod mbconv;
 mod name;
 mod narrow;
+mod preset;
+mod repvgg;
 mod selection;
+mod shuffle;
 mod site;
+mod stack;
 mod teacher;
 
 use std::fmt;
@@ -36,10 +42,11 @@ use crate::{Error, Result, error::nearest};
 use name::{Arguments, Parameter};
 use site::Projection;
 
-pub use selection::Pool;
+pub use preset::Preset;
+pub use selection::{Pool, Pools};
 
-/// Every family, in the order in which the compact pool lists its members: the one place where a new one is named.
-static FAMILIES: [&Family; 7] = [
+/// Every family, in the order in which pools list its members: the one place where a new one is named.
+static FAMILIES: [&Family; 13] = [
     &teacher::TEACHER,
     &teacher::IDENTITY,
     &narrow::FAMILY,
@@ -47,9 +54,18 @@ static FAMILIES: [&Family; 7] = [
     &fused::FAMILY,
     &bottleneck::FAMILY,
     &conv::FAMILY,
+    &stack::FAMILY,
+    &shuffle::FAMILY,
+    &repvgg::FAMILY,
+    &attention::TRANSFORMER,
+    &attention::BOTNET,
+    &attention::LAMBDA,
 ];
 
 /// A kind of operation: how its members are called, built and initialised.
+///
+/// Nothing here says how an operation is re-parameterised: one that trains with parallel branches is built with them,
+/// and [`lana_graph::deploy`] makes one convolution of any such branches, whatever network they stand in.
 struct Family {
     /// First word of the name.
     name: &'static str,
@@ -57,8 +73,8 @@ struct Family {
     summary: &'static str,
     /// The numbers in the name, in their order.
     parameters: &'static [Parameter],
-    /// Its members in the compact pool.
-    compact: &'static [&'static str],
+    /// Its members in a preset.
+    members: fn(Preset) -> Vec<String>,
     /// What it starts from.
     initialisation: &'static str,
     /// Builds the operation in the place of a layer, given by its own graph.
@@ -175,7 +191,7 @@ impl FromStr for Operation {
         let wrong = |reason: String| Error::UnknownOperation {
             name: text.to_string(),
             reason,
-            nearest: nearest(text, compact_names(), 3),
+            nearest: nearest(text, known_names().iter().map(String::as_str), 3),
         };
         let (first, rest) = text.split_once('-').map_or((text, None), |(first, rest)| (first, Some(rest)));
         let family = FAMILIES
@@ -227,8 +243,8 @@ pub struct FamilyInfo {
     pub summary: &'static str,
     /// What its members start from.
     pub initialisation: &'static str,
-    /// Its members in the compact pool.
-    pub compact: &'static [&'static str],
+    /// Its members in each preset.
+    pub members: Vec<(Preset, Vec<String>)>,
 }
 
 /// Every family of operations.
@@ -238,14 +254,26 @@ pub fn families() -> Vec<FamilyInfo> {
         grammar: name::grammar(f.name, f.parameters),
         summary: f.summary,
         initialisation: f.initialisation,
-        compact: f.compact,
+        members: Preset::ALL.map(|preset| (preset, (f.members)(preset))).to_vec(),
     };
     FAMILIES.into_iter().map(info).collect()
 }
 
-/// Names of the compact pool, in order.
-fn compact_names() -> impl Iterator<Item = &'static str> {
-    FAMILIES.into_iter().flat_map(|f| f.compact.iter().copied())
+/// The operations of a preset, in order.
+fn members(preset: Preset) -> Vec<Operation> {
+    // The tables are right: a test parses them all.
+    FAMILIES.into_iter().flat_map(|f| (f.members)(preset)).filter_map(|name| name.parse().ok()).collect()
+}
+
+/// The operations of every preset, each once.
+fn known() -> Vec<Operation> {
+    let mut seen = std::collections::HashSet::new();
+    Preset::ALL.into_iter().flat_map(members).filter(|o| seen.insert(o.clone())).collect()
+}
+
+/// Names of the operations of every preset.
+fn known_names() -> Vec<String> {
+    FAMILIES.into_iter().flat_map(|f| Preset::ALL.into_iter().flat_map(|p| (f.members)(p))).collect()
 }
 
 /// Random weights that make the operation start as its shortcut: in the family tables of everything that has no use for

@@ -9,8 +9,36 @@ pub(super) struct Parameter {
     pub(super) key: &'static str,
     /// The numbers allowed.
     pub(super) range: Range,
-    /// Whether it may be left out.
-    pub(super) optional: bool,
+    /// What holds where it is left out.
+    absent: Absent,
+}
+
+/// What a parameter is where the name does not have it.
+#[derive(Debug)]
+enum Absent {
+    /// It must be there.
+    Wrong,
+    /// Nothing.
+    Nothing,
+    /// This number, which the name then never shows.
+    Number(f64),
+}
+
+impl Parameter {
+    /// One that every name has.
+    pub(super) const fn new(key: &'static str, range: Range) -> Self {
+        Parameter { key, range, absent: Absent::Wrong }
+    }
+
+    /// One that may be left out.
+    pub(super) const fn optional(key: &'static str, range: Range) -> Self {
+        Parameter { key, range, absent: Absent::Nothing }
+    }
+
+    /// One that is `number` where it is left out.
+    pub(super) const fn or(key: &'static str, range: Range, number: f64) -> Self {
+        Parameter { key, range, absent: Absent::Number(number) }
+    }
 }
 
 /// Numbers that a parameter may have.
@@ -20,6 +48,8 @@ pub(super) enum Range {
     UpTo(f64),
     /// 1, 3, 5 … at most this.
     OddUpTo(f64),
+    /// 1, 2, 3 … at most this.
+    WholeUpTo(f64),
 }
 
 impl Range {
@@ -27,6 +57,7 @@ impl Range {
         match *self {
             Range::UpTo(most) => x > 0.0 && x <= most,
             Range::OddUpTo(most) => x % 2.0 == 1.0 && x <= most,
+            Range::WholeUpTo(most) => x >= 1.0 && x.fract() == 0.0 && x <= most,
         }
     }
 }
@@ -36,6 +67,7 @@ impl fmt::Display for Range {
         match self {
             Range::UpTo(most) => write!(f, "<number up to {most}>"),
             Range::OddUpTo(most) => write!(f, "<odd number up to {most}>"),
+            Range::WholeUpTo(most) => write!(f, "<whole number up to {most}>"),
         }
     }
 }
@@ -44,9 +76,9 @@ impl fmt::Display for Range {
 pub(super) fn grammar(family: &str, parameters: &[Parameter]) -> String {
     let mut text = family.to_string();
     for p in parameters {
-        text += &match p.optional {
-            true => format!("[-{}{}]", p.key, p.range),
-            false => format!("-{}{}", p.key, p.range),
+        text += &match p.absent {
+            Absent::Wrong => format!("-{}{}", p.key, p.range),
+            _ => format!("[-{}{}]", p.key, p.range),
         };
     }
     text
@@ -54,7 +86,15 @@ pub(super) fn grammar(family: &str, parameters: &[Parameter]) -> String {
 
 /// The numbers of one name.
 #[derive(Clone, Debug)]
-pub(super) struct Arguments(Vec<(&'static str, f64)>);
+pub(super) struct Arguments(Vec<Argument>);
+
+#[derive(Clone, Debug)]
+struct Argument {
+    key: &'static str,
+    number: f64,
+    /// Whether the name has it: not if it is what holds without it.
+    shown: bool,
+}
 
 impl Arguments {
     /// Reads what stands behind the family's name, or says what is wrong with it.
@@ -68,15 +108,20 @@ impl Arguments {
                 Some(digits)
             });
             let Some(digits) = digits else {
-                if p.optional {
-                    continue;
+                match p.absent {
+                    Absent::Wrong => return Err(format!("`{}` is missing", p.key)),
+                    Absent::Nothing => {}
+                    Absent::Number(number) => list.push(Argument { key: p.key, number, shown: false }),
                 }
-                return Err(format!("`{}` is missing", p.key));
+                continue;
             };
             // Rust also reads numbers such as `1e3` and `1_0`, which would not parse back from what is displayed.
             let plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
             match digits.parse::<f64>() {
-                Ok(number) if plain && p.range.holds(number) => list.push((p.key, number)),
+                Ok(number) if plain && p.range.holds(number) => {
+                    let shown = !matches!(p.absent, Absent::Number(own) if own == number);
+                    list.push(Argument { key: p.key, number, shown });
+                }
                 _ => return Err(format!("`{}{digits}` is not {}{}", p.key, p.key, p.range)),
             }
         }
@@ -88,7 +133,7 @@ impl Arguments {
 
     /// The number behind `key`.
     pub(super) fn get(&self, key: &str) -> Option<f64> {
-        self.0.iter().find(|(k, _)| *k == key).map(|(_, number)| *number)
+        self.0.iter().find(|a| a.key == key).map(|a| a.number)
     }
 
     /// The number behind a key that may not be left out.
@@ -104,6 +149,6 @@ impl Arguments {
 
 impl fmt::Display for Arguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(key, number)| write!(f, "-{key}{number}"))
+        self.0.iter().filter(|a| a.shown).try_for_each(|a| write!(f, "-{}{}", a.key, a.number))
     }
 }

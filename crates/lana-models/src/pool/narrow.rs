@@ -8,14 +8,18 @@ use lana_graph::channels::{ChannelGroups, importance, narrow, narrow_weights};
 use lana_graph::{Graph, Node, Op, Value, Weights};
 
 use super::name::{Arguments, Parameter, Range};
-use super::{Family, NotApplicable, Start};
+use super::preset::listed;
+use super::{Family, NotApplicable, Preset, Start};
 use crate::blocks::round_channels;
 
 pub(super) static FAMILY: Family = Family {
     name: "narrow",
     summary: "the teacher's own layer with only the share w of the channels inside it",
-    parameters: &[Parameter { key: "w", range: Range::UpTo(1.0), optional: false }],
-    compact: &["narrow-w0.5", "narrow-w0.25", "narrow-w0.125"],
+    parameters: &[Parameter::new("w", Range::UpTo(1.0))],
+    members: |preset| match preset {
+        Preset::Compact => listed(&["narrow-w0.5", "narrow-w0.25", "narrow-w0.125"]),
+        Preset::Paper => Vec::new(),
+    },
     initialisation: "the teacher's weights of the channels that contribute most",
     build,
     initialise,

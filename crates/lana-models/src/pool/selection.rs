@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use lana_graph::Graph;
+use lana_graph::{Graph, Layer};
 
-use super::{NotApplicable, Operation, compact_names};
+use super::{NotApplicable, Operation, Preset, known, known_names, members};
 use crate::{Error, Result, error::nearest};
 
 /// A list of operations: the teacher's layer first, identity second, no operation twice.
@@ -14,17 +14,21 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// The operations of a preset.
+    pub fn preset(preset: Preset) -> Self {
+        Pool { operations: members(preset) }
+    }
+
     /// The compact pool: 18 operations that cover what LANA's experiments kept selecting.
     pub fn compact() -> Self {
-        // The tables are right: a test parses them all.
-        Pool { operations: compact_names().filter_map(|name| name.parse().ok()).collect() }
+        Self::preset(Preset::Compact)
     }
 
     /// Reads a pool from a list of names and patterns between commas.
     ///
-    /// * `compact` stands for the compact pool,
-    /// * a pattern with `*` (anything) or `?` (one character) for those of the compact pool it fits,
-    /// * any other name for the operation it is the name of, in the compact pool or not (`mbconv-e4-k7`),
+    /// * the name of a preset (`compact`, `paper`) stands for all that is in it,
+    /// * a pattern with `*` (anything) or `?` (one character) for those of all presets it fits,
+    /// * any other name for the operation it is the name of, in a preset or not (`mbconv-e4-k7`),
     /// * a hyphen in front takes out what was put in before, or out of the compact pool if the list begins so.
     ///
     /// The teacher's layer is always in, identity unless it is taken out.
@@ -37,23 +41,23 @@ impl Pool {
     /// # Ok::<(), lana_models::Error>(())
     /// ```
     pub fn parse(text: &str) -> Result<Self> {
-        let compact = Self::compact().operations;
+        let known = known();
         let parts: Vec<&str> = text.split(',').map(str::trim).filter(|p| !p.is_empty()).collect();
         let Some(first) = parts.first() else {
             return Err(Error::Pool { reason: "no operation is named; `compact` is a good choice".into() });
         };
         let always: Vec<Operation> =
-            compact.iter().filter(|o| o.is_teacher() || o.is_identity()).cloned().collect();
-        let mut operations = if first.starts_with('-') { compact.clone() } else { always };
+            known.iter().filter(|o| o.is_teacher() || o.is_identity()).cloned().collect();
+        let mut operations = if first.starts_with('-') { members(Preset::Compact) } else { always };
         for part in parts {
             if let Some(pattern) = part.strip_prefix('-') {
-                take_out(&mut operations, pattern, &compact)?;
+                take_out(&mut operations, pattern, &known)?;
                 continue;
             }
             let new = match part {
-                "compact" => compact.clone(),
+                preset if let Some(preset) = Preset::find(preset) => members(preset),
                 pattern if is_pattern(pattern) => {
-                    let fitting = compact.iter().filter(|o| fits(pattern, o.name())).cloned().collect();
+                    let fitting = known.iter().filter(|o| fits(pattern, o.name())).cloned().collect();
                     none_is_wrong(fitting, pattern)?
                 }
                 name => vec![name.parse()?],
@@ -118,14 +122,17 @@ impl fmt::Display for Pool {
     }
 }
 
-fn take_out(operations: &mut Vec<Operation>, pattern: &str, compact: &[Operation]) -> Result<()> {
+fn take_out(operations: &mut Vec<Operation>, pattern: &str, known: &[Operation]) -> Result<()> {
     if pattern == Operation::TEACHER {
         return Err(Error::Pool { reason: "the teacher's own layer cannot be taken out".into() });
     }
     if is_pattern(pattern) {
-        let known = operations.iter().chain(compact).filter(|o| fits(pattern, o.name())).cloned().collect();
-        none_is_wrong(known, pattern)?;
+        let found = operations.iter().chain(known).filter(|o| fits(pattern, o.name())).cloned().collect();
+        none_is_wrong(found, pattern)?;
         operations.retain(|o| o.is_teacher() || !fits(pattern, o.name()));
+    } else if let Some(preset) = Preset::find(pattern) {
+        let gone = members(preset);
+        operations.retain(|o| o.is_teacher() || !gone.contains(o));
     } else {
         let operation: Operation = pattern.parse()?;
         operations.retain(|o| *o != operation);
@@ -136,7 +143,11 @@ fn take_out(operations: &mut Vec<Operation>, pattern: &str, compact: &[Operation
 fn none_is_wrong(found: Vec<Operation>, pattern: &str) -> Result<Vec<Operation>> {
     if found.is_empty() {
         let (name, reason) = (pattern.to_string(), "fits no operation".to_string());
-        return Err(Error::UnknownOperation { nearest: nearest(pattern, compact_names(), 3), name, reason });
+        return Err(Error::UnknownOperation {
+            nearest: nearest(pattern, known_names().iter().map(String::as_str), 3),
+            name,
+            reason,
+        });
     }
     Ok(found)
 }
@@ -162,4 +173,86 @@ fn same_structure(a: &Graph, b: &Graph) -> bool {
     a.output() == b.output()
         && a.nodes().len() == b.nodes().len()
         && a.nodes().iter().zip(b.nodes()).all(|(a, b)| a.op == b.op && a.inputs == b.inputs)
+}
+
+/// Which pool stands at which layer: one for all, and rules for some.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pools {
+    everywhere: Pool,
+    rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule {
+    text: String,
+    layers: Vec<String>,
+    pool: Pool,
+}
+
+impl Pools {
+    /// Reads the pool for every layer, and rules of the form `LAYERS:POOL` for some: patterns of layers or stages between
+    /// commas, a colon, a pool as [`Pool::parse`] takes it. Of several rules that fit a layer the last one holds.
+    ///
+    /// ```
+    /// use lana_models::pool::Pools;
+    /// use lana_models::zoo::{self, ZooOptions};
+    ///
+    /// let teacher = zoo::build("resnet20_cifar", &ZooOptions::default())?;
+    /// let pools = Pools::parse("compact", &["layer1:compact,-conv-*".into(), "layer3.2:narrow-*".into()])?;
+    /// pools.check(&teacher)?;
+    /// let at = |number: usize| pools.at(&teacher.layers()[number]).operations().len();
+    /// assert_eq!([at(0), at(3), at(8)], [17, 18, 5]);
+    /// # Ok::<(), lana_models::Error>(())
+    /// ```
+    pub fn parse(pool: &str, rules: &[String]) -> Result<Self> {
+        let rules = rules.iter().map(|text| {
+            let wrong = || Error::Pool {
+                reason: format!(
+                    "`{text}` is no rule; write LAYERS:OPERATIONS, such as 'layer1.*:compact,-conv-*'"
+                ),
+            };
+            let (layers, pool) = text.split_once(':').ok_or_else(wrong)?;
+            let layers: Vec<String> = layers.split(',').map(|part| part.trim().to_string()).collect();
+            if layers.iter().any(String::is_empty) {
+                return Err(wrong());
+            }
+            Ok(Rule { text: text.clone(), layers, pool: Pool::parse(pool)? })
+        });
+        Ok(Pools { everywhere: Pool::parse(pool)?, rules: rules.collect::<Result<_>>()? })
+    }
+
+    /// Checks that every rule fits a layer of the teacher.
+    ///
+    /// # Errors
+    /// Names the layers or stages most like those of a rule that fits none.
+    pub fn check(&self, teacher: &Graph) -> Result<()> {
+        for rule in &self.rules {
+            if let Some(nowhere) =
+                rule.layers.iter().find(|pattern| !teacher.layers().iter().any(|l| fits_layer(pattern, l)))
+            {
+                let names = teacher.layers().iter().flat_map(|l| [l.stage.as_str(), l.name.as_str()]);
+                let names: std::collections::BTreeSet<&str> = names.collect();
+                return Err(Error::Pool {
+                    reason: format!(
+                        "`{nowhere}` in `{}` fits no layer of {}; nearest: {}",
+                        rule.text,
+                        teacher.name(),
+                        nearest(nowhere, names, 3).join(", ")
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The pool at a layer.
+    pub fn at(&self, layer: &Layer) -> &Pool {
+        let fitting = self.rules.iter().rev().find(|rule| rule.layers.iter().any(|p| fits_layer(p, layer)));
+        fitting.map_or(&self.everywhere, |rule| &rule.pool)
+    }
+}
+
+/// Whether a pattern fits the layer's name or its stage's.
+fn fits_layer(pattern: &str, layer: &Layer) -> bool {
+    fits(pattern, &layer.name) || fits(pattern, &layer.stage)
 }

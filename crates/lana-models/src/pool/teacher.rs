@@ -2,13 +2,14 @@
 
 use lana_graph::{Graph, Value, Weights};
 
+use super::preset::listed;
 use super::{Family, NotApplicable};
 
 pub(super) static TEACHER: Family = Family {
     name: "teacher",
     summary: "the teacher's own layer",
     parameters: &[],
-    compact: &["teacher"],
+    members: |_| listed(&["teacher"]),
     initialisation: "the teacher's weights",
     build: |layer, _| Ok(layer.clone()),
     initialise: |start| Ok(start.layer_weights.clone()),
@@ -18,7 +19,7 @@ pub(super) static IDENTITY: Family = Family {
     name: "identity",
     summary: "skips the layer, where input and output have the same shape",
     parameters: &[],
-    compact: &["identity"],
+    members: |_| listed(&["identity"]),
     initialisation: "nothing to initialise",
     build: |layer, _| {
         let (input, output) = (layer.input_shape(), layer.output_shape());

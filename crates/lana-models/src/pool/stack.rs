@@ -1,0 +1,37 @@
+//! Two stacked convolutions: `cb_stack` in LANA's pool, strongest early in the network.
+//!
+//! The paper gives the order C-B-R-C-B: the basic block of ResNets (He et al. 2015). The width is that of the channels
+//! between the two convolutions, as a share of the output's; both have the kernel, the first one the stride.
+
+use lana_graph::Graph;
+
+use super::name::{Arguments, Parameter, Range};
+use super::preset::dense;
+use super::site::Site;
+use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, start_as_shortcut};
+use crate::blocks::{Conv, conv_bn, conv_bn_act, round_channels};
+
+pub(super) static FAMILY: Family = Family {
+    name: "stack",
+    summary: "two dense k×k convolutions, with the share w of the output's channels between them",
+    parameters: &[Parameter::new("k", Range::OddUpTo(11.0)), Parameter::new("w", Range::UpTo(4.0))],
+    members: |preset| match preset {
+        Preset::Paper => dense("stack", |k, w| 2.0 * k * k * w),
+        Preset::Compact => Vec::new(),
+    },
+    initialisation: START_AS_SHORTCUT,
+    build,
+    initialise: start_as_shortcut,
+};
+
+fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
+    let site = Site::of(layer)?;
+    let kernel = arguments.whole("k");
+    let hidden = round_channels(site.out as f64 * arguments.number("w"));
+    site.graph(|b, x| {
+        let first = Conv::dense(hidden, kernel, site.stride);
+        let y = conv_bn_act(b, x, ["conv1", "bn1", "act1"], first, site.activation)?;
+        let y = conv_bn(b, y, ["conv2", "bn2"], Conv::dense(site.out, kernel, 1))?;
+        site.ending.build(b, x, y)
+    })
+}
