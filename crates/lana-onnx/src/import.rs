@@ -101,11 +101,13 @@ fn image_shape(dims: &[DimensionProto]) -> Option<Shape> {
 enum Known<'a> {
     /// A value of the network.
     Value(Value),
-    /// A value of the network by other dimensions behind the batch, the channels in parts for example. The network itself
-    /// has only feature maps and vectors: something behind must make one of it again.
+    /// A value of the network by other dimensions behind the batch, the channels in parts for example. Some operations take
+    /// parts of channels as they are; for the others a node makes the dimensions its own ([`Importer::settle`]).
     Regrouped(Value, Vec<usize>),
     /// A constant: an initialiser, or what a Constant node holds.
     Constant(&'a TensorProto),
+    /// A constant matrix, transposed.
+    Transposed(&'a TensorProto),
     /// What a node gives that cannot be read: whatever reads it is not looked at.
     Unknown,
 }
@@ -153,6 +155,8 @@ struct Importer<'a> {
     weights: Weights,
     names: HashSet<String>,
     input: Shape,
+    /// How often each value is read.
+    uses: HashMap<&'a str, usize>,
     /// Images in a batch, if the file says.
     batch: Option<i64>,
 }
@@ -199,22 +203,40 @@ impl<'a> Importer<'a> {
             weights: Weights::new(),
             names: HashSet::new(),
             input: shape,
+            uses: uses(file),
             batch: dims.first().and_then(|d| d.dim_value),
         })
     }
 
     fn run(mut self) -> Result<(Graph, Weights)> {
         let gates = self.gates();
+        let gelus = gelus(self.file);
         let mut unsupported = Vec::new();
         for (index, node) in self.file.node.iter().enumerate() {
             let kind = node.op_type.as_deref().unwrap_or_default();
             let output = node.output.first().map(String::as_str).unwrap_or_default();
+            if !self.takes_parts(node) {
+                node.input.iter().for_each(|name| self.settle(name));
+            }
             let result = match kind {
-                // Read together with the product behind it.
+                // Read together with what is behind it.
+                _ if gelus.inside.contains(output) => continue,
+                _ if gelus.products.contains_key(output) => {
+                    let x = self.lookup(gelus.products[output]);
+                    x.and_then(|x| match x {
+                        Known::Value(x) => {
+                            let op = Op::Activation { kind: Activation::Gelu };
+                            self.add(index, node, Found::plain(op, vec![x]))
+                        }
+                        _ => Err(Obstacle::Detail("GELU of a constant".into())),
+                    })
+                }
                 _ if gates.contains_key(output) && matches!(kind, "Sigmoid" | "HardSigmoid") => continue,
                 "Identity" => node.input.first().map_or(Err(Obstacle::Upstream), |i| self.lookup(i)),
                 "Constant" => constant(node).map(Known::Constant).ok_or(Obstacle::Type),
                 "Reshape" => self.reshape(node),
+                "Transpose" if let Some(tensor) = self.matrix(node) => Ok(Known::Transposed(tensor)),
+                "Add" if let Some(value) = self.bias(node) => value,
                 _ => self.read(node, &gates).and_then(|found| self.add(index, node, found)),
             };
             let value = result.unwrap_or_else(|obstacle| {
@@ -239,6 +261,7 @@ impl<'a> Importer<'a> {
             return Err(Error::Model(format!("the model gives {count} outputs, lana's networks give one")));
         };
         let name = output.name.as_deref().unwrap_or_default();
+        self.settle(name);
         let Some(Known::Value(value)) = self.known.get(name) else {
             return Err(Error::NotOnnx(format!("no node makes its output `{name}`")));
         };
@@ -250,13 +273,7 @@ impl<'a> Importer<'a> {
 
     /// Values that are the gate of `x · gate(x)` and nothing else, with the non-linearity which that product is.
     fn gates(&self) -> HashMap<&'a str, Activation> {
-        let mut uses: HashMap<&str, usize> = HashMap::new();
-        let outputs = self.file.output.iter().filter_map(|o| o.name.as_ref());
-        for name in self.file.node.iter().flat_map(|n| &n.input).chain(outputs) {
-            *uses.entry(name).or_default() += 1;
-        }
-        let makers: HashMap<&str, &NodeProto> =
-            self.file.node.iter().filter_map(|n| Some((n.output.first()?.as_str(), n))).collect();
+        let makers = makers(self.file);
         let mut gates = HashMap::new();
         for product in self.file.node.iter().filter(|n| n.op_type.as_deref() == Some("Mul")) {
             for (x, gate) in product.input.iter().zip(product.input.iter().rev()) {
@@ -266,12 +283,78 @@ impl<'a> Importer<'a> {
                     Some("HardSigmoid") if is_hard_sigmoid(maker) => Activation::HardSwish,
                     _ => continue,
                 };
-                if maker.input.first() == Some(x) && uses.get(gate.as_str()) == Some(&1) {
+                if maker.input.first() == Some(x) && self.uses.get(gate.as_str()) == Some(&1) {
                     gates.insert(gate.as_str(), kind);
                 }
             }
         }
         gates
+    }
+
+    /// Whether the node takes parts of channels as they are.
+    fn takes_parts(&self, node: &NodeProto) -> bool {
+        let regrouped = |at: usize| {
+            let name = node.input.get(at).map(String::as_str).unwrap_or_default();
+            matches!(self.known.get(name), Some(Known::Regrouped(..)))
+        };
+        let fits = |found: std::result::Result<Found, Obstacle>| {
+            found.is_ok_and(|f| f.op.infer(&[&self.shapes[f.inputs[0].index()]]).is_ok())
+        };
+        match node.op_type.as_deref().unwrap_or_default() {
+            "Reshape" | "Identity" => true,
+            "ReduceSum" => regrouped(0),
+            "Softmax" => regrouped(0) && fits(self.softmax_parts(node)),
+            "Transpose" => regrouped(0) && fits(self.shuffle(node)),
+            _ => false,
+        }
+    }
+
+    /// Makes the dimensions of a value its own: from here on it is the result of a node.
+    fn settle(&mut self, name: &str) {
+        let Some((key, Known::Regrouped(value, dims))) = self.known.get_key_value(name) else { return };
+        let (key, value, shape) = (*key, *value, dims.clone());
+        // What was regrouped has as many elements by either dimensions.
+        let made = makers(self.file).get(key).and_then(|n| n.name.as_deref()).filter(|n| !n.is_empty());
+        let mut own = made.unwrap_or(key).to_string();
+        while !self.names.insert(own.clone()) {
+            own.push('_');
+        }
+        self.shapes.push(Shape::of(&shape));
+        self.nodes.push(Node { name: own, op: Op::Reshape { shape }, inputs: vec![value] });
+        self.known.insert(key, Known::Value(Value::of_node(self.nodes.len() - 1)));
+    }
+
+    /// The constant matrix that the node transposes.
+    fn matrix(&self, node: &NodeProto) -> Option<&'a TensorProto> {
+        let swaps = attribute(node, "perm").is_none_or(|a| a.ints == [1, 0]);
+        match self.known.get(node.input.first()?.as_str())? {
+            Known::Constant(tensor) if swaps && tensor.dims.len() == 2 => Some(tensor),
+            _ => None,
+        }
+    }
+
+    /// Where the node adds a constant vector to the product with a constant matrix right in front of it: that fully
+    /// connected layer, which then has its bias.
+    fn bias(&mut self, node: &NodeProto) -> Option<std::result::Result<Known<'a>, Obstacle>> {
+        let (x, at) = [(0, 1), (1, 0)].into_iter().find_map(|(x, at)| {
+            let [x, constant] = [x, at].map(|i| node.input.get(i).map(String::as_str).unwrap_or_default());
+            match (self.known.get(x)?, self.known.get(constant)?) {
+                (Known::Value(value), Known::Constant(_)) if self.uses.get(x) == Some(&1) => {
+                    Some((*value, at))
+                }
+                _ => None,
+            }
+        })?;
+        let last = x.node().filter(|&n| n + 1 == self.nodes.len())?;
+        let Op::Linear { out_features, bias: false } = self.nodes[last].op else { return None };
+        let mut tensor = self.parameter(node, at).ok()?;
+        if tensor.data.len() != out_features || tensor.shape.last() != Some(&out_features) {
+            return None;
+        }
+        tensor.shape = vec![out_features];
+        self.nodes[last].op = Op::Linear { out_features, bias: true };
+        self.weights.insert(format!("{}.bias", self.nodes[last].name), tensor);
+        Some(Ok(Known::Value(x)))
     }
 
     fn lookup(&self, name: &str) -> std::result::Result<Known<'a>, Obstacle> {
@@ -374,8 +457,24 @@ impl<'a> Importer<'a> {
                     }
                 }
             }
-            "Add" => Ok(Found::plain(Op::Add, vec![self.value(node, 0)?, self.value(node, 1)?])),
+            "Add" => {
+                for (x, at) in [(0, 1), (1, 0)] {
+                    if self.is_constant(node, at) {
+                        return self.add_parameter(node, x, at);
+                    }
+                }
+                Ok(Found::plain(Op::Add, vec![self.value(node, 0)?, self.value(node, 1)?]))
+            }
             "Mul" => {
+                for (x, at) in [(0, 1), (1, 0)] {
+                    if self.is_constant(node, at) {
+                        let factor = self.parameter(node, at)?;
+                        let [factor] = *factor.data else {
+                            return Err(Obstacle::Detail("by a constant that is not one number".into()));
+                        };
+                        return Ok(Found::plain(Op::Scale { factor }, vec![self.value(node, x)?]));
+                    }
+                }
                 for (gate, x) in [(0, 1), (1, 0)] {
                     if let Some(&kind) = node.input.get(gate).and_then(|g| gates.get(g.as_str())) {
                         return Ok(Found::plain(Op::Activation { kind }, vec![self.value(node, x)?]));
@@ -398,8 +497,16 @@ impl<'a> Importer<'a> {
                 Ok(Found::plain(op, vec![self.value(node, 0)?]))
             }
             "ReduceSum" => self.sum_parts(node),
-            "Softmax" => self.softmax_parts(node),
-            "Transpose" => self.shuffle(node),
+            "Softmax" if self.takes_parts(node) => self.softmax_parts(node),
+            "Softmax" => self.softmax(node),
+            "Transpose" if self.takes_parts(node) => self.shuffle(node),
+            "Transpose" => self.transpose(node),
+            "Gather" => self.select(node),
+            "MatMul" => self.mat_mul(node),
+            "LayerNormalization" => self.layer_norm(node),
+            "Gelu" if attribute(node, "approximate").is_none_or(|a| a.s.as_deref() == Some(b"none")) => {
+                activation(Activation::Gelu)
+            }
             "Slice" => self.slice(node),
             "Pad" => self.pad(node),
             _ => Err(Obstacle::Type),
@@ -409,6 +516,9 @@ impl<'a> Importer<'a> {
     fn conv(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
         let x = self.value(node, 0)?;
         let weight = self.parameter(node, 1)?;
+        if weight.shape.len() == 5 {
+            return self.conv3d(node, x, weight);
+        }
         let Some((channels, height, width)) = self.shapes[x.index()].as_image() else {
             return Err(Obstacle::Detail(format!("convolution of {}", self.shapes[x.index()])));
         };
@@ -456,16 +566,137 @@ impl<'a> Importer<'a> {
         })
     }
 
+    fn conv3d(&self, node: &NodeProto, x: Value, weight: Tensor) -> std::result::Result<Found, Obstacle> {
+        let pads = sizes(node, "pads", 6)?.unwrap_or_else(|| vec![0; 6]);
+        let ones = |name: &str| Ok::<_, Obstacle>(sizes(node, name, 3)?.is_none_or(|v| v == [1; 3]));
+        let padded = attribute(node, "auto_pad").is_none_or(|a| a.s.as_deref() == Some(b"NOTSET"));
+        if !ones("strides")? || !ones("dilations")? || pads[..3] != pads[3..] || !padded {
+            return Err(Obstacle::Detail(
+                "in three dimensions only with step 1 and the same padding at both ends".into(),
+            ));
+        }
+        if int(node, "group").unwrap_or(1) != 1 {
+            return Err(Obstacle::Detail("in three dimensions only in one group".into()));
+        }
+        let (kernel, padding) = ([2, 3, 4].map(|at| weight.shape[at]), [pads[0], pads[1], pads[2]]);
+        let bias = self.constant(node, 2)?.is_some();
+        let op = Op::Conv3d { out_channels: weight.shape[0], kernel, padding, bias };
+        let mut parameters = vec![("weight", weight)];
+        if bias {
+            parameters.push(("bias", self.parameter(node, 2)?));
+        }
+        Ok(Found { parameters, origin: self.origin(node, 1), ..Found::plain(op, vec![x]) })
+    }
+
+    fn is_constant(&self, node: &NodeProto, at: usize) -> bool {
+        let name = node.input.get(at).map(String::as_str).unwrap_or_default();
+        matches!(self.known.get(name), Some(Known::Constant(_)))
+    }
+
+    /// A constant of the value's own shape, the same for each image.
+    fn add_parameter(&self, node: &NodeProto, x: usize, at: usize) -> std::result::Result<Found, Obstacle> {
+        let (x, mut tensor) = (self.value(node, x)?, self.parameter(node, at)?);
+        let dims = self.shapes[x.index()].dims();
+        if tensor.shape.strip_prefix(&[1]).unwrap_or(&tensor.shape) != dims {
+            let (have, want) = (&tensor.shape, dims);
+            return Err(Obstacle::Detail(format!(
+                "a constant of shape {have:?}, only of the value's, {want:?}"
+            )));
+        }
+        tensor.shape = dims.to_vec();
+        let parameters = vec![("weight", tensor)];
+        Ok(Found { parameters, origin: self.origin(node, at), ..Found::plain(Op::AddParameter, vec![x]) })
+    }
+
+    /// Of two values, or of a value and a constant matrix: a fully connected layer.
+    fn mat_mul(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
+        let x = self.value(node, 0)?;
+        let name = node.input.get(1).map(String::as_str).unwrap_or_default();
+        let (tensor, transposed) = match self.lookup(name)? {
+            Known::Constant(tensor) => (tensor, false),
+            Known::Transposed(tensor) => (tensor, true),
+            _ => return Ok(Found::plain(Op::MatMul, vec![x, self.value(node, 1)?])),
+        };
+        let origin = tensor.name.clone();
+        let mut weight = floats(tensor)?;
+        let [rows, columns] = *weight.shape else {
+            return Err(Obstacle::Detail(format!("constant of {} dimensions, only 2", weight.shape.len())));
+        };
+        if !transposed {
+            let at = (0..columns).flat_map(|c| (0..rows).map(move |r| r * columns + c));
+            weight = Tensor { shape: vec![columns, rows], data: at.map(|at| weight.data[at]).collect() };
+        }
+        let op = Op::Linear { out_features: weight.shape[0], bias: false };
+        Ok(Found { parameters: vec![("weight", weight)], origin, ..Found::plain(op, vec![x]) })
+    }
+
+    /// The dimension behind the batch that an attribute names, counted from there.
+    fn axis(&self, x: Value, axis: i64) -> std::result::Result<usize, Obstacle> {
+        let rank = self.shapes[x.index()].dims().len() as i64;
+        let from_batch = if axis < 0 { axis + rank + 1 } else { axis };
+        match (1..=rank).contains(&from_batch) {
+            true => Ok(from_batch as usize - 1),
+            false => Err(Obstacle::Detail(format!("axis {axis}, only one behind the batch"))),
+        }
+    }
+
+    fn softmax(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
+        let x = self.value(node, 0)?;
+        let axis = self.axis(x, int(node, "axis").unwrap_or(if self.opset < 13 { 1 } else { -1 }))?;
+        // Before 13 everything from the axis on was one dimension.
+        if self.opset < 13 && axis + 1 != self.shapes[x.index()].dims().len() {
+            return Err(Obstacle::Detail("before operator set 13 only along the last dimension".into()));
+        }
+        Ok(Found::plain(Op::Softmax { axis }, vec![x]))
+    }
+
+    fn transpose(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
+        let x = self.value(node, 0)?;
+        let only = || Obstacle::Detail("only with the batch in front".into());
+        let perm = attribute(node, "perm").map(|a| a.ints.as_slice()).ok_or_else(only)?;
+        let [0, order @ ..] = perm else { return Err(only()) };
+        let order = order.iter().map(|&at| self.axis(x, at)).collect::<std::result::Result<_, _>>()?;
+        Ok(Found::plain(Op::Transpose { order }, vec![x]))
+    }
+
+    fn select(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
+        let x = self.value(node, 0)?;
+        let axis = self.axis(x, int(node, "axis").unwrap_or(0))?;
+        let tensor = self.constant(node, 1)?.ok_or_else(|| "lacks its indices".to_string())?;
+        let length = self.shapes[x.index()].dims()[axis] as i64;
+        if tensor.dims.len() != 1 {
+            return Err(Obstacle::Detail("only by a list of indices".into()));
+        }
+        let indices = integers(tensor)?.into_iter().map(|i| size(if i < 0 { i + length } else { i }));
+        let indices = indices.collect::<std::result::Result<_, _>>()?;
+        Ok(Found::plain(Op::Select { axis, indices }, vec![x]))
+    }
+
+    fn layer_norm(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
+        let x = self.value(node, 0)?;
+        let axis = self.axis(x, int(node, "axis").unwrap_or(-1))?;
+        if axis + 1 != self.shapes[x.index()].dims().len() {
+            return Err(Obstacle::Detail("only over the last dimension".into()));
+        }
+        let weight = self.parameter(node, 1)?;
+        let bias = match self.constant(node, 2)? {
+            Some(_) => self.parameter(node, 2)?,
+            None => Tensor::full(&weight.shape, 0.0),
+        };
+        let eps = decimal(attribute(node, "epsilon").and_then(|a| a.f).unwrap_or(1e-5));
+        let parameters = vec![("weight", weight), ("bias", bias)];
+        let origin = self.origin(node, 1);
+        Ok(Found { parameters, origin, ..Found::plain(Op::LayerNorm { eps }, vec![x]) })
+    }
+
     fn batch_norm(&self, node: &NodeProto) -> std::result::Result<Found, Obstacle> {
         if int(node, "training_mode").unwrap_or(0) != 0 {
             return Err(Obstacle::Detail("in training mode; export the model for inference".into()));
         }
         let inputs = vec![self.value(node, 0)?];
         let number = |name: &str, default: f32| attribute(node, name).and_then(|a| a.f).unwrap_or(default);
-        // What stands there as the nearest 32-bit float was written as a decimal number by whoever chose it; digits
-        // beyond the seventh are the subtraction's.
-        let decimal = |x: f32| x.to_string().parse::<f64>().unwrap_or(f64::from(x));
         let eps = decimal(number("epsilon", 1e-5));
+        // Digits beyond the seventh are the subtraction's.
         let momentum = ((1.0 - decimal(number("momentum", 0.9))) * 1e7).round() / 1e7;
         let names = ["weight", "bias", "running_mean", "running_var"];
         let parameters = names
@@ -680,6 +911,87 @@ impl<'a> Importer<'a> {
         let value = Value::of_node(self.nodes.len() - 1);
         Ok(dims.map_or(Known::Value(value), |dims| Known::Regrouped(value, dims)))
     }
+}
+
+/// What stands there as the nearest 32-bit float was written as a decimal number by whoever chose it.
+fn decimal(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
+}
+
+/// How often each value of a file is read.
+fn uses(file: &GraphProto) -> HashMap<&str, usize> {
+    let mut uses: HashMap<&str, usize> = HashMap::new();
+    let outputs = file.output.iter().filter_map(|o| o.name.as_ref());
+    for name in file.node.iter().flat_map(|n| &n.input).chain(outputs) {
+        *uses.entry(name).or_default() += 1;
+    }
+    uses
+}
+
+/// The node that makes each value.
+fn makers(file: &GraphProto) -> HashMap<&str, &NodeProto> {
+    file.node.iter().filter_map(|n| Some((n.output.first()?.as_str(), n))).collect()
+}
+
+/// GELUs that a file spells out: `x · (1 + erf(x / √2)) · ½`, factors in any order.
+#[derive(Default)]
+struct Gelus<'a> {
+    /// The last products, with the value they are GELUs of.
+    products: HashMap<&'a str, &'a str>,
+    /// Values in between.
+    inside: HashSet<&'a str>,
+}
+
+/// Both orders.
+fn either<'a>((a, b): (&'a str, &'a str)) -> [(&'a str, &'a str); 2] {
+    [(a, b), (b, a)]
+}
+
+fn gelus(file: &GraphProto) -> Gelus<'_> {
+    let makers = makers(file);
+    let uses = uses(file);
+    let constants: HashMap<&str, &TensorProto> = (file.initializer.iter())
+        .filter_map(|t| Some((t.name.as_deref()?, t)))
+        .chain(makers.iter().filter_map(|(name, n)| Some((*name, constant(n)?))))
+        .collect();
+    let is = |name: &str, wanted: f32| {
+        let found = constants.get(name).and_then(|t| floats(t).ok());
+        found.is_some_and(|t| matches!(*t.data, [x] if (x - wanted).abs() < 1e-5))
+    };
+    // The two inputs of the node of that type which makes a value that has no other reader.
+    let inner = |name: &str, kind: &str| {
+        let node =
+            makers.get(name).filter(|n| n.op_type.as_deref() == Some(kind) && uses.get(name) == Some(&1))?;
+        Some((node.input.first()?.as_str(), node.input.get(1).map_or("", String::as_str)))
+    };
+    let mut found = Gelus::default();
+    for node in file.node.iter().filter(|n| n.op_type.as_deref() == Some("Mul")) {
+        let (Some(output), [a, b]) = (node.output.first(), node.input.as_slice()) else { continue };
+        for (product, half) in [(a, b), (b, a)] {
+            let Some((product_name, _)) = makers.get_key_value(product.as_str()).filter(|_| is(half, 0.5))
+            else {
+                continue;
+            };
+            let Some(factors) = inner(product_name, "Mul") else { continue };
+            for (x, sum) in either(factors) {
+                let read = || {
+                    let (erf, _) = either(inner(sum, "Add")?).into_iter().find(|(_, one)| is(one, 1.0))?;
+                    let (scaled, _) = inner(erf, "Erf")?;
+                    let divided = inner(scaled, "Div").filter(|(_, root)| is(root, std::f32::consts::SQRT_2));
+                    let (own, _) = divided.or_else(|| {
+                        let factors = either(inner(scaled, "Mul")?);
+                        factors.into_iter().find(|(_, f)| is(f, std::f32::consts::FRAC_1_SQRT_2))
+                    })?;
+                    (own == x).then_some([*product_name, sum, erf, scaled])
+                };
+                if let Some(parts) = read() {
+                    found.products.insert(output, x);
+                    found.inside.extend(parts);
+                }
+            }
+        }
+    }
+    found
 }
 
 fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {

@@ -82,6 +82,13 @@ impl Lowering {
         });
     }
 
+    /// Adds a node that gives a value of its own.
+    fn step(&mut self, name: &str, op_type: &str, input: Vec<String>) -> String {
+        let output = self.unique(name);
+        self.node(name, op_type, input, &output, Vec::new());
+        output
+    }
+
     fn integers(&mut self, wanted: &str, data: &[i64]) -> String {
         let name = self.unique(wanted);
         self.lowered.constants.push(integer_tensor(&name, data));
@@ -143,6 +150,18 @@ impl Lowering {
                 }
                 Activation::Sigmoid => "Sigmoid",
                 Activation::HardSwish => "HardSwish",
+                // x · (1 + erf(x / √2)) / 2, as PyTorch writes it: runtimes know it again.
+                Activation::Gelu => {
+                    let x = inputs.remove(0);
+                    let root = self.scalar(&format!("{name}/root"), std::f32::consts::SQRT_2);
+                    let one = self.scalar(&format!("{name}/one"), 1.0);
+                    let y = self.step(&format!("{name}/divided"), "Div", vec![x.clone(), root]);
+                    let y = self.step(&format!("{name}/erf"), "Erf", vec![y]);
+                    let y = self.step(&format!("{name}/sum"), "Add", vec![y, one]);
+                    let y = self.step(&format!("{name}/product"), "Mul", vec![x, y]);
+                    inputs = vec![y, self.scalar(&format!("{name}/half"), 0.5)];
+                    "Mul"
+                }
                 Activation::HardSigmoid => {
                     attributes = vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)];
                     "HardSigmoid"
@@ -186,9 +205,63 @@ impl Lowering {
                 attributes = vec![int("axis", 1)];
                 "Flatten"
             }
+            // Gemm knows matrices alone. The transposition of a constant costs nothing: runtimes do it once.
+            Op::Linear { bias, .. } if shape.dims().len() > 1 => {
+                let offset = bias.then(|| inputs.pop()).flatten();
+                let weight = inputs.pop().unwrap_or_default();
+                let transposed = self.unique(&format!("{name}/transposed"));
+                let perm = vec![ints("perm", vec![1, 0])];
+                self.node(&format!("{name}/transposed"), "Transpose", vec![weight], &transposed, perm);
+                inputs.push(transposed);
+                match offset {
+                    Some(offset) => {
+                        let product = self.step(&format!("{name}/product"), "MatMul", inputs);
+                        inputs = vec![product, offset];
+                        "Add"
+                    }
+                    None => "MatMul",
+                }
+            }
             Op::Linear { .. } => {
                 attributes = vec![int("transB", 1)];
                 "Gemm"
+            }
+            Op::Reshape { shape } => return self.reshape(name, inputs.remove(0), shape, output),
+            Op::Transpose { order } => {
+                attributes = vec![ints(
+                    "perm",
+                    std::iter::once(0).chain(order.iter().map(|&o| o as i64 + 1)).collect(),
+                )];
+                "Transpose"
+            }
+            Op::Select { axis, indices } => {
+                inputs.push(self.integers(&format!("{name}/indices"), &list(indices)));
+                attributes = vec![int("axis", *axis as i64 + 1)];
+                "Gather"
+            }
+            Op::MatMul => "MatMul",
+            Op::Softmax { axis } => {
+                attributes = vec![int("axis", *axis as i64 + 1)];
+                "Softmax"
+            }
+            Op::LayerNorm { eps } => {
+                attributes = vec![int("axis", -1), float("epsilon", *eps as f32)];
+                "LayerNormalization"
+            }
+            Op::Scale { factor } => {
+                inputs.push(self.scalar(&format!("{name}/factor"), *factor));
+                "Mul"
+            }
+            Op::AddParameter => "Add",
+            Op::Conv3d { kernel, padding, .. } => {
+                attributes = vec![
+                    ints("dilations", vec![1; 3]),
+                    int("group", 1),
+                    ints("kernel_shape", list(kernel)),
+                    ints("pads", list(&[*padding, *padding].concat())),
+                    ints("strides", vec![1; 3]),
+                ];
+                "Conv"
             }
             Op::Subsample { stride } => {
                 let stride = *stride as i64;

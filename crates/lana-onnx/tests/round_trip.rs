@@ -1,11 +1,11 @@
 //! Networks written and read again, and files that are no networks.
 
-use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Tensor, Weights, Window};
+use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Tensor, Value, Weights, Window};
 use lana_onnx::{Error, ExportOptions, METADATA_KEY, export, import, import_file};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// A network with every operation in five layers.
+/// A network with every operation in six layers.
 fn every_operation() -> lana_graph::Result<Graph> {
     let mut b = GraphBuilder::new("every", Shape::image(3, 16, 16)).with_batch_norm(1e-3, 0.01);
     let x = b.input();
@@ -52,11 +52,49 @@ fn every_operation() -> lana_graph::Result<Graph> {
         let y = b.node("scale", Op::Mul, &[y, s])?;
         b.node("sum", Op::SumParts { parts: 4 }, &[y])
     })?;
+    let x = b.layer("stage3.2", "stage3", x, attention)?;
     let x = b.node("pool", Op::GlobalAveragePool, &[x])?;
     let x = b.node("flatten", Op::Flatten, &[x])?;
     let x = b.node("hidden", Op::Linear { out_features: 12, bias: false }, &[x])?;
     let x = b.node("fc", Op::Linear { out_features: 10, bias: true }, &[x])?;
     b.finish(x)
+}
+
+/// Attention, with every operation that it is made of.
+fn attention(b: &mut GraphBuilder, x: Value) -> lana_graph::Result<Value> {
+    let reshape = |shape: &[usize]| Op::Reshape { shape: shape.to_vec() };
+    let transpose = |order: &[usize]| Op::Transpose { order: order.to_vec() };
+    let linear = |out_features, bias| Op::Linear { out_features, bias };
+    let shape = b.shape(x).clone();
+    let [channels, h, w] = *shape.dims() else { unreachable!("a feature map") };
+    let z = b.node("deep", reshape(&[1, h, w, channels]), &[x])?;
+    let conv = |bias| Op::Conv3d { out_channels: 1, kernel: [3, 1, 3], padding: [1, 0, 1], bias };
+    let z = b.node("conv3d", conv(true), &[z])?;
+    let z = b.node("conv3d_plain", conv(false), &[z])?;
+    let z = b.node("flat", reshape(&[channels, h, w]), &[z])?;
+    let z = b.activation("relu", z, Activation::Relu)?;
+    let t = b.node("tokens", reshape(&[channels, h * w]), &[x])?;
+    let t = b.node("rows", transpose(&[1, 0]), &[t])?;
+    let t = b.node("position", Op::AddParameter, &[t])?;
+    let t = b.node("norm", Op::LayerNorm { eps: 1e-6 }, &[t])?;
+    let q = b.node("q", linear(4, true), &[t])?;
+    let q = b.node("q_heads", reshape(&[h * w, 2, 2]), &[q])?;
+    let q = b.node("q_rows", transpose(&[1, 0, 2]), &[q])?;
+    let q = b.node("q_scale", Op::Scale { factor: 0.7 }, &[q])?;
+    let k = b.node("k", linear(4, false), &[t])?;
+    let k = b.node("k_heads", reshape(&[h * w, 2, 2]), &[k])?;
+    let k = b.node("k_columns", transpose(&[1, 2, 0]), &[k])?;
+    let a = b.node("logits", Op::MatMul, &[q, k])?;
+    let a = b.node("softmax", Op::Softmax { axis: 2 }, &[a])?;
+    let y = b.node("product", Op::MatMul, &[a, q])?;
+    let y = b.node("turned", transpose(&[1, 0, 2]), &[y])?;
+    let y = b.node("joined", reshape(&[h * w, 4]), &[y])?;
+    let y = b.node("out", linear(channels + 1, true), &[y])?;
+    let y = b.activation("gelu", y, Activation::Gelu)?;
+    let y = b.node("pick", Op::Select { axis: 1, indices: (1..=channels).rev().collect() }, &[y])?;
+    let y = b.node("columns", transpose(&[1, 0]), &[y])?;
+    let y = b.node("map", reshape(&[channels, h, w]), &[y])?;
+    b.add("add", y, z)
 }
 
 fn weights_of(graph: &Graph) -> Weights {

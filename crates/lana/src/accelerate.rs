@@ -2,7 +2,7 @@ use std::path::Path;
 
 use lana_data::DataSpec;
 use lana_latency::OnnxRuntime;
-use lana_models::pool::Pool;
+use lana_models::pool::Pools;
 use lana_models::zoo;
 
 use crate::context::Context;
@@ -126,7 +126,7 @@ fn check_inputs(config: &Config, out: &Path, progress: &dyn Progress) -> Result<
             ));
         }
     }
-    Pool::parse(&config.pool)?;
+    Pools::parse(&config.pool, &config.pool_rules)?.check(&graph)?;
     OnnxRuntime::load()?;
     for spec in [&config.train, &config.val] {
         spec.parse::<DataSpec>()?;

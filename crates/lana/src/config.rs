@@ -30,8 +30,11 @@ pub struct Config {
     pub val: String,
     /// What students must cost at most. Each gives a student of its own.
     pub budgets: Vec<Budget>,
-    /// Operations to try: `compact` or a list of patterns.
+    /// Operations to try: presets (`compact`, `paper`), names and patterns between commas.
     pub pool: String,
+    /// Other operations for some layers, as `LAYERS:OPERATIONS`, such as `layer1.*:compact,-conv-*`. Layers are patterns
+    /// of layers or stages; the last rule that fits a layer holds.
+    pub pool_rules: Vec<String>,
     /// Where training runs: `cpu` or `cuda`.
     pub device: String,
     /// Seed of everything random.
@@ -154,6 +157,7 @@ impl Default for Config {
             val: String::new(),
             budgets: Vec::new(),
             pool: "compact".into(),
+            pool_rules: Vec::new(),
             device: "cpu".into(),
             seed: 0,
             workers: 0,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lana_data::{Augment, DataSpec, Dataset, DatasetOptions, Interpolation, Loader, LoaderConfig, Transform};
 use lana_graph::{Graph, Shape, Weights};
-use lana_models::pool::{Operation, Pool};
+use lana_models::pool::{Operation, Pools};
 use lana_models::zoo::{self, Preprocessing};
 use lana_torch::{Batch, BatchNorm, Device, Evaluation, Network};
 use rayon::prelude::*;
@@ -107,7 +107,7 @@ impl<'a> Context<'a> {
 
     /// The pool at every layer of the teacher.
     pub(crate) fn pool(&self, teacher: &Graph) -> Result<Vec<LayerPool>> {
-        pool_of(&self.config.pool, teacher)
+        pool_of(&Pools::parse(&self.config.pool, &self.config.pool_rules)?, teacher)
     }
 
     /// The images `spec`, brought to the teacher's input.
@@ -184,14 +184,14 @@ pub(crate) fn not_ready(run: &Run, missing: &str, stage: &str) -> Error {
     Error::NotReady { missing: missing.into(), command: format!("lana {stage} {run}"), run }
 }
 
-/// The operations of a pool at every layer of a teacher.
-pub(crate) fn pool_of(pool: &str, teacher: &Graph) -> Result<Vec<LayerPool>> {
-    let pool = Pool::parse(pool)?;
+/// The operations that stand at every layer of a teacher.
+pub(crate) fn pool_of(pools: &Pools, teacher: &Graph) -> Result<Vec<LayerPool>> {
+    pools.check(teacher)?;
     let mut layers = Vec::new();
     for layer in teacher.layers() {
         let graph = teacher.layer_graph(&layer.name)?;
         let (mut operations, mut left_out) = (Vec::new(), Vec::new());
-        for (operation, built) in pool.operations_for(&graph) {
+        for (operation, built) in pools.at(layer).operations_for(&graph) {
             match built {
                 _ if operation.is_teacher() => {}
                 Ok(built) => operations.push((operation, built)),

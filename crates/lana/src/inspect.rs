@@ -6,6 +6,7 @@ use std::time::Duration;
 use lana_data::{Loader, LoaderConfig};
 use lana_graph::{Cost, Shape};
 use lana_latency::{Device as Machine, MeasureOptions, Model, OnnxRuntime, Session, SessionOptions};
+use lana_models::pool::Pools;
 use lana_models::zoo::{self, Preprocessing, ZooOptions};
 use lana_torch::{BatchNorm, Evaluation, Network};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use crate::context::{Context, accuracy, accuracy_on, device, open_dataset, trans
 use crate::stages::report::device_name;
 use crate::stages::{export, finetune, pretrain, profile, score, select};
 use crate::{
-    Accuracy, Config, Error, PoolRecord, Progress, Result, Run, Scores, Silent, StageStatus, WeightsSource,
+    Accuracy, Config, Error, PoolLatency, PoolRecord, Progress, Result, Run, Scores, Silent, StageStatus, WeightsSource,
     read_or_redo,
 };
 
@@ -304,18 +305,47 @@ pub fn zoo_network(name: &str, options: &ZooOptions) -> Result<ZooNetwork> {
     })
 }
 
-/// The operations of a pool at every layer of a teacher.
-pub fn pool(teacher: &str, options: &ZooOptions, pool: &str) -> Result<PoolRecord> {
+/// The operations of a pool at every layer of a teacher, with rules for some layers ([`Config::pool_rules`]).
+pub fn pool(teacher: &str, options: &ZooOptions, pool: &str, rules: &[String]) -> Result<PoolRecord> {
     let graph = zoo::build(teacher, options)?;
-    Ok(profile::record(pool, &crate::context::pool_of(pool, &graph)?))
+    let pools = Pools::parse(pool, rules)?;
+    Ok(profile::record(pool, rules, &crate::context::pool_of(&pools, &graph)?))
+}
+
+/// The operations of a run, with their latency on this device if that has been measured; and the teacher's name.
+pub fn pool_of_run(path: &Path) -> Result<(String, PoolRecord)> {
+    let context = looking(path)?;
+    let config = &context.config;
+    let graph = match context.stored_teacher()? {
+        Some((teacher, _)) => teacher.graph,
+        None => zoo::build(&config.teacher, &config.zoo_options())?,
+    };
+    let pool = context.pool(&graph)?;
+    let mut record = profile::record(&config.pool, &config.pool_rules, &pool);
+    if let Some(table) = profile::stored(&context)? {
+        for (place, layer) in record.layers.iter_mut().zip(&pool) {
+            let Some(teacher_ms) = table.cost(&place.layer, "teacher") else { continue };
+            let cost = |name: &str| Some((name.to_string(), table.cost(&place.layer, name)? / teacher_ms));
+            place.latency = Some(PoolLatency {
+                teacher_ms,
+                ratios: place.operations.iter().filter_map(|o| cost(&o.name)).collect(),
+                slow: pretrain::slow(&context, &table, layer),
+            });
+        }
+    }
+    Ok((config.teacher.clone(), record))
+}
+
+/// A run that is only looked at, which needs no GPU.
+fn looking(path: &Path) -> Result<Context<'static>> {
+    let run = Run::open(path)?;
+    let config = Config { device: "cpu".into(), ..run.config()? };
+    Context::new(run, config, &Silent)
 }
 
 /// How far a run is.
 pub fn status(path: &Path) -> Result<Vec<StageStatus>> {
-    let run = Run::open(path)?;
-    // Looking at a run needs no GPU.
-    let config = Config { device: "cpu".into(), ..run.config()? };
-    let context = Context::new(run, config, &Silent)?;
+    let context = looking(path)?;
     let stage = |stage: &str, done: u64, total: u64, unit: &str, eta_s: Option<f64>| StageStatus {
         stage: stage.into(),
         done,

@@ -41,7 +41,7 @@ pub use demo::{DemoOptions, DemoResult, demo};
 pub use error::Error;
 pub use inspect::{
     EvaluateOptions, MeasureReport, MeasuredModel, ZooLayer, ZooNetwork, ZooRow, evaluate, measure, pool,
-    status, zoo, zoo_network,
+    pool_of_run, status, zoo, zoo_network,
 };
 pub use lana_models::zoo::ZooOptions;
 pub use progress::{Progress, Silent};

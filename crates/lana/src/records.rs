@@ -37,6 +37,9 @@ pub struct TeacherMetrics {
 pub struct PoolRecord {
     /// What `--pool` said.
     pub pool: String,
+    /// Rules for some layers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
     /// Layers in the order of the network.
     pub layers: Vec<PoolLayer>,
 }
@@ -56,6 +59,20 @@ pub struct PoolLayer {
     pub operations: Vec<PoolOperation>,
     /// Operations that do not apply, with the reason.
     pub left_out: BTreeMap<String, String>,
+    /// What is known once latency is measured; not in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<PoolLatency>,
+}
+
+/// Latency of the operations at one layer, from the lookup table of this device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolLatency {
+    /// The layer's own, in milliseconds for a batch.
+    pub teacher_ms: f64,
+    /// Each operation's as a share of it.
+    pub ratios: BTreeMap<String, f64>,
+    /// Operations that are not trained because the layer's own is as fast.
+    pub slow: Vec<String>,
 }
 
 /// One operation at one layer.
@@ -65,7 +82,7 @@ pub struct PoolOperation {
     pub name: String,
     /// How it is initialised.
     pub initialisation: String,
-    /// Multiply-accumulates and parameters.
+    /// Multiply-accumulates and parameters, parallel branches counted as the one convolution that is deployed.
     #[serde(flatten)]
     pub cost: Cost,
 }

@@ -65,14 +65,14 @@ pub fn study(
         profile::stored(&context)?.ok_or_else(|| context.not_ready("the latency table", "profile"))?;
     let pool = context.pool(&teacher.graph)?;
     let library = score::trained(&context, &pool)?;
-    let record = profile::record(&context.config.pool, &pool);
+    let record = profile::record(&context.config.pool, &context.config.pool_rules, &pool);
     context.config.score.images = options.images;
     context.config.seed = context.config.seed.wrapping_add(1);
     let images = score::scoring_images(&context, &teacher)?;
     let mut rows = Vec::new();
     for budget in budgets {
         let program =
-            Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.cost() };
+            Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
         let mut problem = program.problem(Some(&scores), &table, 1.0)?;
         problem.solutions = options.solutions;
         let by_latency_alone = problem.budgets.keys().eq([LATENCY]);

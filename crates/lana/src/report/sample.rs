@@ -218,7 +218,7 @@ pub(super) fn empty() -> Report {
             files: BTreeMap::new(),
         },
         teacher_latency: None,
-        pool: PoolRecord { pool: "compact".into(), layers: Vec::new() },
+        pool: PoolRecord { pool: "compact".into(), rules: Vec::new(), layers: Vec::new() },
         table: None,
         operations: Vec::new(),
         scores: None,

@@ -84,8 +84,8 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetri
         top1: val.top1,
         teacher_top1: teacher_metrics.val.top1,
         val,
-        cost: graph.cost(),
-        teacher_cost: teacher.graph.cost(),
+        cost: graph.deployed_cost(),
+        teacher_cost: teacher.graph.deployed_cost(),
         choices: teacher
             .graph
             .layers()
@@ -185,7 +185,7 @@ pub(crate) fn fits(budget: &Budget, measured: &Measured) -> bool {
 
 /// Whether parameters and multiply-accumulates meet the budget.
 pub(crate) fn fits_size(budget: &Budget, student: &Graph, teacher: &Graph) -> bool {
-    let (own, whole) = (student.cost(), teacher.cost());
+    let (own, whole) = (student.deployed_cost(), teacher.deployed_cost());
     budget.limits().iter().all(|limit| {
         let (value, reference) = match limit.quantity {
             crate::Quantity::Latency => return true,

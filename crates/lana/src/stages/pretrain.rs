@@ -68,6 +68,13 @@ pub(crate) fn run(context: &Context<'_>) -> Result<()> {
     if todo.is_empty() {
         return Ok(());
     }
+    let left_out: usize = pool.iter().map(|layer| slow(context, &table, layer).len()).sum();
+    if left_out > 0 {
+        context.progress.say(&format!(
+            "{left_out} operations are no faster than their layer and are not trained; `lana pool {}` lists them",
+            context.run.root().display()
+        ));
+    }
     let config = &context.config.pretrain;
     let train = context.dataset(&context.config.train, &teacher)?;
     let batch = config.batch.min(train.len());
@@ -190,6 +197,12 @@ fn is_wanted(context: &Context<'_>, table: &Table, layer: &LayerPool, operation:
         (Some(cost), Some(teacher)) => cost < teacher,
         _ => true,
     }
+}
+
+/// The operations of a layer that are not trained because its own is as fast.
+pub(crate) fn slow(context: &Context<'_>, table: &Table, layer: &LayerPool) -> Vec<String> {
+    let names = layer.operations.iter().map(|(operation, _)| operation.name());
+    names.filter(|name| !is_wanted(context, table, layer, name)).map(str::to_string).collect()
 }
 
 /// How many operations are trained, of how many that should be.

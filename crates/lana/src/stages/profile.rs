@@ -14,7 +14,7 @@ use crate::{
 pub(crate) fn run(context: &Context<'_>) -> Result<Table> {
     let (teacher, _) = context.teacher()?;
     let pool = context.pool(&teacher.graph)?;
-    let record = record(&context.config.pool, &pool);
+    let record = record(&context.config.pool, &context.config.pool_rules, &pool);
     let path = context.run.path("pool.json");
     if read_or_redo::<PoolRecord>(&path, context.progress)?.as_ref() != Some(&record) {
         write_json(&path, &record)?;
@@ -73,19 +73,19 @@ pub(crate) fn table_name(latency: &LatencyConfig) -> String {
 }
 
 /// What `pool.json` says.
-pub(crate) fn record(name: &str, pool: &[LayerPool]) -> PoolRecord {
+pub(crate) fn record(name: &str, rules: &[String], pool: &[LayerPool]) -> PoolRecord {
     let layers = pool
         .iter()
         .map(|layer| {
             let own = PoolOperation {
                 name: "teacher".into(),
                 initialisation: "the teacher's own weights".into(),
-                cost: layer.graph.cost(),
+                cost: layer.graph.deployed_cost(),
             };
             let others = layer.operations.iter().map(|(operation, graph)| PoolOperation {
                 name: operation.to_string(),
                 initialisation: operation.initialisation().to_string(),
-                cost: graph.cost(),
+                cost: graph.deployed_cost(),
             });
             PoolLayer {
                 layer: layer.layer.clone(),
@@ -94,8 +94,9 @@ pub(crate) fn record(name: &str, pool: &[LayerPool]) -> PoolRecord {
                 output: layer.graph.output_shape().dims().to_vec(),
                 operations: std::iter::once(own).chain(others).collect(),
                 left_out: layer.left_out.iter().cloned().collect(),
+                latency: None,
             }
         })
         .collect();
-    PoolRecord { pool: name.to_string(), layers }
+    PoolRecord { pool: name.to_string(), rules: rules.to_vec(), layers }
 }

@@ -36,8 +36,8 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let config = &context.config.select;
     let pool = context.pool(&teacher.graph)?;
     let library = score::trained(context, &pool)?;
-    let record = profile::record(&context.config.pool, &pool);
-    let program = Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.cost() };
+    let record = profile::record(&context.config.pool, &context.config.pool_rules, &pool);
+    let program = Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
     let work = Work { context, budget, teacher: &teacher, library: &library };
     let limit_ms = budget.latency().map(|amount| match amount {
         Amount::Relative(share) => share * table.teacher_ms(),
@@ -133,8 +133,8 @@ pub(crate) fn stored(context: &Context<'_>, budget: &Budget) -> Result<Option<Ca
 pub(crate) fn check_reachable(context: &Context<'_>, budget: &Budget, table: &Table) -> Result<()> {
     let (teacher, _) = context.teacher()?;
     let pool = context.pool(&teacher.graph)?;
-    let record = profile::record(&context.config.pool, &pool);
-    let program = Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.cost() };
+    let record = profile::record(&context.config.pool, &context.config.pool_rules, &pool);
+    let program = Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
     let problem = Problem { solutions: 1, ..program.problem(None, table, 1.0)? };
     let outcome = lana_select::solve(&problem)?;
     match outcome.status {
@@ -226,7 +226,7 @@ impl Work<'_> {
                 loss: evaluation.loss(),
                 top1: evaluation.top1(),
                 measured,
-                cost: graph.cost(),
+                cost: graph.deployed_cost(),
                 meets_budget: fits(self.budget, &measured)
                     && fits_size(self.budget, graph, &self.teacher.graph),
             });
