@@ -15,8 +15,8 @@ use crate::context::{Context, accuracy, accuracy_on, device, open_dataset, trans
 use crate::stages::report::device_name;
 use crate::stages::{export, finetune, pretrain, profile, score, select};
 use crate::{
-    Accuracy, Config, Error, PoolLatency, PoolRecord, Progress, Result, Run, Scores, Silent, StageStatus, WeightsSource,
-    read_or_redo,
+    Accuracy, Config, Error, PoolLatency, PoolRecord, Progress, Result, Run, Scores, Silent, StageStatus,
+    WeightsSource, read_or_redo,
 };
 
 /// What `lana measure` gives.

@@ -71,8 +71,12 @@ pub fn study(
     let images = score::scoring_images(&context, &teacher)?;
     let mut rows = Vec::new();
     for budget in budgets {
-        let program =
-            Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
+        let program = Program {
+            config: &context.config,
+            budget,
+            pool: &record,
+            teacher: teacher.graph.deployed_cost(),
+        };
         let mut problem = program.problem(Some(&scores), &table, 1.0)?;
         problem.solutions = options.solutions;
         let by_latency_alone = problem.budgets.keys().eq([LATENCY]);

@@ -75,10 +75,14 @@ pub(crate) struct Arguments {
     #[arg(long, help_heading = "Work")]
     device: Option<String>,
 
-    /// Operations to try: compact, names, patterns such as narrow-*, a hyphen in front takes out; joined by commas
-    /// [default: compact]
+    /// Operations to try: compact, paper, names, patterns such as narrow-*, a hyphen in front takes out; joined by
+    /// commas [default: compact]
     #[arg(long, allow_hyphen_values = true, help_heading = "Work")]
     pool: Option<String>,
+
+    /// Other operations for some layers or stages, such as 'layer1.*:compact,-conv-*'; may be repeated
+    #[arg(long, value_name = "LAYERS:OPERATIONS", help_heading = "Work")]
+    pool_rule: Vec<String>,
 
     /// Images that each operation is trained on [default: 10240]
     #[arg(long, value_name = "N", help_heading = "Work")]
@@ -165,6 +169,9 @@ impl Arguments {
         set(&mut config.train, &self.train);
         set(&mut config.val, &self.val);
         set(&mut config.pool, &self.pool);
+        if !self.pool_rule.is_empty() {
+            config.pool_rules.clone_from(&self.pool_rule);
+        }
         set(&mut config.device, &self.device);
         set(&mut config.seed, &self.seed);
         set(&mut config.workers, &self.workers);

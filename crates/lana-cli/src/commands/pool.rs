@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use lana::{PoolLayer, PoolRecord};
 use serde_json::json;
@@ -11,15 +12,22 @@ const EXAMPLE: &str = "\
 Example:
   lana pool
   lana pool --teacher resnet56_cifar --layer layer2.0
-  lana pool --pool 'narrow-*,mbconv-e4-k5'";
+  lana pool --pool 'narrow-*,mbconv-e4-k5'
+  lana pool --teacher efficientnet_b2 --pool paper --pool-rule 'blocks.0.*:narrow-*,identity'
+  lana pool RUN --layer layer2.0";
 
 /// List the operations that may stand in the place of a teacher's layers
 ///
 /// Without --layer: every operation, at how many layers it applies, and its share of the layers' MACs and parameters.
-/// With --layer: the operations at that layer, and why others do not apply there.
+/// With --layer: the operations at that layer, and why others do not apply there. Of a run, with the latency that
+/// `lana profile` measured, as a share of the layer's own, and what is not trained because it is no faster.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Arguments {
+    /// The directory of a run, whose teacher and pool are looked at
+    #[arg(conflicts_with_all = ["teacher", "resolution", "num_classes", "pool", "pool_rule"])]
+    run: Option<PathBuf>,
+
     /// The teacher whose layers are looked at
     #[arg(long, value_name = "ARCH", default_value = "resnet56_cifar")]
     teacher: String,
@@ -27,9 +35,13 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     network: super::Network,
 
-    /// Operations: compact, names, patterns such as narrow-*, a hyphen in front takes out; joined by commas
+    /// Operations: compact, paper, names, patterns such as narrow-*, a hyphen in front takes out; joined by commas
     #[arg(long, default_value = "compact", allow_hyphen_values = true)]
     pool: String,
+
+    /// Other operations for some layers or stages, such as 'layer1.*:compact,-conv-*'; may be repeated
+    #[arg(long, value_name = "LAYERS:OPERATIONS")]
+    pool_rule: Vec<String>,
 
     /// Show one layer, such as layer2.0
     #[arg(long)]
@@ -42,25 +54,31 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let mut record = lana::pool(&self.teacher, &self.network.options(), &self.pool)?;
+        let (teacher, mut record) = match &self.run {
+            Some(run) => lana::pool_of_run(run)?,
+            None => {
+                let options = self.network.options();
+                (self.teacher.clone(), lana::pool(&self.teacher, &options, &self.pool, &self.pool_rule)?)
+            }
+        };
         if let Some(name) = &self.layer {
             let names: Vec<String> = record.layers.iter().map(|layer| layer.layer.clone()).collect();
             record.layers.retain(|layer| layer.layer == *name);
             if record.layers.is_empty() {
                 return Err(Failure::input(
-                    format!("{} has no layer `{name}`", self.teacher),
+                    format!("{teacher} has no layer `{name}`"),
                     format!("its layers are: {}", names.join(", ")),
                 ));
             }
         }
         if self.json {
-            return output::json(
-                &json!({ "teacher": self.teacher, "pool": record.pool, "layers": record.layers }),
-            );
+            let mut value = output::to_json(&record)?;
+            value["teacher"] = json!(teacher);
+            return output::json(&value);
         }
         match (&self.layer, record.layers.first()) {
             (Some(_), Some(layer)) => output::results(&one_layer(layer)),
-            _ => output::results(&all_layers(&self.teacher, &record)),
+            _ => output::results(&all_layers(&teacher, &record)),
         }
     }
 }
@@ -76,24 +94,37 @@ fn shares(layer: &PoolLayer) -> impl Iterator<Item = (&str, f64, f64)> {
 }
 
 fn one_layer(layer: &PoolLayer) -> String {
-    let mut table = Table::new(&[
+    let mut columns = vec![
         ("operation", Align::Left),
         ("MACs", Align::Right),
         ("", Align::Right),
         ("parameters", Align::Right),
         ("", Align::Right),
-    ]);
+    ];
+    columns.extend(layer.latency.is_some().then_some(("latency", Align::Right)));
+    let mut table = Table::new(&columns);
     for (operation, (_, macs, params)) in layer.operations.iter().zip(shares(layer)) {
-        table.row([
+        let mut cells = vec![
             operation.name.clone(),
             format::short(operation.cost.macs),
             format!("{macs:.2}x"),
             format::short(operation.cost.params),
             format!("{params:.2}x"),
-        ]);
+        ];
+        if let Some(latency) = &layer.latency {
+            let ratio = latency.ratios.get(&operation.name);
+            cells.push(ratio.map_or(String::new(), |ratio| format!("{ratio:.2}x")));
+        }
+        table.row(cells);
     }
     let shape = |dims: &[usize]| dims.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
     let mut text = format!("{}: {} to {}\n\n{table}", layer.layer, shape(&layer.input), shape(&layer.output));
+    if let Some(latency) = &layer.latency {
+        text += &format!("\nThe layer's own latency is {:.3} ms.\n", latency.teacher_ms);
+        if !latency.slow.is_empty() {
+            text += &format!("Not trained, for the layer is as fast: {}\n", latency.slow.join(", "));
+        }
+    }
     if !layer.left_out.is_empty() {
         text += "\nDo not apply:\n";
         for (operation, reason) in &layer.left_out {
@@ -122,13 +153,18 @@ fn all_layers(teacher: &str, record: &PoolRecord) -> String {
     names.extend(nowhere);
 
     let mut starts: Vec<&str> = Vec::new();
-    let mut table = Table::new(&[
+    let measured = record.layers.iter().any(|layer| layer.latency.is_some());
+    let mut columns = vec![
         ("operation", Align::Left),
         ("layers", Align::Right),
         ("MACs", Align::Left),
         ("parameters", Align::Left),
-        ("starts from", Align::Left),
-    ]);
+    ];
+    if measured {
+        columns.extend([("latency", Align::Left), ("too slow at", Align::Right)]);
+    }
+    columns.push(("starts from", Align::Left));
+    let mut table = Table::new(&columns);
     for name in names {
         let found: Vec<(f64, f64)> = record
             .layers
@@ -149,18 +185,26 @@ fn all_layers(teacher: &str, record: &PoolRecord) -> String {
                 format!("[{}]", number + 1)
             }
         };
-        table.row([
+        let mut cells = vec![
             name.to_string(),
             found.len().to_string(),
             range(found.iter().map(|share| share.0)),
             range(found.iter().map(|share| share.1)),
-            start,
-        ]);
+        ];
+        if measured {
+            let latencies = || record.layers.iter().filter_map(|layer| layer.latency.as_ref());
+            cells.push(range(latencies().filter_map(|latency| latency.ratios.get(name)).copied()));
+            let slow = latencies().filter(|latency| latency.slow.iter().any(|slow| slow == name)).count();
+            cells.push(if slow > 0 { slow.to_string() } else { String::new() });
+        }
+        cells.push(start);
+        table.row(cells);
     }
     let mut text = format!(
-        "Pool `{}` at the {} layers of {teacher}; MACs and parameters as shares of the layer's.\n\n{table}\n",
-        record.pool,
-        record.layers.len()
+        "Pool `{}` at the {} layers of {teacher}; {} as shares of the layer's.\n\n{table}\n",
+        [vec![record.pool.clone()], record.rules.clone()].concat().join("`, `"),
+        record.layers.len(),
+        if measured { "MACs, parameters and latency" } else { "MACs and parameters" }
     );
     for (number, start) in starts.iter().enumerate() {
         text += &format!("[{}] {start}\n", number + 1);
@@ -223,6 +267,35 @@ conv-k3         2  0.25x–0.50x  0.25x       [3]
 [3] random
 ";
         assert_eq!(all_layers("net", &record()), expected);
+    }
+
+    #[test]
+    fn latency_stands_beside_once_it_is_measured() {
+        let mut record = record();
+        record.layers[1].latency = Some(lana::PoolLatency {
+            teacher_ms: 0.5,
+            ratios: [("teacher".to_string(), 1.0), ("conv-k3".to_string(), 1.25)].into(),
+            slow: vec!["conv-k3".into()],
+        });
+        let expected = "\
+b: 16×32×32 to 32×16×16
+
+operation   MACs         parameters         latency
+teacher    4.00k  1.00x         400  1.00x    1.00x
+conv-k3    1.00k  0.25x         100  0.25x    1.25x
+
+The layer's own latency is 0.500 ms.
+Not trained, for the layer is as fast: conv-k3
+
+Do not apply:
+  identity: shapes differ
+";
+        assert_eq!(one_layer(&record.layers[1]), expected);
+        let all = all_layers("net", &record);
+        assert!(
+            all.contains("conv-k3         2  0.25x–0.50x  0.25x       1.25x              1  [3]"),
+            "{all}"
+        );
     }
 
     #[test]

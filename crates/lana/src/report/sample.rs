@@ -107,6 +107,7 @@ pub(super) fn full() -> Report {
                 output: vec![16 << (stage - 1), 32 >> (stage - 1), 32 >> (stage - 1)],
                 operations,
                 left_out: BTreeMap::new(),
+                latency: None,
             });
             table.layers.insert(layer.clone(), prices);
             scores.layers.insert(layer, layer_scores);

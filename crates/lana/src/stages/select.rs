@@ -37,7 +37,8 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let pool = context.pool(&teacher.graph)?;
     let library = score::trained(context, &pool)?;
     let record = profile::record(&context.config.pool, &context.config.pool_rules, &pool);
-    let program = Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
+    let program =
+        Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
     let work = Work { context, budget, teacher: &teacher, library: &library };
     let limit_ms = budget.latency().map(|amount| match amount {
         Amount::Relative(share) => share * table.teacher_ms(),
@@ -134,7 +135,8 @@ pub(crate) fn check_reachable(context: &Context<'_>, budget: &Budget, table: &Ta
     let (teacher, _) = context.teacher()?;
     let pool = context.pool(&teacher.graph)?;
     let record = profile::record(&context.config.pool, &context.config.pool_rules, &pool);
-    let program = Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
+    let program =
+        Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
     let problem = Problem { solutions: 1, ..program.problem(None, table, 1.0)? };
     let outcome = lana_select::solve(&problem)?;
     match outcome.status {

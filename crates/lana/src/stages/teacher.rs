@@ -48,8 +48,12 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
         ));
     }
     let files = write_network(context, &teacher)?;
-    let metrics =
-        TeacherMetrics { name: config.teacher.clone(), val: accuracy, cost: teacher.graph.deployed_cost(), files };
+    let metrics = TeacherMetrics {
+        name: config.teacher.clone(),
+        val: accuracy,
+        cost: teacher.graph.deployed_cost(),
+        files,
+    };
     write_json(&context.run.path("teacher/metrics.json"), &metrics)?;
     context.run.event("teacher", serde_json::json!({"top1": accuracy.top1, "images": accuracy.images}))?;
     Ok((teacher, metrics))
