@@ -108,6 +108,105 @@ fn every_operation_stands_at_the_layers_of_large_networks() {
 }
 
 #[test]
+fn the_paper_pool_stands_at_every_layer_or_says_why_not() {
+    for (name, resolution) in [
+        ("efficientnet_b2", Some(65)),
+        ("tf_efficientnetv2_b3", Some(96)),
+        ("resnest50d", Some(64)),
+        ("resnet56_cifar", None),
+    ] {
+        let options = ZooOptions { resolution, ..ZooOptions::default() };
+        let graph = zoo::build(name, &options).unwrap();
+        let mut seen: Vec<Graph> = Vec::new();
+        for layer in graph.layers() {
+            let own = graph.layer_graph(&layer.name).unwrap().renamed("layer");
+            if seen.contains(&own) {
+                continue;
+            }
+            let mut applicable = 0;
+            for (operation, built) in Pool::preset(Preset::Paper).operations_for(&own) {
+                let place = format!("{operation} at {} of {name}", layer.name);
+                match built {
+                    Ok(built) => {
+                        applicable += 1;
+                        graph.replace(&layer.name, &built).unwrap();
+                        assert!(built.deployed_cost().macs <= built.cost().macs, "{place}");
+                    }
+                    Err(reason) => {
+                        let reason = reason.to_string();
+                        let known =
+                            ["it is the same network as", "the layer maps", "attention weights for an image"];
+                        assert!(known.iter().any(|k| reason.contains(k)), "{place}: {reason}");
+                    }
+                }
+            }
+            println!("{name} {}: {applicable} of 197 operations", layer.name);
+            assert!(applicable > 100, "{applicable} at {} of {name}", layer.name);
+            seen.push(own);
+        }
+    }
+}
+
+/// On 32 channels and 16×16 pixels.
+#[test]
+fn costs_are_those_counted_by_hand() {
+    let own = teacher("resnet20_cifar").0.layer_graph("layer2.1").unwrap();
+    let (n, c) = (256, 32);
+    let bn = |channels: u64| (2 * n * channels, 2 * channels);
+    let conv = |from: u64, to: u64, k: u64| (n * from * to * k * k, from * to * k * k);
+    let linear = |from: u64, to: u64| (n * from * to, from * to + to);
+    let norm = |size: u64| (5 * n * size, 2 * size);
+    let products = |size: u64| (n * n * size, 0);
+    let block =
+        [&[norm(32); 2][..], &[linear(32, 32); 4], &[products(32); 2], &[linear(32, 128), linear(128, 32)]];
+    let relative = |size: u64| (n * 4 * size * 31, size * 31);
+    for (name, parts) in [
+        ("conv-k5", vec![conv(c, c, 5), bn(c)]),
+        ("stack-k3-w0.5", vec![conv(c, 16, 3), bn(16), conv(16, c, 3), bn(c)]),
+        ("bottleneck-k7-w0.5", vec![conv(c, 16, 1), bn(16), conv(16, 16, 7), bn(16), conv(16, c, 1), bn(c)]),
+        ("repvgg-k3", vec![conv(c, c, 3), bn(c), conv(c, c, 1), bn(c), bn(c)]),
+        ("shuffle-k3-w1", vec![conv(c, c / 4, 3), bn(c), conv(c, c / 4, 3), bn(c)]),
+        ("mbconv-e3-k5", vec![conv(c, 96, 1), bn(96), conv(1, 96, 5), bn(96), conv(96, c, 1), bn(c)]),
+        (
+            "vit-d2-w32-h4",
+            [
+                vec![conv(c, 32, 1), (0, 32), (0, n * 32), norm(32), conv(32, c, 1), bn(c)],
+                block.concat(),
+                block.concat(),
+            ]
+            .concat(),
+        ),
+        (
+            "botnet-w0.5",
+            [
+                vec![conv(c, 16, 1), bn(16), bn(16), conv(16, c, 1), bn(c)],
+                vec![conv(16, 16, 1); 3],
+                vec![relative(4); 2],
+                vec![products(16); 2],
+            ]
+            .concat(),
+        ),
+        (
+            "lambda-w0.5",
+            [
+                vec![conv(c, 16, 1), bn(16), bn(16), conv(16, c, 1), bn(c)],
+                vec![conv(16, 64, 1), bn(64), conv(16, 16, 1), conv(16, 4, 1), bn(4)],
+                // Content as a function and applied, positions as functions and applied.
+                vec![(n * 16 * 4, 0), (n * 64 * 4, 0), (n * 4 * 16 * 81, 16 * 81 + 16), (n * 64 * 4, 0)],
+            ]
+            .concat(),
+        ),
+    ] {
+        let graph = operation(name).build(&own).unwrap();
+        let (macs, params) = parts.iter().fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        assert_eq!((graph.cost().macs, graph.cost().params), (macs, params), "{name}");
+        let trained = graph.parameters().into_iter().filter(|p| p.role.is_trained());
+        let elements: usize = trained.map(|p| p.shape.iter().product::<usize>()).sum();
+        assert_eq!(elements as u64, params, "{name}");
+    }
+}
+
+#[test]
 fn where_the_shortcut_is_a_projection_operations_take_it_over() {
     for (name, layer, theirs) in [
         ("resnet18", "layer2.0", ["downsample.0", "downsample.1"]),

@@ -1,40 +1,12 @@
 //! What is exported computes in ONNX Runtime what libtorch computes. Without the runtime these tests say so and pass.
 
-use lana_graph::{Graph, GraphBuilder, Op, Shape, Value, Weights, Window, fold_batch_norm};
-use lana_latency::{Model, OnnxRuntime, Session, SessionOptions, random_weights};
+mod common;
+
+use common::{Outcome, difference, runtime};
+use lana_graph::{GraphBuilder, Op, Shape, Value, Weights, Window};
+use lana_latency::random_weights;
 use lana_models::zoo::{self, ZooOptions};
 use lana_onnx::ExportOptions;
-use lana_torch::{Batch, BatchNorm, Device, Network, numbers, without_gradients};
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-/// Whether there is a runtime to test with; the reason is printed if there is none.
-fn runtime() -> bool {
-    match OnnxRuntime::load() {
-        Ok(_) => true,
-        Err(reason) => {
-            eprintln!("skipped: {reason}");
-            false
-        }
-    }
-}
-
-/// Largest difference of the two engines on a batch of two, relative to the largest output.
-fn difference(graph: &Graph, weights: &Weights) -> Result<f32, Box<dyn std::error::Error>> {
-    let elements = graph.input_shape().elements();
-    let images: Vec<f32> =
-        (0..2 * elements as u64).map(|i| ((i * i % 7919 * 31) % 1000) as f32 / 500.0 - 1.0).collect();
-    let batch = Batch::new(&images, &[0, 0], graph.input_shape(), Device::Cpu)?;
-    let network = Network::new(graph, weights, Device::Cpu)?;
-    let torch = numbers(&without_gradients(|| network.forward(&batch.images, BatchNorm::Running))?)?;
-    let (folded, folded_weights) = fold_batch_norm(graph, weights)?;
-    let bytes = lana_onnx::export(&folded, &folded_weights, &ExportOptions::default())?;
-    let onnx =
-        Session::open(&Model::from_bytes("test", bytes), &SessionOptions::default())?.run(&images, 2)?;
-    assert_eq!(onnx.len(), torch.len(), "{}", graph.name());
-    let largest = torch.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
-    Ok(onnx.iter().zip(&torch).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / largest)
-}
 
 #[test]
 fn poolings_agree_at_every_border() -> Outcome {

@@ -1,0 +1,171 @@
+//! Operations in the place of layers: they learn, and are deployed as what they learnt.
+
+mod common;
+
+use common::{Outcome, answers, apart, batch, difference, images, runtime};
+use lana_graph::{Graph, Op, Weights, deploy};
+use lana_latency::random_weights;
+use lana_models::init;
+use lana_models::pool::{Operation, Pool, Preset};
+use lana_models::zoo::{self, ZooOptions};
+use lana_onnx::{ExportOptions, METADATA_KEY};
+use lana_torch::{BatchNorm, Device, Imitation, Imitator, Network, imitate, without_gradients};
+
+/// A layer of a teacher with random weights.
+fn place(
+    teacher: &str,
+    resolution: Option<usize>,
+    layer: &str,
+) -> Result<(Graph, Weights), lana_models::Error> {
+    let graph = zoo::build(teacher, &ZooOptions { resolution, ..ZooOptions::default() })?;
+    let own = graph.layer_graph(layer)?;
+    let weights = init::random(&own, 5);
+    Ok((own, weights))
+}
+
+/// Strided and plain layers, with and without a shortcut, of even and of odd sizes.
+const PLACES: [(&str, Option<usize>, &str); 9] = [
+    ("efficientnet_b2", Some(65), "blocks.0.0"),
+    ("efficientnet_b2", Some(65), "blocks.1.0"),
+    ("efficientnet_b2", Some(65), "blocks.2.1"),
+    ("tf_efficientnetv2_b3", Some(64), "blocks.1.0"),
+    ("tf_efficientnetv2_b3", Some(64), "blocks.3.1"),
+    ("resnest50d", Some(64), "layer1.1"),
+    ("resnest50d", Some(64), "layer2.0"),
+    ("resnet56_cifar", None, "layer2.0"),
+    ("resnet56_cifar", None, "layer3.1"),
+];
+
+/// Of each family some members that differ.
+const OPERATIONS: [&str; 13] = [
+    "mbconv-e1-k1-se0.04",
+    "mbconv-e3-k5-se0.025",
+    "fused-e3-k3",
+    "stack-k3-w0.25",
+    "stack-k1-w2",
+    "bottleneck-k5-w0.2",
+    "conv-k7",
+    "shuffle-k5-w0.5",
+    "repvgg-k3",
+    "repvgg-k5",
+    "vit-d1-w32-h4",
+    "botnet-w0.25",
+    "lambda-w0.25",
+];
+
+#[test]
+fn operations_learn_and_are_exported_as_they_learnt() -> Outcome {
+    let runtime = runtime();
+    let mut wrong = Vec::new();
+    for (teacher, resolution, layer) in PLACES {
+        let (own, own_weights) = place(teacher, resolution, layer)?;
+        let pixels = images(&own, 4);
+        let input = batch(&own, &pixels)?.images;
+        let network = Network::new(&own, &own_weights, Device::Cpu)?;
+        let target = without_gradients(|| network.forward(&input, BatchNorm::Batch))?;
+        for name in OPERATIONS {
+            let at = format!("{name} at {layer} of {teacher}");
+            let operation: Operation = name.parse()?;
+            let graph = operation.build(&own).map_err(|reason| format!("{at}: {reason}"))?;
+            let start = operation.initialise(&own, &own_weights, &graph, 1)?;
+            let mut imitator = Imitator::new(&graph, &start, 1e-4, Device::Cpu)?;
+            let before = imitator.error_on(&input, &target)?;
+            for _ in 0..6 {
+                let task = Imitation {
+                    imitator: &mut imitator,
+                    input: input.shallow_clone(),
+                    target: target.shallow_clone(),
+                    rate: 2e-3,
+                };
+                imitate(vec![task], || ()).0?;
+            }
+            let after = imitator.error_on(&input, &target)?;
+            if after.is_nan() || after >= before {
+                wrong.push(format!("{at}: from {before} to {after}"));
+            }
+            let weights = imitator.network().weights()?;
+            weights.check(&graph)?;
+            // What is deployed computes the same, in libtorch and in ONNX Runtime.
+            let (deployed, deployed_weights) = deploy(&graph, &weights)?;
+            let (theirs, ours) =
+                (answers(&deployed, &deployed_weights, &pixels)?, answers(&graph, &weights, &pixels)?);
+            let folded = apart(&ours, &theirs);
+            if folded.is_nan() || folded > 1e-5 {
+                wrong.push(format!("{at}: {folded} apart when deployed"));
+            }
+            if runtime {
+                let difference = difference(&graph, &weights)?;
+                if difference.is_nan() || difference > 1e-4 {
+                    wrong.push(format!("{at}: {difference} apart in ONNX Runtime"));
+                }
+            }
+            // And is read again from its nodes alone.
+            let bytes =
+                without_metadata(lana_onnx::export(&deployed, &deployed_weights, &ExportOptions::default())?);
+            let (read, read_weights) = lana_onnx::import(&bytes).map_err(|e| format!("{at}: {e}"))?;
+            let reading = apart(&theirs, &answers(&read, &read_weights, &pixels)?);
+            if reading.is_nan() || reading > 1e-5 || read.cost() != deployed.cost() {
+                wrong.push(format!("{at}: {reading} apart when read again"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// The same file with the metadata under another key.
+fn without_metadata(mut bytes: Vec<u8>) -> Vec<u8> {
+    let key = METADATA_KEY.as_bytes();
+    if let Some(at) = bytes.windows(key.len()).position(|w| w == key) {
+        bytes[at] = b'L';
+    }
+    bytes
+}
+
+#[test]
+fn the_whole_paper_pool_runs_in_both_engines() -> Outcome {
+    if !runtime() {
+        return Ok(());
+    }
+    let (own, _) = place("resnet20_cifar", None, "layer3.0")?;
+    let mut checked = 0;
+    let mut wrong = Vec::new();
+    for (operation, graph) in Pool::preset(Preset::Paper).operations_for(&own) {
+        let Ok(graph) = graph else { continue };
+        let difference = difference(&graph, &random_weights(&graph, 2))?;
+        if difference.is_nan() || difference > 1e-4 {
+            wrong.push(format!("{operation}: {difference}"));
+        }
+        checked += 1;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(checked > 150, "{checked}");
+    Ok(())
+}
+
+#[test]
+fn repvgg_is_deployed_as_one_convolution() -> Outcome {
+    for (layer, branches) in [("layer1.1", 4), ("layer2.0", 2)] {
+        let (own, own_weights) = place("resnet20_cifar", None, layer)?;
+        let operation: Operation = "repvgg-k5".parse()?;
+        let graph = operation.build(&own)?;
+        let sums = |g: &Graph| g.nodes().iter().filter(|n| n.op == Op::Add).count();
+        let convs = |g: &Graph| g.nodes().iter().filter(|n| matches!(n.op, Op::Conv2d(_))).count();
+        let weights = random_weights(&graph, 9);
+        let (deployed, deployed_weights) = deploy(&graph, &weights)?;
+        // Where the shape changes the shortcut is no convolution, and its sum stays.
+        let shortcut = usize::from(branches == 2);
+        assert_eq!((convs(&graph), convs(&deployed)), (2, 1), "{layer}");
+        assert_eq!((sums(&graph), sums(&deployed)), (branches - 1 + shortcut, shortcut), "{layer}");
+        let pixels = images(&graph, 3);
+        let apart =
+            apart(&answers(&graph, &weights, &pixels)?, &answers(&deployed, &deployed_weights, &pixels)?);
+        assert!(apart < 1e-5, "{layer}: {apart}");
+        // It is chosen by what it costs when deployed.
+        let (whole, one) = (graph.cost(), graph.deployed_cost());
+        assert!(one.macs < whole.macs && one.params < whole.params, "{layer}");
+        let start = operation.initialise(&own, &own_weights, &graph, 0)?;
+        assert!(start.get("bn_dense.weight").is_some_and(|t| t.data.iter().all(|s| *s == 0.0)));
+    }
+    Ok(())
+}
