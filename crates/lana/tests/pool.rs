@@ -25,13 +25,13 @@ fn place(
 
 /// Strided and plain layers, with and without a shortcut, of even and of odd sizes.
 const PLACES: [(&str, Option<usize>, &str); 9] = [
-    ("efficientnet_b2", Some(65), "blocks.0.0"),
-    ("efficientnet_b2", Some(65), "blocks.1.0"),
-    ("efficientnet_b2", Some(65), "blocks.2.1"),
+    ("efficientnet_b2", Some(53), "blocks.0.0"),
+    ("efficientnet_b2", Some(53), "blocks.1.0"),
+    ("efficientnet_b2", Some(53), "blocks.2.1"),
     ("tf_efficientnetv2_b3", Some(64), "blocks.1.0"),
     ("tf_efficientnetv2_b3", Some(64), "blocks.3.1"),
-    ("resnest50d", Some(64), "layer1.1"),
-    ("resnest50d", Some(64), "layer2.0"),
+    ("resnest50d", Some(40), "layer1.1"),
+    ("resnest50d", Some(40), "layer2.0"),
     ("resnet56_cifar", None, "layer2.0"),
     ("resnet56_cifar", None, "layer3.1"),
 ];
@@ -44,7 +44,7 @@ const OPERATIONS: [&str; 13] = [
     "stack-k3-w0.25",
     "stack-k1-w2",
     "bottleneck-k5-w0.2",
-    "conv-k7",
+    "conv-k5",
     "shuffle-k5-w0.5",
     "repvgg-k3",
     "repvgg-k5",
@@ -70,7 +70,7 @@ fn operations_learn_and_are_exported_as_they_learnt() -> Outcome {
             let start = operation.initialise(&own, &own_weights, &graph, 1)?;
             let mut imitator = Imitator::new(&graph, &start, 1e-4, Device::Cpu)?;
             let before = imitator.error_on(&input, &target)?;
-            for _ in 0..6 {
+            for _ in 0..4 {
                 let task = Imitation {
                     imitator: &mut imitator,
                     input: input.shallow_clone(),

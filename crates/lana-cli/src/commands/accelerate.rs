@@ -84,6 +84,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "LAYERS:OPERATIONS", help_heading = "Work")]
     pool_rule: Vec<String>,
 
+    /// Train operations that are no faster than their layer too, though no budget on latency can want them
+    #[arg(long, help_heading = "Work")]
+    keep_slow: bool,
+
     /// Images that each operation is trained on [default: 10240]
     #[arg(long, value_name = "N", help_heading = "Work")]
     images: Option<NonZeroUsize>,
@@ -172,6 +176,7 @@ impl Arguments {
         if !self.pool_rule.is_empty() {
             config.pool_rules.clone_from(&self.pool_rule);
         }
+        config.pretrain.keep_slow |= self.keep_slow;
         set(&mut config.device, &self.device);
         set(&mut config.seed, &self.seed);
         set(&mut config.workers, &self.workers);

@@ -46,7 +46,7 @@ pub(super) static TRANSFORMER: Family = Family {
             let dims = [32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
             grid("vit", &[("d", &[1.0, 2.0]), ("w", &dims), ("h", &[4.0, 8.0, 16.0])])
         }
-        Preset::Compact => Vec::new(),
+        _ => Vec::new(),
     },
     initialisation: START_AS_SHORTCUT,
     build: transformer,
@@ -60,7 +60,7 @@ pub(super) static BOTNET: Family = Family {
     parameters: &[Parameter::new("w", Range::UpTo(4.0))],
     members: |preset| match preset {
         Preset::Paper => grid("botnet", &[("w", &ATTENTION_WIDTHS)]),
-        Preset::Compact => Vec::new(),
+        _ => Vec::new(),
     },
     initialisation: START_AS_SHORTCUT,
     build: botnet,
@@ -74,7 +74,7 @@ pub(super) static LAMBDA: Family = Family {
     parameters: &[Parameter::new("w", Range::UpTo(4.0))],
     members: |preset| match preset {
         Preset::Paper => grid("lambda", &[("w", &ATTENTION_WIDTHS)]),
-        Preset::Compact => Vec::new(),
+        _ => Vec::new(),
     },
     initialisation: START_AS_SHORTCUT,
     build: lambda,

@@ -18,7 +18,7 @@ pub(super) static FAMILY: Family = Family {
     parameters: &[Parameter::new("w", Range::UpTo(1.0))],
     members: |preset| match preset {
         Preset::Compact => listed(&["narrow-w0.5", "narrow-w0.25", "narrow-w0.125"]),
-        Preset::Paper => Vec::new(),
+        _ => Vec::new(),
     },
     initialisation: "the teacher's weights of the channels that contribute most",
     build,

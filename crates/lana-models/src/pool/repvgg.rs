@@ -20,7 +20,7 @@ pub(super) static FAMILY: Family = Family {
     parameters: &[Parameter::new("k", Range::OddUpTo(11.0))],
     members: |preset| match preset {
         Preset::Paper => grid("repvgg", &[("k", &KERNELS[1..])]),
-        Preset::Compact => Vec::new(),
+        _ => Vec::new(),
     },
     initialisation: START_AS_SHORTCUT,
     build,

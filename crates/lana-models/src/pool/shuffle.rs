@@ -21,7 +21,7 @@ pub(super) static FAMILY: Family = Family {
     parameters: &[Parameter::new("k", Range::OddUpTo(11.0)), Parameter::new("w", Range::UpTo(4.0))],
     members: |preset| match preset {
         Preset::Paper => dense("shuffle", |k, w| 2.0 * k * k * w / 4.0),
-        Preset::Compact => Vec::new(),
+        _ => Vec::new(),
     },
     initialisation: START_AS_SHORTCUT,
     build,

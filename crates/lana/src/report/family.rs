@@ -28,7 +28,7 @@ const fn family(
     Family { name, letter, class, marker, summary }
 }
 
-static FAMILIES: [Family; 7] = [
+static FAMILIES: [Family; 13] = [
     family("teacher", "T", "f-teacher", Marker::Star, "the teacher’s own block"),
     family("identity", "–", "f-identity", Marker::Cross, "the layer is skipped"),
     family("narrow", "N", "f-narrow", Marker::Circle, "the teacher’s block with fewer inner channels"),
@@ -36,6 +36,13 @@ static FAMILIES: [Family; 7] = [
     family("fused", "F", "f-fused", Marker::Triangle, "fused inverted residual"),
     family("bottleneck", "B", "f-bottleneck", Marker::Square, "bottleneck"),
     family("conv", "C", "f-conv", Marker::Plus, "one convolution"),
+    // Kin share a colour and a marker; the letter tells them apart.
+    family("stack", "S", "f-conv", Marker::Plus, "two convolutions"),
+    family("shuffle", "H", "f-conv", Marker::Plus, "two convolutions in groups, shuffled between"),
+    family("repvgg", "R", "f-conv", Marker::Plus, "RepVGG: one convolution when deployed"),
+    family("vit", "V", "f-other", Marker::Pentagon, "transformer blocks"),
+    family("botnet", "A", "f-other", Marker::Pentagon, "bottleneck with attention"),
+    family("lambda", "L", "f-other", Marker::Pentagon, "bottleneck with a lambda layer"),
 ];
 
 static OTHER: Family = family("other", "O", "f-other", Marker::Pentagon, "an operation of another family");
@@ -78,6 +85,8 @@ mod tests {
             ("mbconv-e3-k5-se0.25", "mbconv", "e3k5s"),
             ("fused-e1-k3", "fused", "e1k3"),
             ("ghost-r2", "other", "r2"),
+            ("vit-d1-w64-h4", "vit", "d1w64h"),
+            ("bottleneck-k5-w0.25", "bottleneck", "k5¼"),
             ("", "other", ""),
         ] {
             assert_eq!((family_of(operation).name, detail(operation).as_str()), (name, short), "{operation}");
