@@ -76,8 +76,9 @@ fn pool() -> PoolRecord {
         output: vec![16, 8, 8],
         operations: operations.to_vec(),
         left_out: BTreeMap::new(),
+        latency: None,
     });
-    PoolRecord { pool: "compact".into(), layers: layers.to_vec() }
+    PoolRecord { pool: "compact".into(), rules: Vec::new(), layers: layers.to_vec() }
 }
 
 fn scores() -> Scores {

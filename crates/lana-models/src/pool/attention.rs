@@ -37,9 +37,9 @@ pub(super) static TRANSFORMER: Family = Family {
     name: "vit",
     summary: "d transformer blocks on tokens of length w with h heads, each pixel of the output a token",
     parameters: &[
-        Parameter::new("d", Range::WholeUpTo(12.0)),
-        Parameter::new("w", Range::WholeUpTo(4096.0)),
-        Parameter::new("h", Range::WholeUpTo(64.0)),
+        Parameter::new("d", Range::Whole(12.0)),
+        Parameter::new("w", Range::Whole(4096.0)),
+        Parameter::new("h", Range::Whole(64.0)),
     ],
     members: |preset| match preset {
         Preset::Paper => {
@@ -57,7 +57,7 @@ pub(super) static BOTNET: Family = Family {
     name: "botnet",
     summary: "bottleneck of the share w of the output's channels with attention of all pixels to all, by content and \
               relative position",
-    parameters: &[Parameter::new("w", Range::UpTo(4.0))],
+    parameters: &[Parameter::new("w", Range::Positive(4.0))],
     members: |preset| match preset {
         Preset::Paper => grid("botnet", &[("w", &ATTENTION_WIDTHS)]),
         _ => Vec::new(),
@@ -71,7 +71,7 @@ pub(super) static LAMBDA: Family = Family {
     name: "lambda",
     summary: "bottleneck of the share w of the output's channels with a lambda layer: surroundings of 9×9 as a linear \
               function",
-    parameters: &[Parameter::new("w", Range::UpTo(4.0))],
+    parameters: &[Parameter::new("w", Range::Positive(4.0))],
     members: |preset| match preset {
         Preset::Paper => grid("lambda", &[("w", &ATTENTION_WIDTHS)]),
         _ => Vec::new(),

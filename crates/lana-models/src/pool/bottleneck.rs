@@ -11,7 +11,7 @@ use crate::blocks::{Bottleneck, round_channels};
 pub(super) static FAMILY: Family = Family {
     name: "bottleneck",
     summary: "1×1, k×k (3×3 if not given) and 1×1 convolutions, with the share w of the output's channels inside",
-    parameters: &[Parameter::or("k", Range::OddUpTo(11.0), 3.0), Parameter::new("w", Range::UpTo(4.0))],
+    parameters: &[Parameter::or("k", Range::Odd(11.0), 3.0), Parameter::new("w", Range::Positive(4.0))],
     members: |preset| match preset {
         Preset::Compact => listed(&["bottleneck-w0.25", "bottleneck-w0.5"]),
         Preset::Paper => dense("bottleneck", |k, w| 2.0 * w + k * k * w * w),

@@ -11,7 +11,7 @@ use crate::blocks::{Conv, conv_bn};
 pub(super) static FAMILY: Family = Family {
     name: "conv",
     summary: "one dense k×k convolution with BatchNorm and, where shapes allow, a residual connection",
-    parameters: &[Parameter::new("k", Range::OddUpTo(11.0))],
+    parameters: &[Parameter::new("k", Range::Odd(11.0))],
     members: |preset| match preset {
         Preset::Compact => listed(&["conv-k3"]),
         Preset::Paper => grid("conv", &[("k", &KERNELS)]),

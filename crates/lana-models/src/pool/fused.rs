@@ -12,9 +12,9 @@ pub(super) static FAMILY: Family = Family {
     name: "fused",
     summary: "fused inverted residual: dense k×k convolution with expansion by e, then 1×1; se as in mbconv",
     parameters: &[
-        Parameter::new("e", Range::UpTo(16.0)),
-        Parameter::new("k", Range::OddUpTo(11.0)),
-        Parameter::optional("se", Range::UpTo(1.0)),
+        Parameter::new("e", Range::Positive(16.0)),
+        Parameter::new("k", Range::Odd(11.0)),
+        Parameter::optional("se", Range::Positive(1.0)),
     ],
     members: |preset| match preset {
         Preset::Compact => listed(&["fused-e1-k3", "fused-e3-k3"]),

@@ -13,9 +13,9 @@ pub(super) static FAMILY: Family = Family {
     summary: "inverted residual: expansion by e, k×k depthwise, squeeze-and-excitation to the share se of the input's \
               channels; e1 has no expansion",
     parameters: &[
-        Parameter::new("e", Range::UpTo(16.0)),
-        Parameter::new("k", Range::OddUpTo(11.0)),
-        Parameter::optional("se", Range::UpTo(1.0)),
+        Parameter::new("e", Range::Positive(16.0)),
+        Parameter::new("k", Range::Odd(11.0)),
+        Parameter::optional("se", Range::Positive(1.0)),
     ],
     members: |preset| match preset {
         Preset::Compact => listed(&[

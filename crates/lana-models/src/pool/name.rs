@@ -45,19 +45,19 @@ impl Parameter {
 #[derive(Debug)]
 pub(super) enum Range {
     /// More than 0, at most this.
-    UpTo(f64),
+    Positive(f64),
     /// 1, 3, 5 … at most this.
-    OddUpTo(f64),
+    Odd(f64),
     /// 1, 2, 3 … at most this.
-    WholeUpTo(f64),
+    Whole(f64),
 }
 
 impl Range {
     fn holds(&self, x: f64) -> bool {
         match *self {
-            Range::UpTo(most) => x > 0.0 && x <= most,
-            Range::OddUpTo(most) => x % 2.0 == 1.0 && x <= most,
-            Range::WholeUpTo(most) => x >= 1.0 && x.fract() == 0.0 && x <= most,
+            Range::Positive(most) => x > 0.0 && x <= most,
+            Range::Odd(most) => x % 2.0 == 1.0 && x <= most,
+            Range::Whole(most) => x >= 1.0 && x.fract() == 0.0 && x <= most,
         }
     }
 }
@@ -65,9 +65,9 @@ impl Range {
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Range::UpTo(most) => write!(f, "<number up to {most}>"),
-            Range::OddUpTo(most) => write!(f, "<odd number up to {most}>"),
-            Range::WholeUpTo(most) => write!(f, "<whole number up to {most}>"),
+            Range::Positive(most) => write!(f, "<number up to {most}>"),
+            Range::Odd(most) => write!(f, "<odd number up to {most}>"),
+            Range::Whole(most) => write!(f, "<whole number up to {most}>"),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::blocks::round_channels;
 pub(super) static FAMILY: Family = Family {
     name: "narrow",
     summary: "the teacher's own layer with only the share w of the channels inside it",
-    parameters: &[Parameter::new("w", Range::UpTo(1.0))],
+    parameters: &[Parameter::new("w", Range::Positive(1.0))],
     members: |preset| match preset {
         Preset::Compact => listed(&["narrow-w0.5", "narrow-w0.25", "narrow-w0.125"]),
         _ => Vec::new(),

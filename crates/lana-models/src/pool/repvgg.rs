@@ -17,7 +17,7 @@ use crate::blocks::{Conv, Shortcut, conv_bn};
 pub(super) static FAMILY: Family = Family {
     name: "repvgg",
     summary: "dense k×k and 1×1 convolutions and the input, summed: one k×k convolution when deployed",
-    parameters: &[Parameter::new("k", Range::OddUpTo(11.0))],
+    parameters: &[Parameter::new("k", Range::Odd(11.0))],
     members: |preset| match preset {
         Preset::Paper => grid("repvgg", &[("k", &KERNELS[1..])]),
         _ => Vec::new(),

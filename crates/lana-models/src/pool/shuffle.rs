@@ -18,7 +18,7 @@ use crate::blocks::{Conv, conv_bn, conv_bn_act, round_channels};
 pub(super) static FAMILY: Family = Family {
     name: "shuffle",
     summary: "two k×k convolutions in four groups, shuffled between them, with the share w of the output's channels there",
-    parameters: &[Parameter::new("k", Range::OddUpTo(11.0)), Parameter::new("w", Range::UpTo(4.0))],
+    parameters: &[Parameter::new("k", Range::Odd(11.0)), Parameter::new("w", Range::Positive(4.0))],
     members: |preset| match preset {
         Preset::Paper => dense("shuffle", |k, w| 2.0 * k * k * w / 4.0),
         _ => Vec::new(),

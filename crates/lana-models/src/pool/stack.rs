@@ -14,7 +14,7 @@ use crate::blocks::{Conv, conv_bn, conv_bn_act, round_channels};
 pub(super) static FAMILY: Family = Family {
     name: "stack",
     summary: "two dense k×k convolutions, with the share w of the output's channels between them",
-    parameters: &[Parameter::new("k", Range::OddUpTo(11.0)), Parameter::new("w", Range::UpTo(4.0))],
+    parameters: &[Parameter::new("k", Range::Odd(11.0)), Parameter::new("w", Range::Positive(4.0))],
     members: |preset| match preset {
         Preset::Paper => dense("stack", |k, w| 2.0 * k * k * w),
         _ => Vec::new(),
