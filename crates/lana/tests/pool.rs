@@ -25,11 +25,11 @@ fn place(
 
 /// Strided and plain layers, with and without a shortcut, of even and of odd sizes.
 const PLACES: [(&str, Option<usize>, &str); 9] = [
-    ("efficientnet_b2", Some(53), "blocks.0.0"),
-    ("efficientnet_b2", Some(53), "blocks.1.0"),
-    ("efficientnet_b2", Some(53), "blocks.2.1"),
-    ("tf_efficientnetv2_b3", Some(64), "blocks.1.0"),
-    ("tf_efficientnetv2_b3", Some(64), "blocks.3.1"),
+    ("efficientnet_b2", Some(37), "blocks.0.0"),
+    ("efficientnet_b2", Some(37), "blocks.1.0"),
+    ("efficientnet_b2", Some(37), "blocks.2.1"),
+    ("tf_efficientnetv2_b3", Some(48), "blocks.1.0"),
+    ("tf_efficientnetv2_b3", Some(48), "blocks.3.1"),
     ("resnest50d", Some(40), "layer1.1"),
     ("resnest50d", Some(40), "layer2.0"),
     ("resnet56_cifar", None, "layer2.0"),
