@@ -219,7 +219,7 @@ fn a_teacher_of_the_zoo_is_shown_with_its_layers() {
     assert_eq!(network["layers"].as_array().unwrap().len(), 45);
     assert_eq!(network["layers"][0]["output"], serde_json::json!([32, 33, 33]));
     lana().args(["zoo", "efficientnet_b9"]).assert().code(2).stderr(contains("nearest: efficientnet_b"));
-    lana().args(["zoo", "--resolution=65"]).assert().code(2).stderr(contains("ARCH"));
+    lana().args(["zoo", "--resolution=65"]).assert().code(2).stderr(contains("lana zoo efficientnet_b2"));
     lana().args(["zoo", "efficientnet_b0", "--resolution=4"]).assert().code(2).stderr(contains("too small"));
 }
 
