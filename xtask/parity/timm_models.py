@@ -5,8 +5,8 @@ Reads one request a line from stdin, its words between tabs, and answers each wi
 
     known MODEL                                    whether timm has it
     make MODEL RESOLUTION FOLDER LAYER,LAYER,…     writes weights.safetensors, eval.safetensors, train.safetensors
-    drift MODEL FOLDER LAYER,LAYER,…               after `ok`, how far timm is from itself: the largest error of what
-                                                   train.safetensors holds, when it is computed channels-last
+    drift MODEL MODE FOLDER LAYER,LAYER,…          after `ok`, how far timm is from itself: the largest error of what
+                                                   MODE.safetensors holds, when it is computed channels-last
     load MODEL FOLDER                              whether FOLDER/written.safetensors loads into a new model and is
                                                    what weights.safetensors was, bit for bit
 
@@ -65,12 +65,13 @@ def randomise(model: nn.Module, images: torch.Tensor, layers: list[str]) -> None
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.weight.uniform_(0.5, 1.5)
-    # Blocks of trained networks add little to their shortcut. Where they add much, deep networks are chaotic, and rounding
-    # grows until nothing can be compared.
+    # Blocks of trained networks add little to their shortcut, and less the deeper the network is. Where they add much, deep
+    # networks are chaotic, and rounding grows until nothing can be compared.
+    share = min(1.0, (16 / max(1, len(layers))) ** 0.5)
     for layer in layers:
         inside = model.get_submodule(layer).named_modules()
         ends = [module for name, module in inside if module in norms and "downsample" not in name]
-        ends[-1].weight.uniform_(0.2, 0.5)
+        ends[-1].weight.uniform_(0.2 * share, 0.5 * share)
     handles = [norm.register_forward_pre_hook(calibrate) for norm in norms]
     model.eval()(images)
     for handle in handles:
@@ -155,14 +156,16 @@ def make(name: str, resolution: str, folder: str, layers: str) -> str:
     return "ok"
 
 
-def drift(name: str, folder: str, layers: str) -> str:
+def drift(name: str, mode: str, folder: str, layers: str) -> str:
     model = create(name)
     model.load_state_dict(load_file(Path(folder) / "weights.safetensors"), strict=True)
-    values = load_file(Path(folder) / "train.safetensors")
+    values = load_file(Path(folder) / f"{mode}.safetensors")
     layout = torch.channels_last
     images = values["input"].to(memory_format=layout)
-    others = train(model.to(memory_format=layout), images, layers.split(",") if layers else [])
-    errors = ((others[key] - values[key]).abs().max() / values[key].abs().max() for key in values)
+    model = model.to(memory_format=layout)
+    names = layers.split(",") if layers else []
+    others = train(model, images, names) if mode == "train" else forward(model.eval(), images, names)
+    errors = ((others[key] - values[key]).abs().max() / values[key].abs().max() for key in others)
     return f"ok {float(max(errors)):e}"
 
 

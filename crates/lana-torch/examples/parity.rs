@@ -12,8 +12,8 @@
 //!
 //! The error of a tensor is its largest difference over its largest magnitude, `max |a − b| / max |b|`. Two figures are
 //! kept apart. *Layer*: each layer (and the parts before and behind them) is given timm's input, so that nothing adds up.
-//! *Network*: the image goes through the whole network. Statistics of a batch amplify rounding from layer to layer, so that
-//! in training mode two correct programs drift apart with depth: after the 50 blocks of `resnet152` by 2e-4. How far, timm
+//! *Network*: the image goes through the whole network. Deep networks amplify rounding from layer to layer, most of all by the
+//! statistics of a batch, so that two correct programs drift apart: after the 50 blocks of `resnet152` by 2e-4. How far, timm
 //! shows itself: it runs again channels-last, as lana does (libtorch then sums a batch in another order, and less exactly),
 //! and the limit is a few times what it is then from itself, where that is more than the limit that holds everywhere else.
 #![allow(clippy::print_stdout)] // its result
@@ -32,7 +32,7 @@ use lana_torch::{Batch, BatchNorm, Device, Network, Tensor, numbers, without_gra
 const RESOLUTIONS: [usize; 2] = [128, 97];
 /// Largest error of a tensor.
 const LIMIT: f64 = 1e-4;
-/// How many times as far from timm as timm in another memory layout a whole network in training mode may be.
+/// How many times as far from timm as timm in another memory layout a whole network may be.
 const DRIFT_LIMIT: f64 = 4.0;
 /// Largest share by which parameters and multiply-accumulates may differ.
 const COST_LIMIT: f64 = 0.005;
@@ -202,8 +202,8 @@ fn compare(timm: &mut Timm, name: &str, folder: &Path) -> Result<Vec<Row>, Failu
             let layer = without_gradients(|| by_layer(&graph, &weights, &reference, batch_norm))?;
             let network = without_gradients(|| at_once(&graph, &weights, &reference, batch_norm))?;
             // Seldom needed.
-            let limit = match batch_norm == BatchNorm::Train && network.error > LIMIT {
-                true => LIMIT.max(DRIFT_LIMIT * timm.drift(name, &scratch.0, &graph)?),
+            let limit = match network.error > LIMIT {
+                true => LIMIT.max(DRIFT_LIMIT * timm.drift(name, mode, &scratch.0, &graph)?),
                 false => LIMIT,
             };
             rows.push(Row { resolution, mode, what: "layer", worst: layer, limit: LIMIT });
@@ -408,8 +408,8 @@ impl Timm {
         Ok(())
     }
 
-    fn drift(&mut self, name: &str, folder: &Path, graph: &Graph) -> Result<f64, Failure> {
-        let answer = self.ask(&["drift", name, &folder.display().to_string(), &layers(graph)])?;
+    fn drift(&mut self, name: &str, mode: &str, folder: &Path, graph: &Graph) -> Result<f64, Failure> {
+        let answer = self.ask(&["drift", name, mode, &folder.display().to_string(), &layers(graph)])?;
         Ok(answer.unwrap_or_default().parse()?)
     }
 
