@@ -28,6 +28,13 @@ pub(crate) struct Node {
     pub(crate) relaxation: Relaxation,
 }
 
+impl Node {
+    /// Memory that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.active.capacity() + self.relaxation.bytes()
+    }
+}
+
 /// How far one exploration may go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Task {

@@ -24,7 +24,7 @@ use crate::rules::Rules;
 use crate::{DEFAULT_TIME_LIMIT_S, Error, Problem};
 
 /// More states than this in all lists of a curve, and they would take 500 MB.
-const MAX_CURVE_STATES: usize = 36_000_000;
+const MAX_CURVE_STATES: usize = 20_000_000;
 
 /// The most states of an item in a window. A curve of 28,000 points (46 layers of 197 choices) took 66 ms with 8, 46 with 16, 49
 /// with 32, 75 with 64.

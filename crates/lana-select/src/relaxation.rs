@@ -225,6 +225,13 @@ impl Relaxation {
         self.nonbasic.truncate(kept.len());
     }
 
+    /// Memory that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        let numbers = self.x.capacity() + self.t.capacity() + self.d.capacity() + self.base.capacity();
+        let variables = self.key.capacity() + self.basic.capacity() + self.nonbasic.capacity();
+        8 * numbers + 4 * variables + self.tight.capacity()
+    }
+
     /// Becomes a copy of `other`.
     pub(crate) fn copy_from(&mut self, other: &Relaxation) {
         self.key.clone_from(&other.key);

@@ -29,6 +29,10 @@ const ALONE_TO_FIRST: u64 = 2_000;
 const ROUND: usize = 32;
 const ROUND_NODES: u64 = 128;
 
+/// Open nodes of large problems may come to gigabytes: with this many bytes of them a round takes only the last, which is plain
+/// depth-first search, until there are fewer again.
+const MOST_BYTES: usize = 64 << 20;
+
 /// How a search ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -166,7 +170,8 @@ pub(crate) fn search(
         if found.best.is_some() && task.cut <= task.restart_at && found.nodes > 8 {
             break Ended::Restart;
         }
-        (round, task.nodes) = (ROUND, ROUND_NODES);
+        let bytes: usize = open.iter().map(Node::bytes).sum();
+        (round, task.nodes) = (if bytes < MOST_BYTES { ROUND } else { 1 }, ROUND_NODES);
     };
     found
 }
