@@ -186,8 +186,8 @@ fn not_safetensors(bytes: &[u8], path: &Path, error: &SafeTensorError) -> String
         let file = path.display();
         format!(
             "is a PyTorch pickle, not safetensors; convert it once with: python3 -c \"import torch, \
-             safetensors.torch as s; s.save_file(torch.load('{file}', map_location='cpu', weights_only=True), \
-             '{}')\"",
+             safetensors.torch as s; d = torch.load('{file}', map_location='cpu', weights_only=True); d = \
+             d.get('state_dict', d); s.save_file({{k: v.contiguous() for k, v in d.items()}}, '{}')\"",
             path.with_extension("safetensors").display()
         )
     } else if text.starts_with("version https://git-lfs") {

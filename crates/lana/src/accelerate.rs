@@ -42,7 +42,7 @@ pub fn accelerate(config: &Config, out: &Path, progress: &dyn Progress) -> Resul
 pub(crate) fn take_up<'a>(config: &Config, out: &Path, progress: &'a dyn Progress) -> Result<Context<'a>> {
     let run = Run::create(out)?;
     let path = run.path("run.toml");
-    let mut budgets = Vec::new();
+    let (mut budgets, mut weights) = (Vec::new(), config.weights.clone());
     if path.is_file() {
         let stored = run.config()?;
         // Until the teacher stands in the run nothing depends on the configuration.
@@ -53,9 +53,16 @@ pub(crate) fn take_up<'a>(config: &Config, out: &Path, progress: &'a dyn Progres
                 "leave the option out to go on with the run, or give another --out",
             ));
         }
+        if begun && weights != stored.weights {
+            // The run has its own copy of the weights, and says where that is from.
+            if weights.is_some() {
+                progress.warn("the run keeps the weights that its teacher was taken in with; another --weights needs another --out");
+            }
+            weights = stored.weights;
+        }
         budgets = stored.budgets;
     }
-    let context = Context::new(run, Config { budgets, ..config.clone() }, progress)?;
+    let context = Context::new(run, Config { budgets, weights, ..config.clone() }, progress)?;
     write_atomic(&path, context.config.to_toml().as_bytes())?;
     Ok(context)
 }

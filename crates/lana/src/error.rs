@@ -166,7 +166,9 @@ impl Error {
                 | lana_graph::Error::WeightShape { .. },
             )
             | Error::Torch(lana_torch::Error::Graph(_)) => {
-                "are these the weights of this teacher? `lana zoo` lists the architectures".into()
+                "are these the weights of this teacher? `lana zoo` lists the architectures; for a head with other classes than \
+                 the network's own give --num-classes"
+                    .into()
             }
             _ => return None,
         })

@@ -7,7 +7,7 @@ use lana_data::{Loader, LoaderConfig};
 use lana_graph::{Cost, Shape};
 use lana_latency::{Device as Machine, MeasureOptions, Model, OnnxRuntime, Session, SessionOptions};
 use lana_models::pool::Pools;
-use lana_models::zoo::{self, Preprocessing, ZooOptions};
+use lana_models::zoo::{self, Interpolation, Preprocessing, ZooOptions};
 use lana_torch::{BatchNorm, Evaluation, Network};
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +112,10 @@ pub struct EvaluateOptions {
     pub mean: Option<[f32; 3]>,
     /// Standard deviation likewise.
     pub std: Option<[f32; 3]>,
+    /// Share of an image's shorter side that is kept, likewise.
+    pub crop: Option<f32>,
+    /// The filter by which images are resized, likewise.
+    pub interpolation: Option<Interpolation>,
 }
 
 /// Accuracy of an ONNX file (on ONNX Runtime) or of an architecture of the zoo with weights (on libtorch).
@@ -138,13 +142,15 @@ pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) 
     let with = |own: Preprocessing| Preprocessing {
         mean: options.mean.unwrap_or(own.mean),
         std: options.std.unwrap_or(own.std),
-        ..own
+        crop: options.crop.unwrap_or(own.crop),
+        interpolation: options.interpolation.unwrap_or(own.interpolation),
     };
     let loader = |input: &Shape, output: &Shape, own: Preprocessing| -> Result<Loader> {
-        let dataset = open_dataset(&options.data, input, output, own, progress)?;
+        let preprocessing = with(own);
+        let dataset = open_dataset(&options.data, input, output, preprocessing, progress)?;
         progress.begin("evaluate", dataset.len() as u64, "images");
         let config = LoaderConfig { batch: options.batch, ..LoaderConfig::default() };
-        Ok(Loader::new(dataset, transform(input, with(own)), config)?)
+        Ok(Loader::new(dataset, transform(input, preprocessing), config)?)
     };
     let result = if what.to_lowercase().ends_with(".onnx") {
         let mut session = Session::open(&Model::from_file(Path::new(what))?, &SessionOptions { threads })?;

@@ -48,7 +48,11 @@ impl WeightsSource {
                     // A cache that holds half a file would give it again and again.
                     lana_graph::Error::File { .. } => Error::input(
                         error.to_string(),
-                        format!("delete {} and give the same command again", path.display()),
+                        format!(
+                            "if it was cut off, delete {} and give the same command again; else name another file of the \
+                             repository, or mend a copy and give it as --weights FILE",
+                            path.display()
+                        ),
                     ),
                     other => other.into(),
                 })

@@ -32,6 +32,8 @@ fn exported_teachers_are_as_accurate_as_on_libtorch() {
             device: "cpu".into(),
             mean: None,
             std: None,
+            crop: None,
+            interpolation: None,
         };
         let torch = evaluate(&name, &options, &Silent).unwrap();
 

@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use lana::{EvaluateOptions, WeightsSource};
+use lana::{EvaluateOptions, Interpolation, WeightsSource};
 
 use crate::failure::Failure;
 use crate::format;
@@ -55,6 +55,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "R,G,B", value_parser = positive_triple)]
     std: Option<[f32; 3]>,
 
+    /// Share of an image's shorter side that is kept [default: what the network says, else 1]
+    #[arg(long, value_name = "SHARE")]
+    crop: Option<f32>,
+
+    /// Filter by which images are resized [default: what the network says, else bicubic]
+    #[arg(long, value_parser = ["bilinear", "bicubic"])]
+    interpolation: Option<String>,
+
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -90,6 +98,11 @@ impl Arguments {
             device: self.device.clone(),
             mean: self.mean,
             std: self.std,
+            crop: self.crop,
+            interpolation: self.interpolation.as_deref().map(|name| match name {
+                "bilinear" => Interpolation::Bilinear,
+                _ => Interpolation::Bicubic,
+            }),
         };
         let accuracy = lana::evaluate(&self.network, &options, terminal)?;
         if self.json {
