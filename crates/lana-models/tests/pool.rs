@@ -365,7 +365,7 @@ fn pools_are_chosen_by_patterns() {
     assert_eq!(names("conv-k3,-identity,identity"), "teacher,identity,conv-k3");
     assert_eq!(names("-*"), "teacher,-identity");
     assert_eq!(names("paper,-compact,repvgg-*,-*-k*,-*-w*"), "teacher,-identity");
-    assert_eq!(Pool::parse("mbconv-*-k3*,identity").unwrap().operations().len(), 2 + 9 + 3);
+    assert_eq!(Pool::parse("mbconv-*-k3*,identity").unwrap().operations().len(), 2 + 9 + 3 + 3);
     for text in ["compact", "conv-k3,-identity", "-*", "narrow-w0.75,-identity"] {
         let pool = Pool::parse(text).unwrap();
         assert_eq!(Pool::parse(&pool.to_string()).unwrap(), pool, "{text}");

@@ -3,7 +3,7 @@
 
 use lana_graph::{Activation, GraphBuilder, Result, Value};
 
-use super::{Conv, Ending, SqueezeExcite, conv_bn, conv_bn_act};
+use super::{Conv, Ending, Gates, conv_bn, conv_bn_act};
 
 /// Fused MBConv: dense convolution to `hidden` channels, optionally squeeze-and-excitation, 1×1 back.
 ///
@@ -18,8 +18,8 @@ pub struct FusedMbConv {
     pub kernel: usize,
     /// Step of the dense convolution.
     pub stride: usize,
-    /// Squeeze-and-excitation, if there is any.
-    pub squeeze: Option<SqueezeExcite>,
+    /// Gates for the channels inside, if there are any.
+    pub gates: Option<Gates>,
     /// The inner activation.
     pub activation: Activation,
     /// The end of the block.
@@ -31,8 +31,8 @@ impl FusedMbConv {
     pub fn build(&self, b: &mut GraphBuilder, x: Value) -> Result<Value> {
         let conv = Conv::dense(self.hidden, self.kernel, self.stride);
         let mut y = conv_bn_act(b, x, ["conv_exp", "bn1", "act1"], conv, self.activation)?;
-        if let Some(squeeze) = self.squeeze {
-            y = squeeze.build(b, y)?;
+        if let Some(gates) = self.gates {
+            y = gates.build(b, y)?;
         }
         y = conv_bn(b, y, ["conv_pwl", "bn2"], Conv::pointwise(self.out))?;
         self.ending.build(b, x, y)

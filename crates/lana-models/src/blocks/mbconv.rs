@@ -2,7 +2,7 @@
 
 use lana_graph::{Activation, GraphBuilder, Result, Value};
 
-use super::{Conv, Ending, SqueezeExcite, conv_bn, conv_bn_act};
+use super::{Conv, Ending, Gates, conv_bn, conv_bn_act};
 
 /// MBConv: 1×1 to `hidden` channels, depthwise, optionally squeeze-and-excitation, 1×1 back.
 ///
@@ -18,8 +18,8 @@ pub struct MbConv {
     pub kernel: usize,
     /// Step of the depthwise convolution.
     pub stride: usize,
-    /// Squeeze-and-excitation, if there is any.
-    pub squeeze: Option<SqueezeExcite>,
+    /// Gates for the channels inside, if there are any.
+    pub gates: Option<Gates>,
     /// The inner activation.
     pub activation: Activation,
     /// The end of the block.
@@ -39,8 +39,8 @@ impl MbConv {
         };
         let conv = Conv::depthwise(b.shape(y).channels(), self.kernel, self.stride);
         y = conv_bn_act(b, y, depthwise, conv, self.activation)?;
-        if let Some(squeeze) = self.squeeze {
-            y = squeeze.build(b, y)?;
+        if let Some(gates) = self.gates {
+            y = gates.build(b, y)?;
         }
         y = conv_bn(b, y, last, Conv::pointwise(self.out))?;
         self.ending.build(b, x, y)

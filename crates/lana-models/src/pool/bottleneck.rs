@@ -13,7 +13,7 @@ pub(super) static FAMILY: Family = Family {
     summary: "1×1, k×k (3×3 if not given) and 1×1 convolutions, with the share w of the output's channels inside",
     parameters: &[Parameter::or("k", Range::Odd(11.0), 3.0), Parameter::new("w", Range::Positive(4.0))],
     members: |preset| match preset {
-        Preset::Compact => listed(&["bottleneck-w0.25", "bottleneck-w0.5"]),
+        Preset::Compact | Preset::Extended => listed(&["bottleneck-w0.25", "bottleneck-w0.5"]),
         Preset::Paper => dense("bottleneck", |k, w| 2.0 * w + k * k * w * w),
     },
     initialisation: START_AS_SHORTCUT,

@@ -13,7 +13,7 @@ pub(super) static FAMILY: Family = Family {
     summary: "one dense k×k convolution with BatchNorm and, where shapes allow, a residual connection",
     parameters: &[Parameter::new("k", Range::Odd(11.0))],
     members: |preset| match preset {
-        Preset::Compact => listed(&["conv-k3"]),
+        Preset::Compact | Preset::Extended => listed(&["conv-k3"]),
         Preset::Paper => grid("conv", &[("k", &KERNELS)]),
     },
     initialisation: START_AS_SHORTCUT,

@@ -5,19 +5,21 @@ use lana_graph::Graph;
 use super::name::{Arguments, Parameter, Range};
 use super::preset::{inverted, listed};
 use super::site::Site;
-use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, mbconv::squeeze, start_as_shortcut};
+use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, mbconv::gates, start_as_shortcut};
 use crate::blocks::{FusedMbConv, round_channels};
 
 pub(super) static FAMILY: Family = Family {
     name: "fused",
-    summary: "fused inverted residual: dense k×k convolution with expansion by e, then 1×1; se as in mbconv",
+    summary: "fused inverted residual: dense k×k convolution with expansion by e, then 1×1; se and eca as in mbconv",
     parameters: &[
         Parameter::new("e", Range::Positive(16.0)),
         Parameter::new("k", Range::Odd(11.0)),
         Parameter::optional("se", Range::Positive(1.0)),
+        Parameter::flag("eca"),
     ],
     members: |preset| match preset {
         Preset::Compact => listed(&["fused-e1-k3", "fused-e3-k3"]),
+        Preset::Extended => listed(&["fused-e1-k3", "fused-e3-k3", "fused-e3-k3-eca"]),
         Preset::Paper => inverted("fused"),
     },
     initialisation: START_AS_SHORTCUT,
@@ -32,7 +34,7 @@ fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
         hidden: round_channels(site.channels as f64 * arguments.number("e")),
         kernel: arguments.whole("k"),
         stride: site.stride,
-        squeeze: squeeze(&site, arguments),
+        gates: gates(&site, arguments)?,
         activation: site.activation,
         ending: site.ending,
     };

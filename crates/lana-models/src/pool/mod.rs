@@ -12,19 +12,28 @@
 //! 18 from what those experiments kept selecting (inverted residuals as the
 //! most accurate, dense convolutions and bottlenecks as the best compromise, identity to change the depth; no
 //! transformers, which were never selected), and the teacher's own layer with fewer channels inside, which starts from
-//! the teacher's weights and is therefore nearly right at once.
+//! the teacher's weights and is therefore nearly right at once. The *extended* pool adds to it what later work shows to
+//! pay, first of all other edits of the teacher's own layer: see [`Preset::Extended`].
 //!
 //! To add a family of operations: a file with a `Family` (grammar of the name, members of the presets, builder, which says
 //! where it does not apply, initialisation) and a line in `FAMILIES`.
 
+mod acnet;
 mod attention;
 mod bottleneck;
 mod conv;
+mod edit;
 mod fused;
+mod grouped;
+mod lowrank;
 mod mbconv;
+mod mixconv;
+mod moments;
 mod name;
 mod narrow;
+mod own;
 mod preset;
+mod principal;
 mod repvgg;
 mod selection;
 mod shuffle;
@@ -36,27 +45,33 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
-use lana_graph::{Graph, Weights};
+use lana_graph::{Graph, Tensor, Weights};
 
+use crate::blocks::Shortcut;
 use crate::{Error, Result, error::nearest};
 use name::{Arguments, Parameter};
-use site::Projection;
+use site::{Projection, Site};
 
 pub use preset::Preset;
 pub use selection::{Pool, Pools};
 
 /// Every family, in the order in which pools list its members: the one place where a new one is named.
-static FAMILIES: [&Family; 13] = [
+static FAMILIES: [&Family; 18] = [
     &teacher::TEACHER,
     &teacher::IDENTITY,
     &narrow::FAMILY,
+    &own::FAMILY,
+    &grouped::FAMILY,
+    &lowrank::FAMILY,
     &mbconv::FAMILY,
+    &mixconv::FAMILY,
     &fused::FAMILY,
     &bottleneck::FAMILY,
     &conv::FAMILY,
     &stack::FAMILY,
     &shuffle::FAMILY,
     &repvgg::FAMILY,
+    &acnet::FAMILY,
     &attention::TRANSFORMER,
     &attention::BOTNET,
     &attention::LAMBDA,
@@ -288,6 +303,21 @@ fn start_as_shortcut(start: &Start<'_>) -> lana_graph::Result<Weights> {
             for (name, tensor) in start.layer_weights.under(from).iter() {
                 weights.insert(format!("{to}.{name}"), tensor.clone());
             }
+        }
+    }
+    Ok(weights)
+}
+
+/// As [`start_as_shortcut`], for operations that sum branches, each with one of the `norms` at its end.
+fn start_branches_as_shortcut(start: &Start<'_>, norms: &[&str]) -> lana_graph::Result<Weights> {
+    let mut weights = start_as_shortcut(start)?;
+    let site = Site::of(start.layer).ok().filter(|s| s.ending.shortcut != Shortcut::None);
+    for norm in norms {
+        let name = format!("{norm}.weight");
+        let scale =
+            weights.get(&name).map(|t| Tensor::full(&t.shape, if site.is_some() { 0.0 } else { 1.0 }));
+        if let Some(scale) = scale {
+            weights.insert(name, scale);
         }
     }
     Ok(weights)

@@ -1,11 +1,12 @@
-//! Grammar of operation names: a family, then numbers, each behind a hyphen and a key (`mbconv-e3-k5-se0.25`).
+//! Grammar of operation names: a family, then numbers, each behind a hyphen and a key (`mbconv-e3-k5-se0.25`), or words
+//! (`own-relu`).
 
 use std::fmt;
 
 /// A number in an operation's name.
 #[derive(Debug)]
 pub(super) struct Parameter {
-    /// The letters before the number.
+    /// The letters before the number, or all there is.
     pub(super) key: &'static str,
     /// The numbers allowed.
     pub(super) range: Range,
@@ -39,6 +40,11 @@ impl Parameter {
     pub(super) const fn or(key: &'static str, range: Range, number: f64) -> Self {
         Parameter { key, range, absent: Absent::Number(number) }
     }
+
+    /// A word that is there or not.
+    pub(super) const fn flag(key: &'static str) -> Self {
+        Parameter { key, range: Range::Word, absent: Absent::Nothing }
+    }
 }
 
 /// Numbers that a parameter may have.
@@ -50,6 +56,8 @@ pub(super) enum Range {
     Odd(f64),
     /// 1, 2, 3 … at most this.
     Whole(f64),
+    /// No number at all.
+    Word,
 }
 
 impl Range {
@@ -58,6 +66,7 @@ impl Range {
             Range::Positive(most) => x > 0.0 && x <= most,
             Range::Odd(most) => x % 2.0 == 1.0 && x <= most,
             Range::Whole(most) => x >= 1.0 && x.fract() == 0.0 && x <= most,
+            Range::Word => false,
         }
     }
 }
@@ -68,6 +77,7 @@ impl fmt::Display for Range {
             Range::Positive(most) => write!(f, "<number up to {most}>"),
             Range::Odd(most) => write!(f, "<odd number up to {most}>"),
             Range::Whole(most) => write!(f, "<whole number up to {most}>"),
+            Range::Word => Ok(()),
         }
     }
 }
@@ -91,7 +101,8 @@ pub(super) struct Arguments(Vec<Argument>);
 #[derive(Clone, Debug)]
 struct Argument {
     key: &'static str,
-    number: f64,
+    /// None for a word.
+    number: Option<f64>,
     /// Whether the name has it: not if it is what holds without it.
     shown: bool,
 }
@@ -102,6 +113,12 @@ impl Arguments {
         let mut parts = text.map(|t| t.split('-').peekable());
         let mut list = Vec::new();
         for p in parameters {
+            if let Range::Word = p.range {
+                if let Some(true) = parts.as_mut().map(|parts| parts.next_if_eq(&p.key).is_some()) {
+                    list.push(Argument { key: p.key, number: None, shown: true });
+                }
+                continue;
+            }
             let digits = parts.as_mut().and_then(|parts| {
                 let digits = parts.peek()?.strip_prefix(p.key)?;
                 digits.starts_with(|c: char| c.is_ascii_digit()).then(|| parts.next())?;
@@ -111,7 +128,9 @@ impl Arguments {
                 match p.absent {
                     Absent::Wrong => return Err(format!("`{}` is missing", p.key)),
                     Absent::Nothing => {}
-                    Absent::Number(number) => list.push(Argument { key: p.key, number, shown: false }),
+                    Absent::Number(number) => {
+                        list.push(Argument { key: p.key, number: Some(number), shown: false });
+                    }
                 }
                 continue;
             };
@@ -120,7 +139,7 @@ impl Arguments {
             match digits.parse::<f64>() {
                 Ok(number) if plain && p.range.holds(number) => {
                     let shown = !matches!(p.absent, Absent::Number(own) if own == number);
-                    list.push(Argument { key: p.key, number, shown });
+                    list.push(Argument { key: p.key, number: Some(number), shown });
                 }
                 _ => return Err(format!("`{}{digits}` is not {}{}", p.key, p.key, p.range)),
             }
@@ -133,7 +152,12 @@ impl Arguments {
 
     /// The number behind `key`.
     pub(super) fn get(&self, key: &str) -> Option<f64> {
-        self.0.iter().find(|a| a.key == key).map(|a| a.number)
+        self.0.iter().find(|a| a.key == key).and_then(|a| a.number)
+    }
+
+    /// Whether the name has the word.
+    pub(super) fn has(&self, word: &str) -> bool {
+        self.0.iter().any(|a| a.key == word)
     }
 
     /// The number behind a key that may not be left out.
@@ -149,6 +173,9 @@ impl Arguments {
 
 impl fmt::Display for Arguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().filter(|a| a.shown).try_for_each(|a| write!(f, "-{}{}", a.key, a.number))
+        self.0.iter().filter(|a| a.shown).try_for_each(|a| match a.number {
+            Some(number) => write!(f, "-{}{number}", a.key),
+            None => write!(f, "-{}", a.key),
+        })
     }
 }

@@ -17,7 +17,7 @@ pub(super) static FAMILY: Family = Family {
     summary: "the teacher's own layer with only the share w of the channels inside it",
     parameters: &[Parameter::new("w", Range::Positive(1.0))],
     members: |preset| match preset {
-        Preset::Compact => listed(&["narrow-w0.5", "narrow-w0.25", "narrow-w0.125"]),
+        Preset::Compact | Preset::Extended => listed(&["narrow-w0.5", "narrow-w0.25", "narrow-w0.125"]),
         _ => Vec::new(),
     },
     initialisation: "the teacher's weights of the channels that contribute most",

@@ -1,4 +1,4 @@
-//! Lists of operations under one name: `compact`, `paper`.
+//! Lists of operations under one name: `compact`, `paper`, `extended`.
 
 use std::fmt;
 
@@ -15,17 +15,21 @@ pub enum Preset {
     /// (a residual block), which could hardly make anything faster; and RepVGG's with a 1×1 kernel, where two branches
     /// would be the same: 93 stay.
     Paper,
+    /// The compact pool, and what later work shows to pay: edits of the teacher's own layer that start from its weights
+    /// (without gates, smaller kernels, ReLU, more groups, low rank), mixed kernels, ECA, ACNet.
+    Extended,
 }
 
 impl Preset {
     /// All there are.
-    pub const ALL: [Preset; 2] = [Preset::Compact, Preset::Paper];
+    pub const ALL: [Preset; 3] = [Preset::Compact, Preset::Paper, Preset::Extended];
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Preset::Compact => "compact",
             Preset::Paper => "paper",
+            Preset::Extended => "extended",
         }
     }
 

@@ -6,13 +6,13 @@
 //! layer's residual connection is a fourth branch: without BatchNorm it lets the block start as its shortcut, and where
 //! it is the identity it too goes into the one convolution.
 
-use lana_graph::{Graph, Tensor, Weights};
+use lana_graph::Graph;
 
 use super::name::{Arguments, Parameter, Range};
 use super::preset::{KERNELS, grid};
 use super::site::Site;
-use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, Start, start_as_shortcut};
-use crate::blocks::{Conv, Shortcut, conv_bn};
+use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, start_branches_as_shortcut};
+use crate::blocks::{Conv, conv_bn};
 
 pub(super) static FAMILY: Family = Family {
     name: "repvgg",
@@ -24,7 +24,7 @@ pub(super) static FAMILY: Family = Family {
     },
     initialisation: START_AS_SHORTCUT,
     build,
-    initialise,
+    initialise: |start| start_branches_as_shortcut(start, &NORMS),
 };
 
 /// The BatchNorms of the branches.
@@ -44,20 +44,4 @@ fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
         }
         site.ending.build(b, x, y)
     })
-}
-
-fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
-    let mut weights = start_as_shortcut(start)?;
-    let site = Site::of(start.layer).ok().filter(|s| s.ending.shortcut != Shortcut::None);
-    for norm in NORMS {
-        let name = format!("{norm}.weight");
-        let scale = weights.get(&name).map(|t| match site {
-            Some(_) => Tensor::full(&t.shape, 0.0),
-            None => t.clone(),
-        });
-        if let Some(scale) = scale {
-            weights.insert(name, scale);
-        }
-    }
-    Ok(weights)
 }

@@ -7,7 +7,7 @@ use lana_graph::{Activation, Graph, GraphBuilder, Op, Result, Shape, Value};
 
 use super::Size;
 use crate::blocks::{
-    Conv, Ending, FusedMbConv, MbConv, Shortcut, SqueezeExcite, conv_bn_act, make_divisible,
+    Conv, Ending, FusedMbConv, Gates, MbConv, Shortcut, SqueezeExcite, conv_bn_act, make_divisible,
 };
 
 /// Blocks of one kind; the first has the stride.
@@ -200,7 +200,7 @@ impl Network {
             Kind::Inverted | Kind::Fused => make_divisible(channels as f64 * block.expansion, 0.9),
             Kind::DepthwiseSeparable | Kind::Convolution => channels,
         };
-        let squeeze = block.squeeze.map(|share| match self.squeeze {
+        let squeeze = |share: f64| match self.squeeze {
             Squeeze::OfInput => SqueezeExcite {
                 squeezed: (hidden as f64 * (share / block.expansion)).round_ties_even() as usize,
                 activation,
@@ -211,7 +211,8 @@ impl Network {
                 activation: Activation::Relu,
                 gate: Activation::HardSigmoid,
             },
-        });
+        };
+        let gates = block.squeeze.map(|share| Gates::Squeeze(squeeze(share)));
         let shortcut = if channels == out && stride == 1 { Shortcut::Identity } else { Shortcut::None };
         let ending = Ending { shortcut, activation: None };
         match block.kind {
@@ -220,12 +221,10 @@ impl Network {
                 let y = conv_bn_act(b, x, ["conv", "bn1", "act1"], conv, activation)?;
                 ending.build(b, x, y)
             }
-            Kind::Fused => {
-                FusedMbConv { out, hidden, kernel, stride, squeeze, activation, ending }.build(b, x)
-            }
+            Kind::Fused => FusedMbConv { out, hidden, kernel, stride, gates, activation, ending }.build(b, x),
             Kind::Inverted | Kind::DepthwiseSeparable => {
                 let hidden = (block.kind == Kind::Inverted).then_some(hidden);
-                MbConv { out, hidden, kernel, stride, squeeze, activation, ending }.build(b, x)
+                MbConv { out, hidden, kernel, stride, gates, activation, ending }.build(b, x)
             }
         }
     }
