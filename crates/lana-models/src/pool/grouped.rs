@@ -13,6 +13,7 @@ use lana_graph::channels::{ChannelGroups, narrow_weights};
 use lana_graph::{Conv2d, Graph, Node, Op, Tensor, Value, Weights};
 
 use super::edit::{push, rewrite};
+use super::moments::{input_strengths, keep_shares};
 use super::name::{Arguments, Parameter, Range};
 use super::preset::listed;
 use super::{Family, NotApplicable, Preset, Start};
@@ -94,25 +95,40 @@ fn shuffled(layer: &Graph) -> Vec<usize> {
 
 fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
     let (layer, times) = (start.layer, start.arguments.whole("g"));
-    let mut weights = deal_out(layer, start.layer_weights, times);
+    let dealt = deal_out(layer, start.layer_weights, times);
+    let mut weights = dealt.clone();
     let shuffled = shuffled(layer);
     for (index, conv) in convs(layer) {
         let name = format!("{}.weight", layer.nodes()[index].name);
         let Some(mut kernel) = weights.remove(&name) else { continue };
+        let mut strengths = input_strengths(layer, &dealt, index, conv);
         if shuffled.contains(&index) {
             let run = conv.in_channels / times;
             let order: Vec<usize> = (0..conv.in_channels).map(|c| c % times * run + c / times).collect();
             kernel = kernel.select(1, &order);
+            strengths = order.iter().map(|&c| strengths[c]).collect();
         }
         let (inner, outer) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
         let area = conv.kernel[0] * conv.kernel[1];
         let kept = inner / times;
+        let first = |out: usize| out % outer / (outer / times) * kept;
+        let shares: Vec<f64> = (0..conv.out_channels)
+            .map(|out| {
+                let power = |i: usize| {
+                    let own = &kernel.data[(out * inner + i) * area..][..area];
+                    let strength = strengths[out / outer * inner + i];
+                    own.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>() * strength * strength
+                };
+                let all: f64 = (0..inner).map(power).sum();
+                (first(out)..first(out) + kept).map(power).sum::<f64>() / all.max(f64::MIN_POSITIVE)
+            })
+            .collect();
         let rows = kernel.data.chunks_exact(inner * area).enumerate();
-        let data =
-            rows.flat_map(|(out, row)| &row[out % outer / (outer / times) * kept * area..][..kept * area]);
+        let data = rows.flat_map(|(out, row)| &row[first(out) * area..][..kept * area]);
         let data = data.copied().collect();
-        weights
-            .insert(name, Tensor { shape: [&[conv.out_channels, kept], &kernel.shape[2..]].concat(), data });
+        let shape = [&[conv.out_channels, kept], &kernel.shape[2..]].concat();
+        weights.insert(name, Tensor { shape, data });
+        keep_shares(layer, &mut weights, index, &shares);
     }
     Ok(weights)
 }
@@ -124,7 +140,8 @@ fn deal_out(layer: &Graph, weights: &Weights, times: usize) -> Weights {
         .into_iter()
         .filter(|(_, c)| c.groups == 1)
         .filter_map(|(n, c)| {
-            Some((n, Energy::of(c, weights.get(&format!("{}.weight", layer.nodes()[n].name))?)))
+            let kernel = weights.get(&format!("{}.weight", layer.nodes()[n].name))?;
+            Some((n, Energy::of(c, kernel, &input_strengths(layer, weights, n, c))))
         })
         .collect();
     // Of each set of channels, and each convolution that makes or reads it, the group of every channel.
@@ -164,21 +181,21 @@ fn deal_out(layer: &Graph, weights: &Weights, times: usize) -> Weights {
     orders.iter().fold(weights.clone(), |w, (set, order)| narrow_weights(layer, &w, *set, order))
 }
 
-/// Squared weights between each output and each input channel of a convolution, a row for each output.
+/// What each output channel of a convolution has of the power of each input channel, a row for each output.
 struct Energy {
     inputs: usize,
     rows: Vec<Vec<f64>>,
 }
 
 impl Energy {
-    fn of(conv: &Conv2d, kernel: &Tensor) -> Self {
+    fn of(conv: &Conv2d, kernel: &Tensor, strengths: &[f64]) -> Self {
         let area = conv.kernel[0] * conv.kernel[1];
-        let squares = kernel.data.chunks_exact(area).map(|k| k.iter().map(|w| f64::from(*w).powi(2)).sum());
-        let squares: Vec<f64> = squares.collect();
-        Energy {
-            inputs: conv.in_channels,
-            rows: squares.chunks_exact(conv.in_channels).map(<[f64]>::to_vec).collect(),
-        }
+        let square = |k: &[f32]| k.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>();
+        let row = |row: &[f32]| -> Vec<f64> {
+            row.chunks_exact(area).zip(strengths).map(|(k, s)| square(k) * s * s).collect()
+        };
+        let rows = kernel.data.chunks_exact(conv.in_channels * area).map(row).collect();
+        Energy { inputs: conv.in_channels, rows }
     }
 
     fn outputs(&self) -> usize {

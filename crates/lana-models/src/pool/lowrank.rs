@@ -10,10 +10,10 @@
 //! convolution larger than 1×1 but depthwise ones, its 1×1 convolutions are factorised; what would save no
 //! multiply-accumulates stays as it is, and so do gates.
 
-use lana_graph::{Conv2d, Graph, Node, Op, Tensor, Value, Weights};
+use lana_graph::{Conv2d, Graph, Node, Op, Tensor, Weights};
 
 use super::edit::{pooled, push, rewrite};
-use super::moments::moments;
+use super::moments::{floored, input_strengths, keep_shares, norm_behind};
 use super::name::{Arguments, Parameter, Range};
 use super::preset::listed;
 use super::principal::{Rows, directions, dot, transpose};
@@ -97,47 +97,37 @@ fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
         let Op::Conv2d(conv) = &node.op else { continue };
         let name = format!("{}.weight", node.name);
         let Some(kernel) = weights.remove(&name) else { continue };
-        let inputs = input_strengths(layer, start.layer_weights, node.inputs[0], conv);
+        let area = conv.kernel[0] * conv.kernel[1];
+        let inputs: Vec<f64> = input_strengths(layer, start.layer_weights, index, conv)
+            .into_iter()
+            .flat_map(|s| std::iter::repeat_n(s, area))
+            .collect();
         let outputs = output_strengths(layer, start.layer_weights, index, conv);
         let (rank, per_group) = (inner / conv.groups, conv.out_channels / conv.groups);
         let width = kernel.data.len() / conv.out_channels;
-        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let (mut first, mut second, mut left) = (Vec::new(), Vec::new(), Vec::new());
         for group in 0..conv.groups {
             let rows: Rows = kernel.data[group * per_group * width..][..per_group * width]
                 .chunks_exact(width)
                 .map(|row| row.iter().map(|w| f64::from(*w)).collect())
                 .collect();
-            let (into, out) =
+            let Factors { into, out, shares } =
                 factors(&rows, &inputs[group * width..][..width], &outputs[group * per_group..], rank);
+            left.extend(shares);
             first.extend(into.into_iter().flatten().map(|w| w as f32));
             second.extend(out.into_iter().flatten().map(|w| w as f32));
         }
         let shape = [&[inner], &kernel.shape[1..]].concat();
         weights.insert(format!("{}{BASIS}.weight", node.name), Tensor { shape, data: first });
         weights.insert(name, Tensor { shape: vec![conv.out_channels, rank, 1, 1], data: second });
+        keep_shares(layer, &mut weights, index, &left);
     }
     Ok(weights)
 }
 
-/// Root mean square to be expected of what each column of a convolution's matrix multiplies: group by group, input
-/// channel by input channel, place by place.
-fn input_strengths(layer: &Graph, weights: &Weights, input: Value, conv: &Conv2d) -> Vec<f64> {
-    let area = conv.kernel[0] * conv.kernel[1];
-    let of_channels = match moments(layer, weights, input) {
-        Some(moments) => floored(moments.iter().map(|m| m.power.sqrt()).collect()),
-        None => vec![1.0; conv.in_channels],
-    };
-    of_channels.into_iter().flat_map(|s| std::iter::repeat_n(s, area)).collect()
-}
-
 /// What the BatchNorm behind a convolution multiplies each of its channels by.
 fn output_strengths(layer: &Graph, weights: &Weights, conv_node: usize, conv: &Conv2d) -> Vec<f64> {
-    let value = Value::of_node(conv_node);
-    let norm = layer.nodes().iter().find_map(|n| match n.op {
-        Op::BatchNorm { eps, .. } if n.inputs[0] == value => Some((&n.name, eps)),
-        _ => None,
-    });
-    let factors = norm.and_then(|(name, eps)| {
+    let factors = norm_behind(layer, conv_node).and_then(|(name, eps)| {
         let scale = &weights.get(&format!("{name}.weight"))?.data;
         let variance = &weights.get(&format!("{name}.running_var"))?.data;
         let one = |(s, v): (&f32, &f32)| f64::from(*s).abs() / (f64::from(*v) + eps).sqrt();
@@ -146,16 +136,19 @@ fn output_strengths(layer: &Graph, weights: &Weights, conv_node: usize, conv: &C
     factors.map_or_else(|| vec![1.0; conv.out_channels], floored)
 }
 
-/// Nothing less than a thousandth of the largest: what is divided by them must stay finite.
-fn floored(mut strengths: Vec<f64>) -> Vec<f64> {
-    let least = strengths.iter().copied().fold(0.0, f64::max) * 1e-3;
-    strengths.iter_mut().for_each(|s| *s = s.max(least).max(1e-12));
-    strengths
+/// Two matrices in the place of one.
+struct Factors {
+    /// The one that works on the inputs.
+    into: Rows,
+    /// The one that makes the outputs.
+    out: Rows,
+    /// What is left of the power of each output.
+    shares: Vec<f64>,
 }
 
 /// The two factors of a matrix, `rank` rows and `rank` columns, whose product is nearest to it with columns and rows
 /// counted by their strengths.
-fn factors(rows: &Rows, inputs: &[f64], outputs: &[f64], rank: usize) -> (Rows, Rows) {
+fn factors(rows: &Rows, inputs: &[f64], outputs: &[f64], rank: usize) -> Factors {
     let weighted: Rows = rows
         .iter()
         .zip(outputs)
@@ -174,6 +167,11 @@ fn factors(rows: &Rows, inputs: &[f64], outputs: &[f64], rank: usize) -> (Rows, 
             (kept, added)
         }
     };
+    // Components have nothing in common, so that their powers add up.
+    let strengths: Vec<f64> = first.iter().map(|d| dot(d, d)).collect();
+    let left = |o: usize| second.iter().zip(&strengths).map(|(d, s)| d[o] * d[o] * s).sum::<f64>();
+    let shares = weighted.iter().enumerate().map(|(o, row)| left(o) / dot(row, row).max(f64::MIN_POSITIVE));
+    let shares = shares.collect();
     for (into, out) in first.iter_mut().zip(&mut second) {
         into.iter_mut().zip(inputs).for_each(|(w, x)| *w /= x);
         out.iter_mut().zip(outputs).for_each(|(w, y)| *w /= y);
@@ -185,5 +183,5 @@ fn factors(rows: &Rows, inputs: &[f64], outputs: &[f64], rank: usize) -> (Rows, 
             out.iter_mut().for_each(|w| *w /= factor);
         }
     }
-    (first, transpose(&second))
+    Factors { into: first, out: transpose(&second), shares }
 }

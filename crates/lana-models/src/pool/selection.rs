@@ -26,7 +26,7 @@ impl Pool {
 
     /// Reads a pool from a list of names and patterns between commas.
     ///
-    /// * the name of a preset (`compact`, `paper`) stands for all that is in it,
+    /// * the name of a preset (`compact`, `paper`, `extended`) stands for all that is in it,
     /// * a pattern with `*` (anything) or `?` (one character) for those of all presets it fits,
     /// * any other name for the operation it is the name of, in a preset or not (`mbconv-e4-k7`),
     /// * a hyphen in front takes out what was put in before, or out of the compact pool if the list begins so.
