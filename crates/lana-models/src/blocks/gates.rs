@@ -39,7 +39,7 @@ impl EfficientAttention {
     pub fn build(&self, b: &mut GraphBuilder, x: Value) -> Result<Value> {
         let channels = b.shape(x).channels();
         let length = ((channels.max(1) as f64).log2() / 2.0 + 0.5) as usize;
-        let length = (length + usize::from(length % 2 == 0)).max(3);
+        let length = (length + usize::from(length.is_multiple_of(2))).max(3);
         b.scoped("se", |b| {
             let y = b.node("pool", Op::GlobalAveragePool, &[x])?;
             // The channels as the height of a map with one channel.

@@ -61,7 +61,7 @@ fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
     let shuffled = shuffled(layer);
     for &index in &shuffled {
         let channels = layer.input_shapes(index)[0].channels();
-        if channels % (times * times) != 0 {
+        if !channels.is_multiple_of(times * times) {
             return Err(NotApplicable::new(format!(
                 "{channels} channels cannot be dealt out between {times} groups and {times} others"
             )));

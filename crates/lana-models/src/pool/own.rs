@@ -194,9 +194,9 @@ fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
 /// The middle of a kernel, as large as `shape` says; what is as large already as it is.
 fn middle(tensor: &Tensor, shape: &[usize]) -> Tensor {
     let mut result = tensor.clone();
-    for axis in 2..shape.len().min(tensor.shape.len()) {
-        let first = (tensor.shape[axis] - shape[axis]) / 2;
-        result = result.select(axis, &(first..first + shape[axis]).collect::<Vec<_>>());
+    for (axis, &size) in shape.iter().enumerate().skip(2) {
+        let first = (tensor.shape[axis] - size) / 2;
+        result = result.select(axis, &(first..first + size).collect::<Vec<_>>());
     }
     result
 }
