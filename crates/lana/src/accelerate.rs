@@ -125,7 +125,10 @@ fn check_inputs(config: &Config, out: &Path, progress: &dyn Progress) -> Result<
     match &config.weights {
         // The run has its own copy.
         _ if is_taken_in => {}
-        Some(source) => source.load(progress)?.check(&graph)?,
+        Some(source) => {
+            source.warn_of_another(&config.teacher, progress);
+            source.load(progress)?.check(&graph)?;
+        }
         None => {
             return Err(Error::input(
                 format!("teacher `{}` has no weights", config.teacher),

@@ -177,6 +177,7 @@ pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) 
                 "give --weights FILE.safetensors or hf:OWNER/REPO",
             )
         })?;
+        source.warn_of_another(what, progress);
         let weights = source.load(progress)?;
         let network = Network::frozen(&graph, &weights, device(&options.device)?)?;
         let loader = loader(graph.input_shape(), graph.output_shape(), entry.preprocessing)?;

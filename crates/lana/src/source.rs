@@ -7,6 +7,7 @@ use std::str::FromStr;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 use lana_graph::Weights;
+use lana_models::zoo;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Progress, Result};
@@ -37,7 +38,26 @@ pub struct HubFile {
     pub revision: String,
 }
 
+impl HubFile {
+    /// The network of the zoo that a repository of timm's is named for (`timm/NAME.TAG`), where that is another one.
+    fn other_network(&self, network: &str) -> Option<&str> {
+        let name = self.repository.strip_prefix("timm/")?.split('.').next()?;
+        (name != network && zoo::entry(name).is_ok()).then_some(name)
+    }
+}
+
 impl WeightsSource {
+    /// Warns of weights whose repository is named for another network of the zoo. Names and shapes need not tell: the weights of
+    /// `tf_efficientnet_b0` fit `efficientnet_b0`, which pads otherwise.
+    pub(crate) fn warn_of_another(&self, network: &str, progress: &dyn Progress) {
+        let WeightsSource::Hub(file) = self else { return };
+        if let Some(other) = file.other_network(network) {
+            progress.warn(&format!(
+                "{self} are weights of `{other}`, not of `{network}`: what fits may still be wrong"
+            ));
+        }
+    }
+
     /// Reads the weights, fetching them first if they are on the hub and not in its cache.
     pub fn load(&self, progress: &dyn Progress) -> Result<Weights> {
         match self {
@@ -320,6 +340,23 @@ mod tests {
 
     fn at(endpoint: String, folder: &std::path::Path) -> Hub {
         Hub { endpoint, cache: Cache::new(folder.join("hub")), token: None }
+    }
+
+    #[test]
+    fn repositories_of_other_networks_are_known() {
+        let other = |repository: &str, network| hub(repository).other_network(network).map(str::to_owned);
+        assert_eq!(
+            other("hf:timm/tf_efficientnet_b0.ns_jft_in1k", "efficientnet_b0").unwrap(),
+            "tf_efficientnet_b0"
+        );
+        for (repository, network) in [
+            ("hf:timm/efficientnet_b0.ra_in1k", "efficientnet_b0"),
+            ("hf:timm/efficientnet_b0", "efficientnet_b0"),
+            ("hf:someone/tf_efficientnet_b0.mine", "efficientnet_b0"),
+            ("hf:timm/of_ours.own", "efficientnet_b0"),
+        ] {
+            assert_eq!(other(repository, network), None, "{repository}");
+        }
     }
 
     #[test]

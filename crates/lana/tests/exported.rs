@@ -43,6 +43,17 @@ fn poolings_agree_at_every_border() -> Outcome {
     Ok(())
 }
 
+/// Compares both engines on a teacher with random weights, and reads back what was exported.
+fn agrees_and_comes_back(name: &str, options: &ZooOptions) -> Outcome {
+    let graph = zoo::build(name, options)?;
+    let weights = random_weights(&graph, 3);
+    let difference = difference(&graph, &weights)?;
+    assert!(difference < 1e-4, "{name} with {options:?}: {difference}");
+    let bytes = lana_onnx::export(&graph, &weights, &ExportOptions::default())?;
+    assert!(lana_onnx::import(&bytes)? == (graph, weights), "{name} with {options:?}");
+    Ok(())
+}
+
 #[test]
 fn residual_networks_agree_and_come_back() -> Outcome {
     if !runtime() {
@@ -58,12 +69,7 @@ fn residual_networks_agree_and_come_back() -> Outcome {
         ("resnest50d_4s2x40d", 45),
     ] {
         let options = ZooOptions { resolution: Some(resolution), ..ZooOptions::default() };
-        let graph = zoo::build(name, &options)?;
-        let weights = random_weights(&graph, 3);
-        let difference = difference(&graph, &weights)?;
-        assert!(difference < 1e-4, "{name} at {resolution}: {difference}");
-        let bytes = lana_onnx::export(&graph, &weights, &ExportOptions::default())?;
-        assert!(lana_onnx::import(&bytes)? == (graph, weights), "{name} at {resolution}");
+        agrees_and_comes_back(name, &options)?;
     }
     Ok(())
 }
@@ -89,12 +95,7 @@ fn inverted_residual_networks_agree_and_come_back() -> Outcome {
             drop_rate: 0.2,
             drop_path_rate: 0.2,
         };
-        let graph = zoo::build(name, &trained)?;
-        let weights = random_weights(&graph, 3);
-        let difference = difference(&graph, &weights)?;
-        assert!(difference < 1e-4, "{name} at {resolution}: {difference}");
-        let bytes = lana_onnx::export(&graph, &weights, &ExportOptions::default())?;
-        assert!(lana_onnx::import(&bytes)? == (graph, weights), "{name} at {resolution}");
+        agrees_and_comes_back(name, &trained)?;
     }
     Ok(())
 }
