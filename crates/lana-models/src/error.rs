@@ -46,5 +46,7 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, 
         .map(|k| ((strsim::jaro_winkler(name, k) * -1e9) as i64, strsim::levenshtein(name, k), k))
         .collect();
     ranked.sort();
+    // Presets share operations.
+    ranked.dedup();
     ranked.into_iter().take(count).map(|(_, _, k)| k.to_string()).collect()
 }

@@ -338,7 +338,7 @@ fn layers_have_pools_of_their_own() {
     for (list, part) in [
         (&["layer1"][..], "`layer1` is no rule"),
         (&[":compact"], "is no rule"),
-        (&["layer1:conpact"], "nearest: conv"),
+        (&["layer1:conpact"], "nearest: compact"),
         (&["layer1:compact", "layer4.*:compact"], ""),
     ] {
         match Pools::parse("compact", &rules(list)) {
@@ -559,4 +559,12 @@ fn a_skipped_layer_and_wrong_weights_are_no_trouble() {
     let built = op.build(&own).unwrap();
     assert!(op.initialise(&own, &weights.under("layer2.0"), &built, 0).is_err());
     assert!(op.initialise(&own, &Weights::new(), &built, 0).is_err());
+}
+
+#[test]
+fn a_mistyped_preset_is_answered_with_it_and_nothing_twice() {
+    let error = Pool::parse("papr").unwrap_err().to_string();
+    assert!(error.contains("nearest: paper, "), "{error}");
+    let error = Pool::parse("narow-w0.5").unwrap_err().to_string();
+    assert_eq!(error.matches("narrow-w0.5,").count(), 1, "{error}");
 }

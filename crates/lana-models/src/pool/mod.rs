@@ -206,7 +206,11 @@ impl FromStr for Operation {
         let wrong = |reason: String| Error::UnknownOperation {
             name: text.to_string(),
             reason,
-            nearest: nearest(text, known_names().iter().map(String::as_str), 3),
+            nearest: nearest(
+                text,
+                Preset::ALL.map(Preset::name).into_iter().chain(known_names().iter().map(String::as_str)),
+                3,
+            ),
         };
         let (first, rest) = text.split_once('-').map_or((text, None), |(first, rest)| (first, Some(rest)));
         let family = FAMILIES
