@@ -6,7 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use lana_latency::{LayerCandidates, MeasureOptions, Model, OnnxRuntime, TableOptions, build_table, measure};
+use lana_latency::{
+    Deployment, LayerCandidates, MeasureOptions, Model, OnnxRuntime, TableOptions, build_table, measure,
+};
 use lana_models::pool::Pool;
 use lana_models::zoo::{self, ZooOptions};
 
@@ -30,7 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let operations = operations.filter_map(|(o, g)| Some((o.name().to_string(), g.ok()?))).collect();
         candidates.push(LayerCandidates { layer: layer.name.clone(), operations });
     }
-    let options = TableOptions { batch, neighbours, ..TableOptions::default() };
+    let deployment = Deployment { batch, ..Deployment::default() };
+    let options = TableOptions { deployment, neighbours, ..TableOptions::default() };
     let start = Instant::now();
     let mut table = build_table(&teacher, &candidates, &options, &mut |_| {})?;
     let noisy = table.layers.iter().flat_map(|l| &l.operations).filter(|e| e.noisy).count();
@@ -67,7 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         chosen.push(names);
     }
     let options = MeasureOptions {
-        batch,
+        deployment,
         min_repeats: 20,
         target: 0.003,
         time_limit: Duration::from_secs(90),

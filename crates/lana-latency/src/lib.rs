@@ -12,6 +12,7 @@
 #![deny(missing_docs)]
 
 mod correct;
+mod deployment;
 mod device;
 mod error;
 mod library;
@@ -24,6 +25,7 @@ mod synthetic;
 mod table;
 
 pub use correct::Correction;
+pub use deployment::{Deployment, Precision, Processor, RuntimeKind};
 pub use device::Device;
 pub use error::Error;
 pub use library::{OnnxRuntime, find_library};

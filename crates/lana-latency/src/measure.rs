@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::random::Random;
 use crate::statistics::{Median, quantile, sorted};
-use crate::{Error, Model, Result, Session, SessionOptions};
+use crate::{Deployment, Error, Model, Result, Session, SessionOptions};
 
 /// Rounds without which there is no median worth the name, whatever the time limit.
 const FEWEST_ROUNDS: usize = 3;
@@ -21,10 +21,8 @@ const FEWEST_ROUNDS: usize = 3;
 /// How to measure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeasureOptions {
-    /// Images in a batch.
-    pub batch: usize,
-    /// Threads of each model.
-    pub threads: usize,
+    /// How the models are run.
+    pub deployment: Deployment,
     /// Rounds that do not count, in front.
     pub warm_up: usize,
     /// Rounds that count, at least.
@@ -42,8 +40,7 @@ pub struct MeasureOptions {
 impl Default for MeasureOptions {
     fn default() -> Self {
         MeasureOptions {
-            batch: 1,
-            threads: 1,
+            deployment: Deployment::default(),
             warm_up: 3,
             min_repeats: 20,
             time_limit: Duration::from_secs(60),
@@ -82,7 +79,7 @@ pub struct Measurement {
 
 /// Opens the models and measures them, see [`measure_sessions`].
 pub fn measure(models: &[Model], options: &MeasureOptions) -> Result<Vec<Measurement>> {
-    let session_options = SessionOptions { threads: options.threads };
+    let session_options = SessionOptions { threads: options.deployment.threads };
     let mut sessions =
         models.iter().map(|m| Session::open(m, &session_options)).collect::<Result<Vec<_>>>()?;
     measure_sessions(&mut sessions, options)
@@ -93,21 +90,21 @@ pub fn measure(models: &[Model], options: &MeasureOptions) -> Result<Vec<Measure
 /// # Errors
 /// If a setting is impossible, or a session does not take such a batch.
 pub fn measure_sessions(sessions: &mut [Session], options: &MeasureOptions) -> Result<Vec<Measurement>> {
-    if options.batch == 0 || options.inputs == 0 {
+    if options.deployment.batch == 0 || options.inputs == 0 {
         return Err(Error::Options("batch and inputs must be at least 1".into()));
     }
     let most = sessions.iter().map(|s| s.input_shape().iter().product::<usize>()).max().unwrap_or(1);
-    if options.batch.checked_mul(most).is_none_or(|numbers| numbers > 1 << 31) {
+    if options.deployment.batch.checked_mul(most).is_none_or(|numbers| numbers > 1 << 31) {
         return Err(Error::Options(format!(
             "a batch of {} images of {most} numbers each is too large to time; use a smaller batch",
-            options.batch
+            options.deployment.batch
         )));
     }
     let names: Vec<String> = sessions.iter().map(|s| s.name().to_string()).collect();
     // Sessions of one input size share their inputs.
     let mut random = Random::new(options.seed ^ 0x696e_7075_7473);
     let mut inputs: HashMap<usize, Vec<Vec<f32>>> = HashMap::new();
-    let size = |session: &Session| options.batch * session.input_shape().iter().product::<usize>();
+    let size = |session: &Session| options.deployment.batch * session.input_shape().iter().product::<usize>();
     for session in sessions.iter() {
         let size = size(session);
         inputs.entry(size).or_insert_with(|| {
@@ -119,7 +116,7 @@ pub fn measure_sessions(sessions: &mut [Session], options: &MeasureOptions) -> R
     let mut measurements = interleave(names, options, |model, round| {
         let session = &mut sessions[model];
         let images = &inputs[&size(session)][(round + model) % options.inputs];
-        let timed = session.time(images, options.batch)?;
+        let timed = session.time(images, options.deployment.batch)?;
         total[model] += timed.elapsed;
         waited[model] += timed.waited;
         Ok((timed.elapsed - timed.waited).as_secs_f64() * 1e3)

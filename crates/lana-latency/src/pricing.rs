@@ -31,7 +31,8 @@ use lana_graph::{Graph, GraphBuilder, Shape, Value};
 
 use crate::table::{FORMAT, TEACHER};
 use crate::{
-    Device, Entry, Error, LayerRow, MeasureOptions, Measurement, Model, OnnxRuntime, Result, Table, measure,
+    Deployment, Device, Entry, Error, LayerRow, MeasureOptions, Measurement, Model, OnnxRuntime, Result,
+    Table, measure,
 };
 
 /// Operations that may stand in the place of one layer.
@@ -46,10 +47,8 @@ pub struct LayerCandidates {
 /// How a table is made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableOptions {
-    /// Images in a batch.
-    pub batch: usize,
-    /// Threads.
-    pub threads: usize,
+    /// How the networks are run.
+    pub deployment: Deployment,
     /// How long it may take; what then is unsure, is marked so. A few rounds are always run.
     pub time_limit: Duration,
     /// Rounds per network, at least, as long as there is time.
@@ -69,8 +68,7 @@ pub struct TableOptions {
 impl Default for TableOptions {
     fn default() -> Self {
         TableOptions {
-            batch: 1,
-            threads: 1,
+            deployment: Deployment::default(),
             time_limit: Duration::from_secs(180),
             min_repeats: 12,
             target: 0.003,
@@ -185,8 +183,8 @@ pub fn build_table(
         device: Device::identify(),
         runtime: "onnxruntime".into(),
         runtime_version,
-        batch: options.batch,
-        threads: options.threads,
+        batch: options.deployment.batch,
+        threads: options.deployment.threads,
         method: method(options),
         created: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs()),
         seconds: work.start.elapsed().as_secs_f64(),
@@ -512,8 +510,7 @@ impl Work<'_> {
             let measured = measure(
                 &together,
                 &MeasureOptions {
-                    batch: self.options.batch,
-                    threads: self.options.threads,
+                    deployment: self.options.deployment,
                     warm_up: 2,
                     min_repeats: self.options.min_repeats,
                     time_limit: left.mul_f64(share.min(1.0)),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Tensor, Value, Weights, Window};
 use lana_latency::{
-    Device, Error, LayerCandidates, MeasureOptions, Model, OnnxRuntime, Session, SessionOptions, Table,
-    TableOptions, build_table, find_library, measure, random_weights,
+    Deployment, Device, Error, LayerCandidates, MeasureOptions, Model, OnnxRuntime, Session, SessionOptions,
+    Table, TableOptions, build_table, find_library, measure, random_weights,
 };
 use lana_onnx::ExportOptions;
 
@@ -280,12 +280,16 @@ fn models_are_measured_together() -> Outcome {
     let small = one("small", Shape::image(3, 4, 4), Op::GlobalAveragePool)?;
     let models =
         [Model::with_random_weights("teacher", &graph)?, Model::with_random_weights("small", &small)?];
+    let deployment = Deployment { batch: 2, ..Deployment::default() };
     let options =
-        MeasureOptions { batch: 2, time_limit: Duration::from_millis(300), ..MeasureOptions::default() };
+        MeasureOptions { deployment, time_limit: Duration::from_millis(300), ..MeasureOptions::default() };
     let result = measure(&models, &options)?;
     assert_eq!((result[0].name.as_str(), result[0].ratio), ("teacher", 1.0));
     assert!(result.iter().all(|m| m.median_ms > 0.0 && m.repeats >= 3 && m.ratio_ci[0] <= m.ratio_ci[1]));
-    assert!(measure(&models, &MeasureOptions { batch: 0, ..options }).is_err());
+    assert!(
+        measure(&models, &MeasureOptions { deployment: Deployment { batch: 0, ..deployment }, ..options })
+            .is_err()
+    );
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use lana_latency::{Deployment, Precision, Processor, RuntimeKind};
 use lana_models::zoo::ZooOptions;
 use serde::{Deserialize, Serialize};
 
@@ -57,8 +58,12 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LatencyConfig {
-    /// The runtime: `onnxruntime`.
-    pub runtime: String,
+    /// The runtime: `onnxruntime`, `tensorrt` or `torch`.
+    pub runtime: RuntimeKind,
+    /// Where it runs: `cpu` or `cuda`.
+    pub processor: Processor,
+    /// Number format of weights and feature maps: `fp32`, `fp16` or `bf16`.
+    pub precision: Precision,
     /// Images in a batch.
     pub batch: usize,
     /// Threads of the runtime.
@@ -173,7 +178,9 @@ impl Default for Config {
 impl Default for LatencyConfig {
     fn default() -> Self {
         LatencyConfig {
-            runtime: "onnxruntime".into(),
+            runtime: RuntimeKind::default(),
+            processor: Processor::default(),
+            precision: Precision::default(),
             batch: 1,
             threads: 1,
             time_limit_s: 240.0,
@@ -229,6 +236,14 @@ impl Default for FinetuneConfig {
             crop_padding: 4,
             checkpoint_s: 120.0,
         }
+    }
+}
+
+impl LatencyConfig {
+    /// How networks will be run.
+    pub fn deployment(&self) -> Deployment {
+        let LatencyConfig { runtime, processor, precision, batch, threads, .. } = *self;
+        Deployment { runtime, processor, precision, batch, threads }
     }
 }
 
@@ -345,7 +360,6 @@ impl Config {
         Rules::parse(&self.select)?;
         let one_of = [
             ("device", &self.device, &["cpu", "cuda"][..]),
-            ("latency.runtime", &self.latency.runtime, &["onnxruntime"][..]),
             ("score.by", &self.score.by, &["kl", "loss"][..]),
         ];
         for (field, value, known) in one_of {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use lana_data::{Loader, LoaderConfig};
 use lana_graph::{Cost, Shape};
-use lana_latency::{Device as Machine, MeasureOptions, Model, OnnxRuntime, Session, SessionOptions};
+use lana_latency::{
+    Deployment, Device as Machine, MeasureOptions, Model, OnnxRuntime, Session, SessionOptions,
+};
 use lana_models::pool::Pools;
 use lana_models::zoo::{self, Interpolation, Preprocessing, ZooOptions};
 use lana_torch::{BatchNorm, Evaluation, Network};
@@ -76,7 +78,11 @@ pub fn measure(
     let time_limit = Duration::from_secs_f64(time_limit_s);
     let figures = lana_latency::measure(
         &models,
-        &MeasureOptions { batch, threads, time_limit, ..MeasureOptions::default() },
+        &MeasureOptions {
+            deployment: Deployment { batch, threads, ..Deployment::default() },
+            time_limit,
+            ..MeasureOptions::default()
+        },
     )?;
     let models = files
         .iter()

@@ -43,6 +43,7 @@ pub use inspect::{
     EvaluateOptions, MeasureReport, MeasuredModel, ZooLayer, ZooNetwork, ZooRow, evaluate, measure, pool,
     pool_of_run, status, zoo, zoo_network,
 };
+pub use lana_latency::{Deployment, Precision, Processor, RuntimeKind};
 pub use lana_models::zoo::{Interpolation, ZooOptions};
 pub use progress::{Progress, Silent};
 pub use records::*;

@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use lana::{Config, StudentMetrics};
+use lana::{Config, RuntimeKind, StudentMetrics};
 use serde_json::json;
 
 use super::{stage, summary};
@@ -61,7 +61,7 @@ pub(crate) struct Arguments {
 
     /// Runtime whose latency counts [default: onnxruntime]
     #[arg(long, help_heading = "Deployment")]
-    runtime: Option<String>,
+    runtime: Option<RuntimeKind>,
 
     /// Images in a batch when latency is measured [default: 1]
     #[arg(long, value_name = "N", help_heading = "Deployment")]
@@ -255,7 +255,7 @@ mod tests {
             ("--seed", config.seed.to_string()),
             ("--pool", config.pool.clone()),
             ("--device", config.device.clone()),
-            ("--runtime", config.latency.runtime.clone()),
+            ("--runtime", config.latency.runtime.to_string()),
         ] {
             let after = help.split(option).nth(1).unwrap_or_default();
             let shown = after.split("[default: ").nth(1).and_then(|text| text.split(']').next());

@@ -162,8 +162,7 @@ pub(crate) fn stored(context: &Context<'_>, budget: &Budget) -> Result<Option<St
 pub(crate) fn measure_options(context: &Context<'_>, seconds: f64) -> MeasureOptions {
     let latency = &context.config.latency;
     MeasureOptions {
-        batch: latency.batch,
-        threads: latency.threads,
+        deployment: latency.deployment(),
         time_limit: Duration::from_secs_f64(seconds),
         seed: context.config.seed,
         ..MeasureOptions::default()

@@ -31,8 +31,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Table> {
         .collect();
     let latency = &context.config.latency;
     let options = TableOptions {
-        batch: latency.batch,
-        threads: latency.threads,
+        deployment: latency.deployment(),
         time_limit: Duration::from_secs_f64(latency.time_limit_s),
         ..TableOptions::default()
     };
@@ -69,7 +68,7 @@ fn table_path(run: &Run, latency: &LatencyConfig) -> PathBuf {
 /// Name of the file with the table of this device.
 pub(crate) fn table_name(latency: &LatencyConfig) -> String {
     let device = Device::identify().slug();
-    format!("{device}-{}-b{}-t{}.json", latency.runtime, latency.batch, latency.threads)
+    format!("{device}-{}.json", latency.deployment())
 }
 
 /// What `pool.json` says.
