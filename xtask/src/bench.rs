@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: benchmarks that need more than cargo.
 
+pub(crate) mod pool;
+
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 

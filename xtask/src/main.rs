@@ -65,6 +65,8 @@ enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// What the families of operations reach in phase 1 against their latency (about an hour on two cores)
+    Pool(bench::pool::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Task::Demo { arguments } => demo::run(&arguments),
         Task::Bench { bench: Bench::Select { arguments } } => bench::select(&arguments),
+        Task::Bench { bench: Bench::Pool(arguments) } => bench::pool::run(&arguments),
         Task::Parity { names, all } => parity::run(&names, all),
         Task::Test => test::run(),
     };

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use lana_data::DataSpec;
-use lana_latency::OnnxRuntime;
+use lana_latency::{OnnxRuntime, Table};
 use lana_models::pool::Pools;
 use lana_models::zoo;
 
@@ -18,11 +18,48 @@ pub fn accelerate(config: &Config, out: &Path, progress: &dyn Progress) -> Resul
     config.validate()?;
     check_inputs(config, out, progress)?;
     let mut context = take_up(config, out, progress)?;
+    let budgets = budgets(config, &context)?;
+    let students = run_all(&mut context, &budgets)?;
+    if !config.budgets.is_empty() {
+        return Ok(students);
+    }
+    let all = context.config.budgets.iter().map(|budget| export::stored(&context, budget));
+    Ok(all.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// A step that all budgets share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Preparation {
+    /// The latency table.
+    Profile,
+    /// Phase 1.
+    Pretrain,
+    /// The scores.
+    Score,
+}
+
+/// As [`accelerate`], but ends after one of the steps that all budgets share. No budget need be named.
+pub fn prepare(config: &Config, out: &Path, last: Preparation, progress: &dyn Progress) -> Result<()> {
+    config.validate()?;
+    check_inputs(config, out, progress)?;
+    let mut context = take_up(config, out, progress)?;
+    take_in(&mut context, &config.budgets)?;
+    if last >= Preparation::Pretrain {
+        pretrain::run(&context)?;
+    }
+    if last >= Preparation::Score {
+        score::run(&context)?;
+    }
+    Ok(())
+}
+
+/// The budgets to work on.
+fn budgets(config: &Config, context: &Context<'_>) -> Result<Vec<Budget>> {
     let mut budgets = config.budgets.clone();
     if budgets.is_empty() {
         // Going on: what is finished stays as it is, whatever the recipe says by now.
         for budget in context.config.budgets.clone() {
-            if export::stored(&context, &budget)?.is_none_or(|student| !student.meets_budget) {
+            if export::stored(context, &budget)?.is_none_or(|student| !student.meets_budget) {
                 budgets.push(budget);
             }
         }
@@ -30,12 +67,7 @@ pub fn accelerate(config: &Config, out: &Path, progress: &dyn Progress) -> Resul
             return Err(Error::input("no budget is given", "give --budget, such as --budget 0.5x"));
         }
     }
-    let students = run_all(&mut context, &budgets)?;
-    if !config.budgets.is_empty() {
-        return Ok(students);
-    }
-    let all = context.config.budgets.iter().map(|budget| export::stored(&context, budget));
-    Ok(all.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    Ok(budgets)
 }
 
 /// Creates a run, or goes on with one that does not contradict the configuration; keeps the budgets it has.
@@ -70,15 +102,7 @@ pub(crate) fn take_up<'a>(config: &Config, out: &Path, progress: &'a dyn Progres
 /// Everything after the configuration is settled. A budget out of reach is taken out of the run again; the others are
 /// worked on before it is reported.
 pub(crate) fn run_all(context: &mut Context<'_>, budgets: &[Budget]) -> Result<Vec<StudentMetrics>> {
-    let (teacher, _) = teacher::run(context)?;
-    context.set_budgets(|known| {
-        known.extend(budgets.iter().filter(|b| !known.contains(b)).cloned().collect::<Vec<_>>())
-    })?;
-    if profile::stored(context)?.is_none() {
-        // Broken training images show before minutes are spent on the table.
-        context.dataset(&context.config.train, &teacher)?;
-    }
-    let table = profile::run(context)?;
+    let table = take_in(context, budgets)?;
     let mut out_of_reach = None;
     let mut refuse = |context: &mut Context<'_>, budget: &Budget, error: Error| match error {
         error @ Error::Infeasible { .. } => {
@@ -116,6 +140,19 @@ pub(crate) fn run_all(context: &mut Context<'_>, budgets: &[Budget]) -> Result<V
             Ok(students)
         }
     }
+}
+
+/// Takes in the teacher, notes the budgets and measures the latency table.
+fn take_in(context: &mut Context<'_>, budgets: &[Budget]) -> Result<Table> {
+    let (teacher, _) = teacher::run(context)?;
+    context.set_budgets(|known| {
+        known.extend(budgets.iter().filter(|b| !known.contains(b)).cloned().collect::<Vec<_>>())
+    })?;
+    if profile::stored(context)?.is_none() {
+        // Broken training images show before minutes are spent on the table.
+        context.dataset(&context.config.train, &teacher)?;
+    }
+    profile::run(context)
 }
 
 /// Looks at every input before anything is made: names, weights, the pool, the runtime.

@@ -325,7 +325,8 @@ pub fn pool(teacher: &str, options: &ZooOptions, pool: &str, rules: &[String]) -
     Ok(profile::record(pool, rules, &crate::context::pool_of(&pools, &graph)?))
 }
 
-/// The operations of a run, with their latency on this device if that has been measured; and the teacher's name.
+/// The operations of a run, with their latency on this device and their errors after phase 1 as far as these are known;
+/// and the teacher's name.
 pub fn pool_of_run(path: &Path) -> Result<(String, PoolRecord)> {
     let context = looking(path)?;
     let config = &context.config;
@@ -335,6 +336,9 @@ pub fn pool_of_run(path: &Path) -> Result<(String, PoolRecord)> {
     };
     let pool = context.pool(&graph)?;
     let mut record = profile::record(&config.pool, &config.pool_rules, &pool);
+    for (place, layer) in record.layers.iter_mut().zip(&pool) {
+        place.learned = pretrain::learned(&context, layer)?;
+    }
     if let Some(table) = profile::stored(&context)? {
         for (place, layer) in record.layers.iter_mut().zip(&pool) {
             let Some(teacher_ms) = table.cost(&place.layer, "teacher") else { continue };

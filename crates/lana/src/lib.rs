@@ -34,7 +34,7 @@ mod source;
 mod stages;
 mod study;
 
-pub use accelerate::accelerate;
+pub use accelerate::{Preparation, accelerate, prepare};
 pub use budget::{Amount, Budget, Limit, Quantity};
 pub use config::{Config, FinetuneConfig, LatencyConfig, PretrainConfig, ScoreConfig, SelectConfig};
 pub use demo::{DemoOptions, DemoResult, demo};

@@ -62,6 +62,9 @@ pub struct PoolLayer {
     /// What is known once latency is measured; not in the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<PoolLatency>,
+    /// What the operations reached in phase 1, those that are trained; not in the file.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub learned: BTreeMap<String, PoolError>,
 }
 
 /// Latency of the operations at one layer, from the lookup table of this device.
@@ -73,6 +76,17 @@ pub struct PoolLatency {
     pub ratios: BTreeMap<String, f64>,
     /// Operations that are not trained because the layer's own is as fast.
     pub slow: Vec<String>,
+}
+
+/// How well an operation imitates its layer after phase 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolError {
+    /// Normalised error `‖s(x) − t(x)‖² / ‖t(x)‖²`.
+    pub error: f64,
+    /// The same relative to the identity's, where shapes let the layer be skipped: below 1 is better than nothing. The
+    /// plain error flatters whatever has a shortcut, which carries most of the feature map's power.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_identity: Option<f64>,
 }
 
 /// One operation at one layer.

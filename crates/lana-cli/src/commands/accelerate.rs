@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use lana::{Config, RuntimeKind, StudentMetrics};
+use lana::{Config, Preparation, RuntimeKind, StudentMetrics};
 use serde_json::json;
 
 use super::{stage, summary};
@@ -71,6 +71,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", help_heading = "Deployment")]
     threads: Option<NonZeroUsize>,
 
+    /// End after a step that all budgets share; the same command without it goes on
+    #[arg(long, value_name = "STEP", help_heading = "Work")]
+    until: Option<Until>,
+
     /// Where training runs: cpu or cuda [default: cpu]
     #[arg(long, help_heading = "Work")]
     device: Option<String>,
@@ -109,9 +113,33 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+/// Where to end.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Until {
+    /// The latency table is measured
+    Profile,
+    /// The operations are trained
+    Pretrain,
+    /// The operations are scored
+    Score,
+}
+
+impl From<Until> for Preparation {
+    fn from(until: Until) -> Self {
+        match until {
+            Until::Profile => Preparation::Profile,
+            Until::Pretrain => Preparation::Pretrain,
+            Until::Score => Preparation::Score,
+        }
+    }
+}
+
 impl Arguments {
     pub(super) fn run(&self, terminal: &Terminal) -> Result<(), Failure> {
         let config = self.to_config()?;
+        if let Some(until) = self.until {
+            return Ok(lana::prepare(&config, &self.out, until.into(), terminal)?);
+        }
         let students = lana::accelerate(&config, &self.out, terminal)?;
         let report = self.out.join("report.html");
         let files: Vec<PathBuf> =
@@ -153,7 +181,7 @@ impl Arguments {
         let config = self.over(base)?;
         refuse_onnx(&config.teacher)?;
         config.validate()?;
-        if config.budgets.is_empty() {
+        if config.budgets.is_empty() && self.until.is_none() {
             return Err(Failure::input(
                 "no budget is given",
                 "give --budget, such as 0.5x (half the teacher's latency), 12ms or params=0.4x",

@@ -1,3 +1,5 @@
+mod families;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -20,7 +22,8 @@ Example:
 ///
 /// Without --layer: every operation, at how many layers it applies, and its share of the layers' MACs and parameters.
 /// With --layer: the operations at that layer, and why others do not apply there. Of a run, with the latency that
-/// `lana profile` measured, as a share of the layer's own, and what is not trained because it is no faster.
+/// `lana profile` measured, as a share of the layer's own, what is not trained because it is no faster, and the normalised
+/// errors that phase 1 reached.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Arguments {
@@ -46,6 +49,11 @@ pub(crate) struct Arguments {
     /// Show one layer, such as layer2.0
     #[arg(long)]
     layer: Option<String>,
+
+    /// Of a run: what each family of operations reached in phase 1 against its latency, over all layers that are trained
+    /// or at the one that --layer names
+    #[arg(long, requires = "run", conflicts_with = "json")]
+    by_family: bool,
 
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -76,6 +84,16 @@ impl Arguments {
             value["teacher"] = json!(teacher);
             return output::json(&value);
         }
+        if self.by_family {
+            record.layers.retain(|layer| !layer.learned.is_empty());
+            return match record.layers.is_empty() {
+                true => Err(Failure::input(
+                    "no operation is trained yet",
+                    "train them with `lana pretrain RUN`, or `lana accelerate --until pretrain`",
+                )),
+                false => output::results(&families::table(&record.layers)),
+            };
+        }
         match (&self.layer, record.layers.first()) {
             (Some(_), Some(layer)) => output::results(&one_layer(layer)),
             _ => output::results(&all_layers(&teacher, &record)),
@@ -102,6 +120,10 @@ fn one_layer(layer: &PoolLayer) -> String {
         ("", Align::Right),
     ];
     columns.extend(layer.latency.is_some().then_some(("latency", Align::Right)));
+    let is_trained = !layer.learned.is_empty();
+    if is_trained {
+        columns.extend([("error", Align::Right), ("to identity's", Align::Right)]);
+    }
     let mut table = Table::new(&columns);
     for (operation, (_, macs, params)) in layer.operations.iter().zip(shares(layer)) {
         let mut cells = vec![
@@ -114,6 +136,12 @@ fn one_layer(layer: &PoolLayer) -> String {
         if let Some(latency) = &layer.latency {
             let ratio = latency.ratios.get(&operation.name);
             cells.push(ratio.map_or(String::new(), |ratio| format!("{ratio:.2}x")));
+        }
+        if is_trained {
+            let learned = layer.learned.get(&operation.name);
+            let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
+            cells.push(number(learned.map(|learned| learned.error)));
+            cells.push(number(learned.and_then(|learned| learned.to_identity)));
         }
         table.row(cells);
     }

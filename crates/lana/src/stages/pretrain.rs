@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint;
 use crate::context::{Context, LayerPool, Teacher};
 use crate::run::read_or_redo;
-use crate::{Error, OperationRecord, Quantity, Result, sha256, write_atomic, write_json};
+use crate::{Error, OperationRecord, PoolError, Quantity, Result, sha256, write_atomic, write_json};
 
 /// One operation of the pass.
 struct Pupil {
@@ -218,6 +218,19 @@ pub(crate) fn count(context: &Context<'_>, pool: &[LayerPool], table: Option<&Ta
         }
     }
     Ok((done, total))
+}
+
+/// The errors of the operations of a layer that are trained.
+pub(crate) fn learned(context: &Context<'_>, layer: &LayerPool) -> Result<BTreeMap<String, PoolError>> {
+    let mut errors = BTreeMap::new();
+    for (operation, graph) in &layer.operations {
+        let record = record_of(context, &layer.layer, operation.name(), graph)?;
+        if let Some(record) = record.filter(|record| !record.failed) {
+            let to_identity = record.identity_error.map(|identity| record.error / identity);
+            errors.insert(operation.to_string(), PoolError { error: record.error, to_identity });
+        }
+    }
+    Ok(errors)
 }
 
 /// Seconds that the pass still takes, by the last rate noted in the run's events.

@@ -1,5 +1,6 @@
 //! Measures the lookup table: what each operation costs at each layer, on this device, in the runtime that will serve.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -94,6 +95,7 @@ pub(crate) fn record(name: &str, rules: &[String], pool: &[LayerPool]) -> PoolRe
                 operations: std::iter::once(own).chain(others).collect(),
                 left_out: layer.left_out.iter().cloned().collect(),
                 latency: None,
+                learned: BTreeMap::new(),
             }
         })
         .collect();
