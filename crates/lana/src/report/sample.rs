@@ -108,6 +108,7 @@ pub(super) fn full() -> Report {
                 operations,
                 left_out: BTreeMap::new(),
                 latency: None,
+                learned: BTreeMap::new(),
             });
             table.layers.insert(layer.clone(), prices);
             scores.layers.insert(layer, layer_scores);
