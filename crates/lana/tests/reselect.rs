@@ -77,6 +77,7 @@ fn pool() -> PoolRecord {
         operations: operations.to_vec(),
         left_out: BTreeMap::new(),
         latency: None,
+        learned: BTreeMap::new(),
     });
     PoolRecord { pool: "compact".into(), rules: Vec::new(), layers: layers.to_vec() }
 }
