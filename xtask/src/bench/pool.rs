@@ -40,8 +40,11 @@ pub(crate) struct Arguments {
     /// Most multiply-accumulates of an operation, as a multiple of its layer's
     #[arg(long, default_value_t = 4.0)]
     dearest: f64,
+    /// Train operations that are slower than their layer too, though no selection can want them
+    #[arg(long)]
+    keep_slow: bool,
     /// Images that each operation is trained on
-    #[arg(long, default_value_t = 10_240)]
+    #[arg(long, default_value_t = 5_120)]
     images: usize,
     /// Images in a batch when latency is measured
     #[arg(long, default_value_t = 64)]
@@ -61,7 +64,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .out
         .clone()
         .unwrap_or_else(|| workspace_root().join("target").join("bench-pool").join(&arguments.teacher));
-    let mut lana = lana(&["accelerate", "--until", "pretrain", "--pool", "identity", "--keep-slow"]);
+    let mut lana = lana(&["accelerate", "--until", "pretrain", "--pool", "identity"]);
+    if arguments.keep_slow {
+        lana.arg("--keep-slow");
+    }
     let mut omitted = Vec::new();
     for layer in &arguments.layers {
         let dear = too_dear(arguments, layer)?;
