@@ -36,6 +36,7 @@ mod fold;
 mod graph;
 mod merge;
 mod op;
+mod precision;
 mod replace;
 mod shape;
 mod weights;
@@ -47,6 +48,7 @@ pub use fold::fold_batch_norm;
 pub use graph::{Graph, Layer, Node, Parameter, Value};
 pub use merge::deploy;
 pub use op::{Activation, Conv2d, Op, Role, Window};
+pub use precision::Precision;
 pub use shape::Shape;
 pub use weights::{Tensor, Weights};
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use lana_graph::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -29,19 +30,6 @@ pub enum Processor {
     Cpu,
     /// The first NVIDIA GPU that CUDA shows.
     Cuda,
-}
-
-/// Number format of weights and feature maps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floats.
-    #[default]
-    Fp32,
-    /// 16-bit floats of IEEE 754.
-    Fp16,
-    /// 16-bit floats with the exponent of 32-bit ones.
-    Bf16,
 }
 
 /// How networks will be run.
@@ -77,7 +65,28 @@ impl Default for Deployment {
     }
 }
 
+/// What runs what, for messages.
+const COMBINATIONS: &str = "onnxruntime runs fp32 and fp16 on cpu, and fp32, fp16 and bf16 on cuda; tensorrt runs all three on \
+     cuda; torch all three on both";
+
 impl Deployment {
+    /// Whether a runtime can run networks so at all.
+    ///
+    /// # Errors
+    /// If none can, with what is possible.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |why: &str| Err(Error::Options(format!("{self}: {why}; {COMBINATIONS}")));
+        match (self.runtime, self.processor, self.precision) {
+            _ if self.batch == 0 => Err(Error::Options("a batch holds at least one image".into())),
+            _ if self.threads == 0 => Err(Error::Options("a model needs at least one thread".into())),
+            (RuntimeKind::TensorRt, Processor::Cpu, _) => wrong("TensorRT needs a GPU (--processor cuda)"),
+            (RuntimeKind::OnnxRuntime, Processor::Cpu, Precision::Bf16) => {
+                wrong("ONNX Runtime has no bf16 on the processor")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Reads a label; what it does not say is as in `base`.
     ///
     /// # Errors
@@ -151,21 +160,23 @@ impl fmt::Display for RuntimeKind {
     }
 }
 
+impl FromStr for Processor {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let known = [Processor::Cpu, Processor::Cuda];
+        known
+            .into_iter()
+            .find(|processor| processor.to_string() == name)
+            .ok_or_else(|| Error::Options(format!("processor `{name}`: it is none of cpu, cuda")))
+    }
+}
+
 impl fmt::Display for Processor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Processor::Cpu => "cpu",
             Processor::Cuda => "cuda",
-        })
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Precision::Fp32 => "fp32",
-            Precision::Fp16 => "fp16",
-            Precision::Bf16 => "bf16",
         })
     }
 }
@@ -194,6 +205,25 @@ mod tests {
             let deployment = Deployment::parse(label, &base).expect(label);
             assert_eq!(deployment.to_string(), printed);
             assert_eq!(printed.parse::<Deployment>().expect("printed"), deployment);
+        }
+    }
+
+    #[test]
+    fn what_no_runtime_can_do_is_refused_with_what_they_can() {
+        for label in ["tensorrt", "cpu-tensorrt-fp16", "onnxruntime-bf16"] {
+            let error = label.parse::<Deployment>().expect("a label").check().expect_err(label).to_string();
+            assert!(error.contains("torch all three on both"), "{error}");
+        }
+        for label in
+            ["cpu", "fp16", "torch-bf16", "torch-fp16", "cuda-tensorrt-fp16", "cuda-bf16", "cuda-torch-b128"]
+        {
+            label.parse::<Deployment>().expect("a label").check().expect(label);
+        }
+        for deployment in [
+            Deployment { batch: 0, ..Deployment::default() },
+            Deployment { threads: 0, ..Deployment::default() },
+        ] {
+            assert!(deployment.check().is_err());
         }
     }
 

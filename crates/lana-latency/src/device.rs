@@ -1,10 +1,14 @@
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+use crate::Processor;
 
 /// What a machine is, as far as latency depends on it: a lookup table belongs to one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
-    /// Kind of device: `cpu`.
+    /// Kind of device: `cpu` or `cuda`.
     pub kind: String,
     /// The processor's name.
     pub model: String,
@@ -20,9 +24,86 @@ pub struct Device {
     pub release: Option<String>,
     /// What steers the clock, where that can be read; not compared.
     pub governor: Option<String>,
+    /// The GPU, if networks run there and it can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Gpu>,
+}
+
+/// A GPU as the driver's `nvidia-smi` describes it. That program comes with every driver and container toolkit, and its
+/// table of values is stable; NVML itself would be a dependency more for the same numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gpu {
+    /// Its name.
+    pub name: String,
+    /// Its memory, MiB.
+    pub memory_mib: Option<u64>,
+    /// Highest clock of its processors, MHz.
+    pub max_clock_mhz: Option<u64>,
+    /// Version of the driver; not compared, like all below.
+    pub driver: Option<String>,
+    /// Clock of its processors when it was looked at, MHz.
+    pub clock_mhz: Option<u64>,
+    /// Clock of its memory then, MHz.
+    pub memory_clock_mhz: Option<u64>,
+    /// Power it may draw, watts.
+    pub power_limit_w: Option<u64>,
+}
+
+impl Gpu {
+    /// The GPU that CUDA takes first, as far as the environment tells: the first of `CUDA_VISIBLE_DEVICES`, else number 0.
+    fn identify() -> Option<Self> {
+        let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+        let first = visible.split(',').next().map(str::trim).filter(|id| !id.is_empty()).unwrap_or("0");
+        let output = std::process::Command::new("nvidia-smi")
+            .arg(
+                "--query-gpu=name,memory.total,clocks.max.sm,driver_version,clocks.sm,clocks.mem,power.limit",
+            )
+            .args(["--format=csv,noheader,nounits", "--id", first])
+            .output()
+            .ok()
+            .filter(|output| output.status.success())?;
+        Gpu::parse(&String::from_utf8(output.stdout).ok()?)
+    }
+
+    /// Reads the first line of that table.
+    fn parse(table: &str) -> Option<Self> {
+        let fields: Vec<&str> = table.lines().next()?.split(',').map(str::trim).collect();
+        let [name, memory, max_clock, driver, clock, memory_clock, power] = fields[..] else { return None };
+        // What a GPU does not tell reads `[N/A]`.
+        let number = |text: &str| text.parse::<f64>().ok().map(|n| n.round() as u64);
+        Some(Gpu {
+            name: name.into(),
+            memory_mib: number(memory),
+            max_clock_mhz: number(max_clock),
+            driver: (!driver.starts_with('[')).then(|| driver.into()),
+            clock_mhz: number(clock),
+            memory_clock_mhz: number(memory_clock),
+            power_limit_w: number(power),
+        })
+    }
+}
+
+impl fmt::Display for Device {
+    /// A device in a few words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(gpu) = &self.gpu {
+            write!(f, "{}, ", gpu.name)?;
+        }
+        let Device { model, logical_cores, system, architecture, .. } = self;
+        write!(f, "{model}, {logical_cores} cores, {system} {architecture}")
+    }
 }
 
 impl Device {
+    /// This machine with the GPU where that is what runs the networks.
+    pub fn of(processor: Processor) -> Self {
+        match processor {
+            Processor::Cpu => Device::identify(),
+            Processor::Cuda => Device { kind: "cuda".into(), gpu: Gpu::identify(), ..Device::identify() },
+        }
+    }
+
     /// The CPU this runs on.
     pub fn identify() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).ok().map(|t| t.trim().to_string());
@@ -49,6 +130,7 @@ impl Device {
             system: std::env::consts::OS.into(),
             release: read("/proc/sys/kernel/osrelease").or_else(|| sysctl("kern.osrelease")),
             governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            gpu: None,
         }
     }
 
@@ -57,7 +139,7 @@ impl Device {
         let text = format!(
             "{} {} {}x {}",
             self.kind,
-            self.model,
+            self.gpu.as_ref().map_or(&self.model, |gpu| &gpu.name),
             self.logical_cores,
             &self.flags[..self.flags.len().min(4)]
         );
@@ -75,7 +157,17 @@ impl Device {
     /// What differs between two devices in a way that changes latency; none if they count as the same.
     pub fn differences(&self, other: &Device) -> Option<String> {
         let cores = (self.logical_cores.to_string(), other.logical_cores.to_string());
+        let gpu = |device: &Device| match &device.gpu {
+            Some(gpu) => {
+                let number = |n: Option<u64>| n.map_or("unknown".into(), |n| n.to_string());
+                let (memory, clock) = (number(gpu.memory_mib), number(gpu.max_clock_mhz));
+                format!("{} with {memory} MiB, up to {clock} MHz", gpu.name)
+            }
+            None => "none".into(),
+        };
+        let gpus = (gpu(self), gpu(other));
         let pairs = [
+            ("GPU", &gpus.0, &gpus.1),
             ("kind", &self.kind, &other.kind),
             ("processor", &self.model, &other.model),
             ("instruction sets", &self.flags, &other.flags),
@@ -127,6 +219,29 @@ mod tests {
         let text = other.differences(&here).expect("another processor");
         assert!(text.contains("processor `Other CPU` there"), "{text}");
         assert!(here.slug().chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{}", here.slug());
+    }
+
+    #[test]
+    fn a_gpu_is_what_nvidia_smi_says() {
+        let gpu =
+            Gpu::parse("NVIDIA H100 80GB HBM3, 81559, 1980, 570.86.15, 345, 2619, 700.00\n").expect("a GPU");
+        assert_eq!((gpu.memory_mib, gpu.clock_mhz, gpu.power_limit_w), (Some(81559), Some(345), Some(700)));
+        let small = Gpu::parse("Orin, [N/A], [N/A], [N/A], [N/A], [N/A], [N/A]").expect("a GPU");
+        assert_eq!((small.name.as_str(), small.memory_mib, small.driver.as_deref()), ("Orin", None, None));
+        assert_eq!((Gpu::parse(""), Gpu::parse("No devices were found")), (None, None));
+
+        let with = |gpu: &Gpu| Device { kind: "cuda".into(), gpu: Some(gpu.clone()), ..Device::identify() };
+        // Clocks and drivers change from day to day.
+        let later = Gpu { clock_mhz: Some(1980), driver: Some("571".into()), ..gpu.clone() };
+        assert_eq!(with(&gpu).differences(&with(&later)), None);
+        let text = with(&gpu).differences(&with(&small)).expect("another GPU");
+        assert!(
+            text.contains("GPU `NVIDIA H100 80GB HBM3 with 81559 MiB") && text.contains("`Orin"),
+            "{text}"
+        );
+        assert!(with(&gpu).slug().starts_with("cuda-nvidia-h100"), "{}", with(&gpu).slug());
+        assert!(with(&gpu).to_string().starts_with("NVIDIA H100 80GB HBM3, "));
+        assert!(with(&gpu).differences(&Device::identify()).is_some());
     }
 
     #[test]

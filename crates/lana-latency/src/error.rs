@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use crate::RuntimeKind;
+
 /// What can go wrong when networks are run and timed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -26,6 +28,16 @@ pub enum Error {
         path: PathBuf,
         /// The loader's reason.
         reason: String,
+    },
+    /// A runtime is not here, or not with what a deployment needs.
+    #[error("{runtime}: {reason}; {cure}")]
+    NoRuntime {
+        /// The runtime.
+        runtime: RuntimeKind,
+        /// What is missing.
+        reason: String,
+        /// What to do.
+        cure: String,
     },
     /// A model could not be opened or run.
     #[error("{model}: {reason}")]

@@ -1,8 +1,10 @@
 //! How long networks take: running them, timing them, and lookup tables of what each operation costs.
 //!
-//! * [`OnnxRuntime`] loads the runtime's library; [`Session`] runs one [`Model`] on it.
+//! * A [`Deployment`] says how networks run: runtime, processor, precision, batch, threads. A [`Session`] is one [`Model`]
+//!   opened so, in ONNX Runtime ([`OnnxRuntime`] finds the library) or, with the crate's feature `torch`, in libtorch.
 //! * [`measure`] times several models against each other: interleaved, in a new order every round, each compared with the
 //!   first of the same round, so that drift of the machine cancels.
+//! * [`measure_files`] does so for ONNX files of any origin.
 //! * [`build_table`] prices the operations of a pool at the layers of a teacher, inside the teacher; [`Table`] is what
 //!   comes out: it predicts the latency of any selection, is corrected by networks that were measured whole, and belongs
 //!   to the [`Device`] it was made on.
@@ -11,27 +13,40 @@
 //! Hence nothing here reports a bare mean; medians come with their 95 % intervals, ratios with theirs.
 #![deny(missing_docs)]
 
+mod array;
+mod clock;
 mod correct;
 mod deployment;
 mod device;
 mod error;
+mod files;
 mod library;
 mod measure;
+mod model;
+mod pin;
+mod port;
 mod pricing;
 mod random;
+mod runtime;
 mod session;
 mod statistics;
 mod synthetic;
 mod table;
 
+pub use array::Element;
 pub use correct::Correction;
-pub use deployment::{Deployment, Precision, Processor, RuntimeKind};
-pub use device::Device;
+pub use deployment::{Deployment, Processor, RuntimeKind};
+pub use device::{Device, Gpu};
 pub use error::Error;
+pub use files::{MeasureReport, MeasuredInput, MeasuredModel, measure_files};
+pub use lana_graph::Precision;
 pub use library::{OnnxRuntime, find_library};
 pub use measure::{MeasureOptions, Measurement, measure, measure_sessions};
+pub use model::Model;
+pub use port::{Dim, InputShape, NamedDim, Port, Shapes};
 pub use pricing::{LayerCandidates, Progress, TableOptions, build_table};
-pub use session::{Model, Session, SessionOptions};
+pub use runtime::runtime_version;
+pub use session::Session;
 pub use synthetic::random_weights;
 pub use table::{Entry, LayerRow, Table};
 

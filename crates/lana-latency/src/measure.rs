@@ -4,17 +4,25 @@
 //! shuffled anew (a fixed order moved results by 10 to 16 %: whoever runs after a large network finds cold caches), and
 //! each model is compared with the first one *of the same round*; the median of these ratios is what counts. Time in which
 //! the thread waited for a core that another process held is left out where the system tells it: on a shared machine that
-//! is most of the noise, and no property of the model.
+//! is most of the noise, and no property of the model. With several threads, or a GPU, it cannot be told what such waiting
+//! cost; then it is reported alone.
+//!
+//! Rounds go on until the standard errors are small enough or time is up, and the result says which. Errors are looked
+//! at when a fifth more rounds have been made, not after every one: who looks often enough finds a lucky moment.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::array::{Array, Data};
+use crate::pin::pin;
 use crate::random::Random;
 use crate::statistics::{Median, quantile, sorted};
-use crate::{Deployment, Error, Model, Result, Session, SessionOptions};
+use crate::{Deployment, Element, Error, Model, Port, Result, Session, Shapes};
 
+/// Bytes of one input beyond which nobody can mean to time it.
+const LARGEST_INPUT: usize = 8 << 30;
 /// Rounds without which there is no median worth the name, whatever the time limit.
 const FEWEST_ROUNDS: usize = 3;
 
@@ -33,6 +41,10 @@ pub struct MeasureOptions {
     pub target: f64,
     /// Random inputs to take turns with, so that no input stays in the caches.
     pub inputs: usize,
+    /// Whether to stay on the same cores meanwhile, where the system can (Linux).
+    pub pin: bool,
+    /// Sizes for open dimensions of the models' inputs.
+    pub shapes: Shapes,
     /// Decides inputs and order.
     pub seed: u64,
 }
@@ -46,6 +58,8 @@ impl Default for MeasureOptions {
             time_limit: Duration::from_secs(60),
             target: 0.01,
             inputs: 3,
+            pin: true,
+            shapes: Shapes::default(),
             seed: 0,
         }
     }
@@ -64,10 +78,13 @@ pub struct Measurement {
     pub relative_error: f64,
     /// Rounds.
     pub repeats: usize,
+    /// Whether the errors of all models came down to the target. If not, time was up before; the intervals hold nevertheless.
+    pub settled: bool,
     /// Distance of the quartiles as a fraction of the median: how noisy the machine was.
     pub spread: f64,
-    /// Part of the time in which other processes held the core; it is not in the times above. Known on Linux for models
-    /// with one thread, else 0.
+    /// Part of the time in which other processes held a core that the model was ready to run on. With one thread it is not
+    /// in the times above; with several it is that of the thread that waited longest, and is in them. Known on Linux, else
+    /// 0.
     pub waiting: f64,
     /// Time relative to the first model's: median of the ratios of each round.
     pub ratio: f64,
@@ -77,49 +94,66 @@ pub struct Measurement {
     pub ratio_error: f64,
 }
 
-/// Opens the models and measures them, see [`measure_sessions`].
+/// Opens the models in the runtime of the deployment and measures them, see [`measure_sessions`].
+///
+/// # Errors
+/// If the runtime is not here or cannot run a model, or a setting is impossible.
 pub fn measure(models: &[Model], options: &MeasureOptions) -> Result<Vec<Measurement>> {
-    let session_options = SessionOptions { threads: options.deployment.threads };
-    let mut sessions =
-        models.iter().map(|m| Session::open(m, &session_options)).collect::<Result<Vec<_>>>()?;
-    measure_sessions(&mut sessions, options)
+    // Before the runtime starts its threads, which inherit it.
+    let _pinned = options.pin.then(|| pin(&options.deployment)).flatten();
+    let sessions = models.iter().map(|m| Session::open(m, &options.deployment));
+    measure_sessions(&mut sessions.collect::<Result<Vec<_>>>()?, options)
 }
 
-/// Measures sessions against the first of them. Their threads are as they were opened with.
+/// Measures sessions against the first of them. They must have been opened for the same deployment, but for the batch.
 ///
 /// # Errors
 /// If a setting is impossible, or a session does not take such a batch.
 pub fn measure_sessions(sessions: &mut [Session], options: &MeasureOptions) -> Result<Vec<Measurement>> {
-    if options.deployment.batch == 0 || options.inputs == 0 {
-        return Err(Error::Options("batch and inputs must be at least 1".into()));
+    options.deployment.check()?;
+    if options.inputs == 0 {
+        return Err(Error::Options("a model is measured on at least one input".into()));
     }
-    let most = sessions.iter().map(|s| s.input_shape().iter().product::<usize>()).max().unwrap_or(1);
-    if options.deployment.batch.checked_mul(most).is_none_or(|numbers| numbers > 1 << 31) {
-        return Err(Error::Options(format!(
-            "a batch of {} images of {most} numbers each is too large to time; use a smaller batch",
-            options.deployment.batch
-        )));
-    }
-    let names: Vec<String> = sessions.iter().map(|s| s.name().to_string()).collect();
-    // Sessions of one input size share their inputs.
+    let ports: Vec<&[Port]> = sessions.iter().map(|s| s.inputs()).collect();
+    options.shapes.check_used(&ports)?;
+    // Sessions with inputs of one shape share them.
     let mut random = Random::new(options.seed ^ 0x696e_7075_7473);
-    let mut inputs: HashMap<usize, Vec<Vec<f32>>> = HashMap::new();
-    let size = |session: &Session| options.deployment.batch * session.input_shape().iter().product::<usize>();
-    for session in sessions.iter() {
-        let size = size(session);
-        inputs.entry(size).or_insert_with(|| {
-            let mut one = || (0..size).map(|_| random.normal() as f32).collect();
-            (0..options.inputs).map(|_| one()).collect()
-        });
+    let mut known: HashMap<(Element, Vec<usize>), Vec<Array>> = HashMap::new();
+    for session in sessions.iter_mut() {
+        let mut inputs = Vec::new();
+        for (port, dims) in
+            session.inputs().iter().zip(session.resolve(&options.shapes, options.deployment.batch)?)
+        {
+            let element = port.element.clone().map_err(|what| Error::Model {
+                model: session.name().into(),
+                reason: format!("its input `{}` is a {what}, for which lana has no values", port.name),
+            })?;
+            let bytes = dims.iter().try_fold(Data::width(element), |n, &d| n.checked_mul(d));
+            if bytes.is_none_or(|bytes| bytes > LARGEST_INPUT) {
+                return Err(Error::Options(format!(
+                    "{}: its input `{}` with {} is too large to time; use a smaller batch",
+                    session.name(),
+                    port.name,
+                    dims.iter().map(usize::to_string).collect::<Vec<_>>().join("×")
+                )));
+            }
+            let arrays = known.entry((element, dims.clone())).or_insert_with(|| {
+                (0..options.inputs).map(|_| Array::sample(element, dims.clone(), &mut random)).collect()
+            });
+            inputs.push(arrays.clone());
+        }
+        let set = |number: usize| inputs.iter().map(|arrays| arrays[number].clone()).collect();
+        let sets: Vec<Vec<Array>> = (0..options.inputs).map(set).collect();
+        session.load(&sets)?;
     }
+    let _pinned = options.pin.then(|| pin(&options.deployment)).flatten();
+    let names: Vec<String> = sessions.iter().map(|s| s.name().to_string()).collect();
     let (mut waited, mut total) = (vec![Duration::ZERO; names.len()], vec![Duration::ZERO; names.len()]);
     let mut measurements = interleave(names, options, |model, round| {
-        let session = &mut sessions[model];
-        let images = &inputs[&size(session)][(round + model) % options.inputs];
-        let timed = session.time(images, options.deployment.batch)?;
+        let timed = sessions[model].time((round + model) % options.inputs)?;
         total[model] += timed.elapsed;
         waited[model] += timed.waited;
-        Ok((timed.elapsed - timed.waited).as_secs_f64() * 1e3)
+        Ok(timed.counted.as_secs_f64() * 1e3)
     })?;
     for (measurement, (waited, total)) in measurements.iter_mut().zip(waited.iter().zip(&total)) {
         measurement.waiting = waited.as_secs_f64() / total.as_secs_f64().max(f64::MIN_POSITIVE);
@@ -140,11 +174,18 @@ fn interleave(
     let mut random = Random::new(options.seed);
     let mut order: Vec<usize> = (0..names.len()).collect();
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
+    // Rounds after which to look whether they suffice.
+    let mut look = options.min_repeats.max(FEWEST_ROUNDS);
+    let mut sure = false;
     for round in 0.. {
         let counted = times[0].len();
         let late = start.elapsed() >= options.time_limit;
-        if counted >= FEWEST_ROUNDS && (late || counted >= options.min_repeats && settled(&times, options)) {
-            break;
+        if counted >= look || late && counted >= FEWEST_ROUNDS {
+            sure = settled(&times, options);
+            if sure || late {
+                break;
+            }
+            look = counted + counted.div_ceil(5);
         }
         random.shuffle(&mut order);
         for &model in &order {
@@ -154,7 +195,8 @@ fn interleave(
             }
         }
     }
-    Ok(names.into_iter().zip(&times).map(|(name, t)| summary(name, t, &times[0])).collect())
+    let summaries = names.into_iter().zip(&times).map(|(name, t)| summary(name, t, &times[0], sure));
+    Ok(summaries.collect())
 }
 
 /// Whether every result is as sure as it should be.
@@ -167,7 +209,7 @@ fn ratios(times: &[f64], reference: &[f64]) -> Vec<f64> {
     times.iter().zip(reference).map(|(t, r)| t / r).collect()
 }
 
-fn summary(name: String, times: &[f64], reference: &[f64]) -> Measurement {
+fn summary(name: String, times: &[f64], reference: &[f64], settled: bool) -> Measurement {
     let median = Median::of(times);
     let ratio = Median::of(&ratios(times, reference));
     let sorted = sorted(times);
@@ -177,6 +219,7 @@ fn summary(name: String, times: &[f64], reference: &[f64]) -> Measurement {
         ci_ms: median.interval,
         relative_error: median.relative_error(),
         repeats: times.len(),
+        settled,
         spread: (quantile(&sorted, 0.75) - quantile(&sorted, 0.25)) / median.value,
         waiting: 0.0,
         ratio: ratio.value,
@@ -196,7 +239,7 @@ mod tests {
     #[test]
     fn drift_cancels_in_ratios() {
         // The machine slows down by half over the measurement, each model in its own noise of 2 %.
-        let options = MeasureOptions { min_repeats: 60, target: 0.02, ..MeasureOptions::default() };
+        let options = MeasureOptions { min_repeats: 60, target: 1.0, ..MeasureOptions::default() };
         let mut noise = Random::new(7);
         let result = interleave(names(3), &options, |model, round| {
             let drift = 1.0 + 0.005 * round as f64;
@@ -235,6 +278,15 @@ mod tests {
     fn the_time_limit_holds_but_for_three_rounds() {
         let options = MeasureOptions { time_limit: Duration::ZERO, ..MeasureOptions::default() };
         let result = interleave(names(2), &options, |model, round| Ok((1 + model + round % 3) as f64));
-        assert_eq!(result.expect("no error")[1].repeats, FEWEST_ROUNDS);
+        let result = result.expect("no error");
+        assert_eq!((result[1].repeats, result[1].settled), (FEWEST_ROUNDS, false));
+    }
+
+    #[test]
+    fn a_result_that_is_sure_says_so() {
+        let options = MeasureOptions { min_repeats: 10, ..MeasureOptions::default() };
+        let result = interleave(names(2), &options, |_, round| Ok(1.0 + 1e-4 * (round % 2) as f64));
+        let result = result.expect("no error");
+        assert_eq!((result[0].repeats, result[0].settled, result[1].settled), (10, true, true));
     }
 }

@@ -31,8 +31,8 @@ use lana_graph::{Graph, GraphBuilder, Shape, Value};
 
 use crate::table::{FORMAT, TEACHER};
 use crate::{
-    Deployment, Device, Entry, Error, LayerRow, MeasureOptions, Measurement, Model, OnnxRuntime, Result,
-    Table, measure,
+    Deployment, Device, Entry, Error, LayerRow, MeasureOptions, Measurement, Model, Result, Table, measure,
+    runtime_version,
 };
 
 /// Operations that may stand in the place of one layer.
@@ -141,7 +141,7 @@ pub fn build_table(
             "a table replaces at least one layer and times two networks together".into(),
         ));
     }
-    let runtime_version = OnnxRuntime::load()?.version().to_string();
+    let runtime_version = runtime_version(&options.deployment)?;
     let mut classes = classes(teacher, options)?;
     let (mut jobs, places) = jobs(teacher, candidates, &classes)?;
     let alone = parts_alone(teacher, &classes)?;
@@ -181,7 +181,7 @@ pub fn build_table(
     Ok(Table {
         format: FORMAT,
         device: Device::identify(),
-        runtime: "onnxruntime".into(),
+        runtime: options.deployment.runtime.to_string(),
         runtime_version,
         batch: options.deployment.batch,
         threads: options.deployment.threads,
@@ -515,8 +515,8 @@ impl Work<'_> {
                     min_repeats: self.options.min_repeats,
                     time_limit: left.mul_f64(share.min(1.0)),
                     target: self.options.target,
-                    inputs: 3,
                     seed: self.options.seed.wrapping_add(self.done as u64),
+                    ..MeasureOptions::default()
                 },
             )?;
             let mut measured = measured.into_iter();

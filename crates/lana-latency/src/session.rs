@@ -1,148 +1,26 @@
-//! One model, ready to run.
+//! One model, opened in the runtime of a deployment.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use crate::array::{Array, Data};
+use crate::clock::Timed;
+use crate::port::fixed_batch;
+use crate::runtime::{Answer, Executable, load};
+use crate::{Deployment, Error, Model, Port, Result, Shapes};
 
-use lana_graph::{Graph, Weights, deploy};
-use lana_onnx::ExportOptions;
-use ort::logging::LogLevel;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::value::{TensorElementType, TensorRef, ValueType};
-
-use crate::{Error, OnnxRuntime, Result, random_weights};
-
-/// An ONNX model with the name it has in messages and results: its file's, or one given.
-#[derive(Clone)]
-pub struct Model {
-    name: String,
-    bytes: Vec<u8>,
-}
-
-impl Model {
-    /// Reads a file.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-        Ok(Model { name: path.display().to_string(), bytes })
-    }
-
-    /// The bytes of a file.
-    pub fn from_bytes(name: impl Into<String>, bytes: Vec<u8>) -> Self {
-        Model { name: name.into(), bytes }
-    }
-
-    /// A network in the form in which it is deployed ([`deploy`]), for any batch.
-    pub fn from_graph(name: impl Into<String>, graph: &Graph, weights: &Weights) -> Result<Self> {
-        let (graph, weights) = deploy(graph, weights)?;
-        let bytes = lana_onnx::export(&graph, &weights, &ExportOptions::default())?;
-        Ok(Model { name: name.into(), bytes })
-    }
-
-    /// As [`Model::from_graph`] with weights that are good for timing alone.
-    pub fn with_random_weights(name: impl Into<String>, graph: &Graph) -> Result<Self> {
-        Model::from_graph(name, graph, &random_weights(graph, 1))
-    }
-
-    /// Its name in messages and results.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-/// How a model is run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionOptions {
-    /// Threads that share the work of one operation.
-    pub threads: usize,
-}
-
-impl Default for SessionOptions {
-    fn default() -> Self {
-        SessionOptions { threads: 1 }
-    }
-}
-
-/// Time of one run.
-pub(crate) struct Timed {
-    /// From start to end.
-    pub(crate) elapsed: Duration,
-    /// The part of it in which another process had the core. Known on Linux, for a model with one thread.
-    pub(crate) waited: Duration,
-}
-
-impl Timed {
-    /// Who waited for longer than the run took did so before it began or after its end, while the clock stood: that is no
-    /// part of the run.
-    fn new(elapsed: Duration, waited: Duration) -> Timed {
-        Timed { elapsed, waited: if waited < elapsed { waited } else { Duration::ZERO } }
-    }
-}
-
-/// How long this thread has been ready to run without a core to run on, ever since it started: the second number of
-/// Linux's `schedstat`. It is exact once the thread runs again, unlike the first, the time it ran.
-fn waited_for_core() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
-}
-
-/// A model opened in ONNX Runtime on the CPU.
+/// A model that is ready to run.
 #[derive(Debug)]
 pub struct Session {
     name: String,
-    inner: ort::session::Session,
-    input: [usize; 3],
-    fixed_batch: Option<usize>,
-    output: Vec<i64>,
-    threads: usize,
+    executable: Box<dyn Executable>,
 }
 
 impl Session {
-    /// Opens a model with every optimisation of the graph that the runtime has.
+    /// Opens a model in the runtime of a deployment.
     ///
     /// # Errors
-    /// If the runtime is missing, cannot read the model, or the model does not take one batch of images of a known size.
-    pub fn open(model: &Model, options: &SessionOptions) -> Result<Self> {
-        let runtime = OnnxRuntime::load()?;
-        let wrong = |reason: String| Error::Model { model: model.name.clone(), reason };
-        if options.threads == 0 {
-            return Err(Error::Options("a model needs at least one thread".into()));
-        }
-        let inner = builder(runtime, options)
-            .and_then(|mut b| b.commit_from_memory(&model.bytes))
-            .map_err(|e| wrong(format!("ONNX Runtime cannot open it: {}", one_line(&e))))?;
-        let [input] = inner.inputs() else {
-            return Err(wrong(format!("takes {} inputs, not one batch of images", inner.inputs().len())));
-        };
-        let input_wrong = |what: String| wrong(format!("its input `{}` {what}", input.name()));
-        let ValueType::Tensor { ty, shape, .. } = input.dtype() else {
-            return Err(input_wrong("is no tensor".into()));
-        };
-        if *ty != TensorElementType::Float32 {
-            return Err(input_wrong(format!("holds {ty}, not 32-bit floats")));
-        }
-        let &[batch, channels, height, width] = &shape[..] else {
-            let rank = shape.len();
-            return Err(input_wrong(format!("has {rank} dimensions, not the 4 of a batch of images")));
-        };
-        let known = |n: i64| usize::try_from(n).ok().filter(|n| *n > 0);
-        let (Some(c), Some(h), Some(w)) = (known(channels), known(height), known(width)) else {
-            return Err(input_wrong(format!(
-                "has no fixed size ({channels}×{height}×{width}); export the model with fixed channels, height and width"
-            )));
-        };
-        let Some(ValueType::Tensor { ty: TensorElementType::Float32, shape: output, .. }) =
-            inner.outputs().first().map(|o| o.dtype())
-        else {
-            return Err(wrong("its first output is no tensor of 32-bit floats".into()));
-        };
-        let output = output[..].to_vec();
-        Ok(Session {
-            name: model.name.clone(),
-            input: [c, h, w],
-            fixed_batch: known(batch),
-            output,
-            threads: options.threads,
-            inner,
-        })
+    /// If no runtime can run networks so, or it is not here, or cannot read the model.
+    pub fn open(model: &Model, deployment: &Deployment) -> Result<Self> {
+        let executable = load(deployment)?.open(model, deployment)?;
+        Ok(Session { name: model.name().into(), executable })
     }
 
     /// The model's name.
@@ -150,88 +28,98 @@ impl Session {
         &self.name
     }
 
-    /// Channels, height and width of the images it takes.
-    pub fn input_shape(&self) -> [usize; 3] {
-        self.input
+    /// What it takes.
+    pub fn inputs(&self) -> &[Port] {
+        self.executable.inputs()
+    }
+
+    /// What it gives.
+    pub fn outputs(&self) -> &[Port] {
+        self.executable.outputs()
     }
 
     /// The only batch it takes, if the model fixes one.
     pub fn fixed_batch(&self) -> Option<usize> {
-        self.fixed_batch
+        fixed_batch(self.inputs())
     }
 
-    /// Dimensions of its first output; -1 where they depend on the input.
-    pub fn output_shape(&self) -> &[i64] {
-        &self.output
+    /// What should be known of how it runs, such as parts of it that are not where they were wanted.
+    pub fn note(&self) -> Option<String> {
+        self.executable.note()
+    }
+
+    /// Channels, height and width of the images it takes.
+    ///
+    /// # Errors
+    /// If it does not take one batch of images of a known size, as 32-bit floats, and give 32-bit floats.
+    pub fn image_shape(&self) -> Result<[usize; 3]> {
+        let [input] = self.inputs() else {
+            return self.wrong(format!("takes {} inputs, not one batch of images", self.inputs().len()));
+        };
+        let input_wrong = |what: String| self.wrong(format!("its input `{}` {what}", input.name));
+        match &input.element {
+            Ok(crate::Element::F32) => {}
+            Ok(other) => return input_wrong(format!("holds {other}, not 32-bit floats")),
+            Err(other) => return input_wrong(format!("is a {other}, no tensor of 32-bit floats")),
+        }
+        if !matches!(self.outputs().first().map(|o| &o.element), Some(Ok(crate::Element::F32))) {
+            return self.wrong("its first output is no tensor of 32-bit floats".into());
+        }
+        if input.dims.len() != 4 {
+            let rank = input.dims.len();
+            return input_wrong(format!("has {rank} dimensions, not the 4 of a batch of images"));
+        }
+        match input.image() {
+            Some((shape, _)) => Ok(shape),
+            None => input_wrong(format!(
+                "has no fixed size ({}); export the model with fixed channels, height and width",
+                input.shape()
+            )),
+        }
     }
 
     /// The first output for a batch of images, both in row-major order.
+    ///
+    /// # Errors
+    /// If [`Session::image_shape`] has one, or these are no such images.
     pub fn run(&mut self, images: &[f32], batch: usize) -> Result<Vec<f32>> {
-        self.check(images, batch)?;
-        let [c, h, w] = self.input;
-        let outcome = TensorRef::from_array_view(([batch, c, h, w], images)).and_then(|input| {
-            let outputs = self.inner.run(ort::inputs![input])?;
-            Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec())
-        });
-        outcome.map_err(|e| Error::Model { model: self.name.clone(), reason: one_line(&e) })
-    }
-
-    /// How long one run takes.
-    pub(crate) fn time(&mut self, images: &[f32], batch: usize) -> Result<Timed> {
-        self.check(images, batch)?;
-        let [c, h, w] = self.input;
-        let outcome = TensorRef::from_array_view(([batch, c, h, w], images)).and_then(|input| {
-            let before = waited_for_core();
-            let start = Instant::now();
-            let outputs = self.inner.run(ort::inputs![input])?;
-            let elapsed = start.elapsed();
-            let after = waited_for_core();
-            drop(outputs);
-            let waited = match (before, after) {
-                (Some(before), Some(after)) if self.threads == 1 => after.saturating_sub(before),
-                _ => Duration::ZERO,
-            };
-            Ok(Timed::new(elapsed, waited))
-        });
-        outcome.map_err(|e| Error::Model { model: self.name.clone(), reason: one_line(&e) })
-    }
-
-    fn check(&self, images: &[f32], batch: usize) -> Result<()> {
-        let wrong = |reason: String| Err(Error::Model { model: self.name.clone(), reason });
-        if let Some(fixed) = self.fixed_batch.filter(|fixed| *fixed != batch) {
-            return wrong(format!("takes batches of {fixed} alone, not of {batch}"));
+        let [c, h, w] = self.image_shape()?;
+        if let Some(fixed) = self.fixed_batch().filter(|fixed| *fixed != batch) {
+            return self.wrong(format!("takes batches of {fixed} alone, not of {batch}"));
         }
-        let [c, h, w] = self.input;
-        if batch == 0 || images.len() != batch * c * h * w {
-            return wrong(format!("{} numbers are no batch of {batch} images of {c}×{h}×{w}", images.len()));
+        match Array::new(vec![batch, c, h, w], Data::F32(images.into())) {
+            Some(input) if batch > 0 => {
+                let output = self.executable.run(&[input]);
+                self.named(output)
+            }
+            _ => {
+                self.wrong(format!("{} numbers are no batch of {batch} images of {c}×{h}×{w}", images.len()))
+            }
         }
-        Ok(())
     }
-}
 
-fn builder(runtime: &OnnxRuntime, options: &SessionOptions) -> ort::Result<SessionBuilder> {
-    Ok(ort::session::Session::builder(&runtime.environment)?
-        .with_log_level(LogLevel::Error)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(options.threads)?
-        .with_inter_threads(1)?
-        // Threads may spin while a run lasts, as they do by default, but not beyond: the next run is another session's.
-        .with_config_entry("session.force_spinning_stop", "1")?)
-}
+    /// The dimensions of every input at a batch.
+    pub(crate) fn resolve(&self, shapes: &Shapes, batch: usize) -> Result<Vec<Vec<usize>>> {
+        self.named(shapes.resolve(self.inputs(), batch))
+    }
 
-/// The runtime's messages run over several lines with its own source files in them: the first line says it.
-fn one_line(error: &ort::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_string()
-}
+    /// See [`Executable::load`].
+    pub(crate) fn load(&mut self, sets: &[Vec<Array>]) -> Result<()> {
+        let loaded = self.executable.load(sets);
+        self.named(loaded)
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// See [`Executable::time`].
+    pub(crate) fn time(&mut self, set: usize) -> Result<Timed> {
+        let timed = self.executable.time(set);
+        self.named(timed)
+    }
 
-    #[test]
-    fn a_run_always_takes_time() {
-        let ms = Duration::from_millis;
-        let run = |elapsed, waited| Timed::new(ms(elapsed), ms(waited)).waited;
-        assert_eq!([run(10, 0), run(10, 4), run(10, 10), run(10, 14)], [ms(0), ms(4), ms(0), ms(0)]);
+    fn named<T>(&self, answer: Answer<T>) -> Result<T> {
+        answer.or_else(|reason| self.wrong(reason))
+    }
+
+    fn wrong<T>(&self, reason: String) -> Result<T> {
+        Err(Error::Model { model: self.name.clone(), reason })
     }
 }

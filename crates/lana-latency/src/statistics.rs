@@ -8,11 +8,20 @@ pub(crate) struct Median {
 }
 
 impl Median {
-    /// Of a sample, which must not be empty.
+    /// Of a sample in the order in which it was taken, which must not be empty.
+    ///
+    /// A slow spell lasts over several rounds, so that each tells less than an independent one would: where observations
+    /// stay on the same side of the median for longer than chance would have it, the interval is widened as if there were
+    /// so many fewer of them (by the integrated autocorrelation time of the sides; Geyer 1992 says where to end its sum).
     pub(crate) fn of(sample: &[f64]) -> Self {
         let sorted = sorted(sample);
-        let (low, high) = interval_ranks(sorted.len());
-        Median { value: quantile(&sorted, 0.5), interval: [sorted[low], sorted[high]] }
+        let value = quantile(&sorted, 0.5);
+        let (low, _) = interval_ranks(sorted.len());
+        let last = (sorted.len() - 1) as f64;
+        let half = (last / 2.0 - low as f64) * correlation_time(sample, value).sqrt();
+        let rank = |at: f64| sorted[at.clamp(0.0, last) as usize];
+        let interval = [rank((last / 2.0 - half).floor()), rank((last / 2.0 + half).ceil())];
+        Median { value, interval }
     }
 
     /// Standard error as a fraction of the median: half the interval's width, divided by 1.96 as if it were normal.
@@ -20,6 +29,37 @@ impl Median {
         (self.interval[1] - self.interval[0]) / (2.0 * 1.96) / self.value.abs().max(f64::MIN_POSITIVE)
     }
 }
+
+/// How many observations in a row tell as much as one that is independent; at least 1.
+fn correlation_time(sample: &[f64], median: f64) -> f64 {
+    let sides: Vec<f64> = sample
+        .iter()
+        .map(|x| match x.total_cmp(&median) {
+            std::cmp::Ordering::Less => -1.0,
+            std::cmp::Ordering::Equal => 0.0,
+            std::cmp::Ordering::Greater => 1.0,
+        })
+        .collect();
+    let power: f64 = sides.iter().map(|s| s * s).sum();
+    if power == 0.0 {
+        return 1.0;
+    }
+    // Long series in blocks, whose sums vary by so much more than independent ones would: the effort stays bounded.
+    let blocks: Vec<f64> =
+        sides.chunks(sides.len().div_ceil(MOST_BLOCKS)).map(|block| block.iter().sum()).collect();
+    let block_power: f64 = blocks.iter().map(|s| s * s).sum();
+    let correlation = |lag: usize| {
+        blocks.iter().zip(&blocks[lag..]).map(|(a, b)| a * b).sum::<f64>()
+            / block_power.max(f64::MIN_POSITIVE)
+    };
+    // Sums of two neighbours fall towards zero and stay positive; what is not, is noise.
+    let pairs = (0..blocks.len() / 2).map(|k| correlation(2 * k) + correlation(2 * k + 1));
+    let time = (2.0 * pairs.take_while(|pair| *pair > 0.0).sum::<f64>() - 1.0).max(1.0);
+    (time * block_power / power).max(1.0)
+}
+
+/// Blocks in which correlations are looked for.
+const MOST_BLOCKS: usize = 1000;
 
 pub(crate) fn sorted(sample: &[f64]) -> Vec<f64> {
     let mut sorted = sample.to_vec();
@@ -62,6 +102,7 @@ fn interval_ranks(count: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     #[test]
     fn quantiles_interpolate() {
@@ -88,11 +129,48 @@ mod tests {
 
     #[test]
     fn one_outlier_moves_nothing() {
-        let mut sample: Vec<f64> = (0..21).map(|i| 10.0 + 0.01 * f64::from(i)).collect();
+        // Alternating sides.
+        let mut sample: Vec<f64> = (0..21).map(|i| 10.0 + 0.01 * f64::from(i * 11 % 21)).collect();
         let clean = Median::of(&sample);
-        sample[20] = 1e6;
+        let largest = sample.iter().position(|x| *x == 10.2).expect("the largest");
+        sample[largest] = 1e6;
         assert_eq!(Median::of(&sample).value, clean.value);
         assert_eq!(clean.interval, [10.05, 10.15]);
         assert!(clean.relative_error() < 0.01);
+    }
+
+    #[test]
+    fn a_slow_spell_is_less_sure_than_noise() {
+        // The same numbers, shuffled and in one rise.
+        let rise: Vec<f64> = (0..100).map(f64::from).collect();
+        let mut mixed = rise.clone();
+        Random::new(3).shuffle(&mut mixed);
+        let width = |m: Median| m.interval[1] - m.interval[0];
+        assert!(width(Median::of(&rise)) > 3.0 * width(Median::of(&mixed)));
+    }
+
+    #[test]
+    fn intervals_hold_what_they_promise() {
+        // Autoregressive noise with median 0: independent, and remembering half or nine tenths of the last value. Without
+        // the widening the last two would be covered in 45 and 41 % of the samples.
+        let mut random = Random::new(11);
+        for (memory, count, least) in
+            [(0.0, 20, 0.94), (0.0, 200, 0.94), (0.5, 50, 0.9), (0.9, 400, 0.88), (0.9, 5000, 0.9)]
+        {
+            let repeats = 1000;
+            let mut covered = 0;
+            for _ in 0..repeats {
+                let mut value = 0.0;
+                let mut next = || {
+                    value = memory * value + random.normal();
+                    value
+                };
+                let sample: Vec<f64> = (0..50 + count).map(|_| next()).skip(50).collect();
+                let [low, high] = Median::of(&sample).interval;
+                covered += usize::from(low <= 0.0 && 0.0 <= high);
+            }
+            let share = covered as f64 / f64::from(repeats);
+            assert!(share >= least, "memory {memory}, {count} observations: {share}");
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Tensor, Value, Weights, Window};
 use lana_latency::{
-    Deployment, Device, Error, LayerCandidates, MeasureOptions, Model, OnnxRuntime, Session, SessionOptions,
-    Table, TableOptions, build_table, find_library, measure, random_weights,
+    Deployment, Device, Dim, Error, LayerCandidates, MeasureOptions, Model, OnnxRuntime, Session, Table,
+    TableOptions, build_table, find_library, measure, random_weights,
 };
 use lana_onnx::ExportOptions;
 
@@ -25,7 +25,7 @@ fn runtime() -> bool {
 
 fn run(graph: &Graph, weights: &Weights, images: &[f32], batch: usize) -> lana_latency::Result<Vec<f32>> {
     let bytes = lana_onnx::export(graph, weights, &ExportOptions::default())?;
-    Session::open(&Model::from_bytes("test", bytes), &SessionOptions::default())?.run(images, batch)
+    Session::open(&Model::from_bytes("test", bytes), &Deployment::default())?.run(images, batch)
 }
 
 fn one(name: &str, input: Shape, op: Op) -> lana_graph::Result<Graph> {
@@ -217,7 +217,8 @@ fn import_of_export_gives_the_same_outputs() -> Outcome {
     close(&run(&graph, &weights, &images[768..], 1)?, &first[10..]);
     // The folded form is the same function.
     let model = Model::from_graph("folded", &graph, &weights)?;
-    let folded = Session::open(&model, &SessionOptions { threads: 2 })?.run(&images, 2)?;
+    let folded =
+        Session::open(&model, &Deployment { threads: 2, ..Deployment::default() })?.run(&images, 2)?;
     close(&folded, &first);
     Ok(())
 }
@@ -230,8 +231,9 @@ fn a_fixed_batch_is_kept_to() -> Outcome {
     let graph = teacher()?;
     let options = ExportOptions { batch: Some(2), ..ExportOptions::default() };
     let bytes = lana_onnx::export(&graph, &random_weights(&graph, 1), &options)?;
-    let mut session = Session::open(&Model::from_bytes("b2.onnx", bytes), &SessionOptions::default())?;
-    assert_eq!((session.input_shape(), session.output_shape()), ([3, 16, 16], [2, 10].as_slice()));
+    let mut session = Session::open(&Model::from_bytes("b2.onnx", bytes), &Deployment::default())?;
+    assert_eq!((session.image_shape()?, session.fixed_batch()), ([3, 16, 16], Some(2)));
+    assert_eq!(session.outputs()[0].dims, [Dim::Size(2), Dim::Size(10)]);
     assert_eq!(session.run(&[0.0; 2 * 768], 2)?.len(), 20);
     let error = session.run(&[0.0; 768], 1).expect_err("another batch").to_string();
     assert_eq!(error, "b2.onnx: takes batches of 2 alone, not of 1");
@@ -245,13 +247,11 @@ fn what_is_no_image_network_is_named() -> Outcome {
     }
     let graph = one("vector", Shape::vector(5), Op::Activation { kind: Activation::Relu })?;
     let bytes = lana_onnx::export(&graph, &Weights::new(), &ExportOptions::default())?;
-    let open = |name: &str, bytes: Vec<u8>| {
-        Session::open(&Model::from_bytes(name, bytes), &SessionOptions::default())
-            .expect_err("opened")
-            .to_string()
-    };
+    let opened =
+        |name: &str, bytes: Vec<u8>| Session::open(&Model::from_bytes(name, bytes), &Deployment::default());
+    let open = |name: &str, bytes: Vec<u8>| opened(name, bytes).expect_err("opened").to_string();
     assert_eq!(
-        open("vector.onnx", bytes.clone()),
+        opened("vector.onnx", bytes.clone())?.image_shape().expect_err("no image").to_string(),
         "vector.onnx: its input `input` has 2 dimensions, not the 4 of a batch of images"
     );
     let garbage = open("garbage.onnx", b"garbage".to_vec());

@@ -1,8 +1,9 @@
-use lana_graph::{Graph, Shape, Weights};
+use lana_graph::{Graph, Precision, Shape, Weights};
 use prost::Message;
 
 use crate::Result;
 use crate::lower::{INPUT, OUTPUT, lower};
+use crate::precision;
 use crate::proto::{
     DimensionProto, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
     TensorTypeProto, TypeProto, ValueInfoProto, data_type,
@@ -16,6 +17,8 @@ pub const METADATA_KEY: &str = "lana.graph";
 const OPSET: i64 = 17;
 /// Version of the file format that belongs to that operator set.
 const IR_VERSION: i64 = 8;
+/// The same for bfloat16, which convolutions and pooling have had since this operator set alone.
+const BF16_VERSIONS: (i64, i64) = (22, 10);
 
 /// How a network is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct ExportOptions {
     pub producer_version: String,
     /// Images in a batch; none for a symbolic dimension `batch`, so that the file takes any number.
     pub batch: Option<usize>,
+    /// Number format of the weights and of every value between input and output, which stay 32-bit floats.
+    pub precision: Precision,
 }
 
 impl Default for ExportOptions {
@@ -34,6 +39,7 @@ impl Default for ExportOptions {
             producer: "lana".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             batch: None,
+            precision: Precision::Fp32,
         }
     }
 }
@@ -41,15 +47,20 @@ impl Default for ExportOptions {
 /// The bytes of an ONNX file with this network.
 ///
 /// # Errors
-/// If the weights are not those of the graph.
+/// If the weights are not those of the graph, or a number is too large for the precision.
 pub fn export(graph: &Graph, weights: &Weights, options: &ExportOptions) -> Result<Vec<u8>> {
     weights.check(graph)?;
-    let lowered = lower(graph);
+    let mut lowered = lower(graph);
     let mut initializer: Vec<_> =
         weights.iter().map(|(name, tensor)| float_tensor(name, &tensor.shape, &tensor.data)).collect();
-    initializer.extend(lowered.constants);
+    initializer.append(&mut lowered.constants);
+    precision::convert(&mut lowered.nodes, &mut initializer, options.precision)?;
+    let (opset, ir_version) = match options.precision {
+        Precision::Fp32 | Precision::Fp16 => (OPSET, IR_VERSION),
+        Precision::Bf16 => BF16_VERSIONS,
+    };
     let model = ModelProto {
-        ir_version: Some(IR_VERSION),
+        ir_version: Some(ir_version),
         producer_name: Some(options.producer.clone()),
         producer_version: Some(options.producer_version.clone()),
         graph: Some(GraphProto {
@@ -59,7 +70,7 @@ pub fn export(graph: &Graph, weights: &Weights, options: &ExportOptions) -> Resu
             input: vec![value_info(INPUT, graph.input_shape(), options.batch)],
             output: vec![value_info(OUTPUT, graph.output_shape(), options.batch)],
         }),
-        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
+        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) }],
         metadata_props: vec![StringStringEntryProto {
             key: Some(METADATA_KEY.into()),
             value: Some(graph.to_json()),

@@ -20,6 +20,9 @@
 //! | subsample | Slice with steps |
 //! | pad_channels | Pad with zeros |
 //!
+//! In 16-bit floats ([`ExportOptions::precision`]) a model still takes and gives 32-bit ones: a Cast stands at either end.
+//! Such a file is for running, and is not read back.
+//!
 //! Identity and Constant nodes are read too.
 //!
 //! ```
@@ -40,7 +43,8 @@ mod error;
 mod export;
 mod import;
 mod lower;
-mod proto;
+mod precision;
+pub mod proto;
 mod tensor;
 
 pub use error::Error;

@@ -23,6 +23,13 @@ impl Device {
         }
     }
 
+    /// Waits until everything that was started on the device is done.
+    pub fn synchronize(self) {
+        if self == Device::Cuda {
+            tch::Cuda::synchronize(0);
+        }
+    }
+
     /// The CUDA device, or why there is none. Loads libtorch's CUDA library on the first call.
     pub fn cuda() -> Result<Self> {
         static LOADED: OnceLock<std::result::Result<(), String>> = OnceLock::new();

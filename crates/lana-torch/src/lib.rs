@@ -5,6 +5,7 @@
 //! * [`Imitator`]: one candidate operation learning to reproduce its layer's feature map (phase 1 of LANA).
 //! * [`Distiller`]: a whole network trained with cross-entropy and knowledge distillation (phase 3).
 //! * [`Evaluation`] and [`divergence`]: accuracy, loss, and Kullback-Leibler divergence from the teacher.
+//! * [`Inference`]: a network as it is deployed, in any precision, for timing.
 //! * [`init`]: threads, allocator, and, where a GPU is asked for, libtorch's CUDA library.
 //!
 //! Feature maps are laid out channels-last (permute, contiguous, permute back): oneDNN's and cuDNN's convolutions are
@@ -16,6 +17,7 @@ mod distill;
 mod error;
 mod evaluate;
 mod imitate;
+mod inference;
 mod network;
 mod optimizer;
 
@@ -24,9 +26,13 @@ pub use distill::{Distiller, Objective};
 pub use error::Error;
 pub use evaluate::{Evaluation, difference, divergence, losses, moments, sum};
 pub use imitate::{Imitation, Imitator, imitate, normalised_error};
+pub use inference::Inference;
 pub use network::{BatchNorm, Network, numbers, without_gradients};
 pub use optimizer::{Algorithm, Optimizer, cosine};
 pub use tch::Tensor;
+
+/// The version of libtorch that lana is built for and runs on.
+pub const LIBTORCH: &str = "2.11";
 
 /// What functions of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;

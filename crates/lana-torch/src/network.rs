@@ -81,6 +81,14 @@ impl Network {
         self
     }
 
+    /// With every tensor in another number format.
+    pub(crate) fn into_kind(mut self, kind: Kind) -> Result<Self> {
+        for tensor in &mut self.tensors {
+            *tensor = tensor.f_to_kind(kind)?;
+        }
+        Ok(self)
+    }
+
     /// The network as data.
     pub fn graph(&self) -> &Graph {
         &self.graph
@@ -395,7 +403,7 @@ pub(crate) fn to_tensor(array: &Array, device: Device) -> Result<Tensor> {
     to_tensor_of(&array.data, &size, device)
 }
 
-fn to_tensor_of(data: &[f32], size: &[i64], device: Device) -> Result<Tensor> {
+pub(crate) fn to_tensor_of(data: &[f32], size: &[i64], device: Device) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(data)?.f_reshape(size)?.f_to_device(device.raw())?)
 }
 

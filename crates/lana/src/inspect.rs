@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use lana_data::{Loader, LoaderConfig};
 use lana_graph::{Cost, Shape};
-use lana_latency::{
-    Deployment, Device as Machine, MeasureOptions, Model, OnnxRuntime, Session, SessionOptions,
-};
+use lana_latency::{Deployment, Device as Machine, Dim, MeasureOptions, Model, OnnxRuntime, Session};
 use lana_models::pool::Pools;
 use lana_models::zoo::{self, Interpolation, Preprocessing, ZooOptions};
 use lana_torch::{BatchNorm, Evaluation, Network};
@@ -159,13 +157,17 @@ pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) 
         Ok(Loader::new(dataset, transform(input, preprocessing), config)?)
     };
     let result = if what.to_lowercase().ends_with(".onnx") {
-        let mut session = Session::open(&Model::from_file(Path::new(what))?, &SessionOptions { threads })?;
-        let [channels, height, width] = session.input_shape();
-        let classes = session.output_shape().last().copied().filter(|n| *n > 0).ok_or_else(|| {
-            Error::input(format!("{what}: its output has no fixed number of classes"), "export a classifier")
-        })?;
+        let deployment = Deployment { threads, ..Deployment::default() };
+        let mut session = Session::open(&Model::from_file(Path::new(what))?, &deployment)?;
+        let [channels, height, width] = session.image_shape()?;
+        let Some(&Dim::Size(classes)) = session.outputs().first().and_then(|o| o.dims.last()) else {
+            return Err(Error::input(
+                format!("{what}: its output has no fixed number of classes"),
+                "export a classifier",
+            ));
+        };
         let input = Shape::image(channels, height, width);
-        let loader = loader(&input, &Shape::vector(classes as usize), Preprocessing::IMAGENET)?;
+        let loader = loader(&input, &Shape::vector(classes), Preprocessing::IMAGENET)?;
         let mut total = Evaluation::default();
         for batch in loader.epoch(0) {
             let batch = batch?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lana_graph::{Graph, Weights, deploy};
-use lana_latency::{MeasureOptions, Measurement, Model, Session, SessionOptions, measure};
+use lana_latency::{Deployment, MeasureOptions, Measurement, Model, Session, measure};
 use lana_onnx::ExportOptions;
 use lana_torch::{Batch, BatchNorm, Network};
 
@@ -135,8 +135,8 @@ fn verify(
     let expected = lana_torch::numbers(&lana_torch::without_gradients(|| {
         network.forward(&input.images, BatchNorm::Running)
     })?)?;
-    let mut session =
-        Session::open(&Model::from_file(path)?, &SessionOptions { threads: context.workers() })?;
+    let deployment = Deployment { threads: context.workers(), ..Deployment::default() };
+    let mut session = Session::open(&Model::from_file(path)?, &deployment)?;
     let got = session.run(&batch.images, batch.n)?;
     let largest = expected.iter().fold(0.0f64, |m, x| m.max(f64::from(x.abs())));
     if let Some(bad) = expected.iter().chain(&got).find(|x| !x.is_finite()) {
