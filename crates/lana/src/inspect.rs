@@ -1,7 +1,6 @@
-//! Questions that change nothing: status, latency, accuracy, what teachers and operations there are.
+//! Questions that change nothing: status, accuracy, what teachers and operations there are.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use lana_data::{Loader, LoaderConfig};
 use lana_graph::{Cost, Shape};
@@ -12,90 +11,11 @@ use lana_torch::{BatchNorm, Evaluation, Network};
 use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, accuracy, accuracy_on, device, open_dataset, transform};
-use crate::stages::report::device_name;
 use crate::stages::{export, finetune, pretrain, profile, score, select};
 use crate::{
     Accuracy, Config, Error, PoolLatency, PoolRecord, Progress, Result, Run, Scores, Silent, StageStatus,
     WeightsSource, read_or_redo,
 };
-
-/// What `lana measure` gives.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MeasureReport {
-    /// One entry a file, in their order.
-    pub models: Vec<MeasuredModel>,
-    /// The runtime with its version.
-    pub runtime: String,
-    /// The device.
-    pub device: String,
-    /// Images in a batch.
-    pub batch: usize,
-    /// Threads of the runtime.
-    pub threads: usize,
-}
-
-/// One file's latency.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MeasuredModel {
-    /// The file.
-    pub file: String,
-    /// Median in milliseconds for one batch.
-    pub median_ms: f64,
-    /// Its 95 % confidence interval.
-    pub ci_ms: [f64; 2],
-    /// Ratio to the first file, measured in turns with it.
-    pub ratio: f64,
-    /// Confidence interval of the ratio.
-    pub ratio_ci: [f64; 2],
-}
-
-/// Measures ONNX files in turns on this device.
-pub fn measure(
-    files: &[PathBuf],
-    batch: usize,
-    threads: usize,
-    time_limit_s: f64,
-    progress: &dyn Progress,
-) -> Result<MeasureReport> {
-    for (name, value) in [("batch", batch), ("threads", threads)] {
-        if value == 0 {
-            return Err(Error::input(format!("--{name} is 0"), "it must be at least 1"));
-        }
-    }
-    if threads > 1024 {
-        return Err(Error::input(format!("--threads is {threads}"), "give at most 1024"));
-    }
-    if !(time_limit_s > 0.0 && time_limit_s < 1e9) {
-        return Err(Error::input(
-            format!("--time-limit is {time_limit_s}"),
-            "give a positive number of seconds",
-        ));
-    }
-    let models = files.iter().map(|f| Model::from_file(f)).collect::<Result<Vec<_>, _>>()?;
-    progress.say(&format!("measuring {} file(s) in turns, at most {time_limit_s} s", models.len()));
-    let time_limit = Duration::from_secs_f64(time_limit_s);
-    let figures = lana_latency::measure(
-        &models,
-        &MeasureOptions {
-            deployment: Deployment { batch, threads, ..Deployment::default() },
-            time_limit,
-            ..MeasureOptions::default()
-        },
-    )?;
-    let models = files
-        .iter()
-        .zip(figures)
-        .map(|(file, m)| MeasuredModel {
-            file: file.display().to_string(),
-            median_ms: m.median_ms,
-            ci_ms: m.ci_ms,
-            ratio: m.ratio,
-            ratio_ci: m.ratio_ci,
-        })
-        .collect();
-    let runtime = format!("onnxruntime {}", OnnxRuntime::load()?.version());
-    Ok(MeasureReport { models, runtime, device: device_name(&Machine::identify()), batch, threads })
-}
 
 /// Options of [`evaluate`].
 #[derive(Clone, Debug)]

@@ -40,8 +40,7 @@ pub use config::{Config, FinetuneConfig, LatencyConfig, PretrainConfig, ScoreCon
 pub use demo::{DemoOptions, DemoResult, demo};
 pub use error::Error;
 pub use inspect::{
-    EvaluateOptions, MeasureReport, MeasuredModel, ZooLayer, ZooNetwork, ZooRow, evaluate, measure, pool,
-    pool_of_run, status, zoo, zoo_network,
+    EvaluateOptions, ZooLayer, ZooNetwork, ZooRow, evaluate, pool, pool_of_run, status, zoo, zoo_network,
 };
 pub use lana_latency::{Deployment, Precision, Processor, RuntimeKind};
 pub use lana_models::zoo::{Interpolation, ZooOptions};

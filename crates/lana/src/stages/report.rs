@@ -18,7 +18,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<PathBuf> {
     let teacher_latency =
         table.as_ref().map(|t| TeacherLatency { median_ms: t.teacher_measured_ms, ci_ms: t.teacher_ci_ms });
     let table = table.map(|t| LatencyTable {
-        device: device_name(&t.device),
+        device: t.device.to_string(),
         runtime: format!("{} {}", t.runtime, t.runtime_version),
         batch: t.batch,
         threads: t.threads,
@@ -69,11 +69,6 @@ pub(crate) fn run(context: &Context<'_>) -> Result<PathBuf> {
     let path = run.path("report.html");
     write_atomic(&path, render(&report).as_bytes())?;
     Ok(path)
-}
-
-/// A device in a few words.
-pub(crate) fn device_name(device: &lana_latency::Device) -> String {
-    format!("{}, {} cores, {} {}", device.model, device.logical_cores, device.system, device.architecture)
 }
 
 /// The command that makes this run again.

@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use lana_graph::{Graph, Weights};
-use lana_latency::{Model, OnnxRuntime, Session, SessionOptions};
+use lana_latency::{Deployment, Model, OnnxRuntime, Session};
 use lana_torch::{Batch, BatchNorm, Device, Network, numbers, without_gradients};
 
 pub type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -24,7 +24,7 @@ pub fn difference(graph: &Graph, weights: &Weights) -> Result<f32, Box<dyn std::
     let images = images(graph, 2);
     let torch = answers(graph, weights, &images)?;
     let model = Model::from_graph(graph.name(), graph, weights)?;
-    let onnx = Session::open(&model, &SessionOptions::default())?.run(&images, 2)?;
+    let onnx = Session::open(&model, &Deployment::default())?.run(&images, 2)?;
     Ok(apart(&torch, &onnx))
 }
 
