@@ -7,10 +7,21 @@ use crate::{Error, Graph, Layer, Node, Op, Result, Value, Weights};
 /// (Jacob et al. 2018, section 3.2). A BatchNorm whose convolution has other readers stays as it is. Layers keep their
 /// names and boundaries.
 pub fn fold_batch_norm(graph: &Graph, weights: &Weights) -> Result<(Graph, Weights)> {
+    let mut new_weights = weights.clone();
+    let folded = fold(graph, |source, bn, eps| fold_one(graph, source, bn, eps, &mut new_weights))?;
+    Ok((folded, new_weights))
+}
+
+/// The inference form in structure alone.
+pub(crate) fn folded(graph: &Graph) -> Result<Graph> {
+    fold(graph, |source, _, _| Ok(matches!(graph.nodes()[source].op, Op::Conv2d(_))))
+}
+
+/// The inference form; `fold_one` folds the normalisation of that name and epsilon into a node, or says that it cannot be.
+fn fold(graph: &Graph, mut fold_one: impl FnMut(usize, &str, f64) -> Result<bool>) -> Result<Graph> {
     let uses = graph.uses();
     let boundary: std::collections::HashSet<Value> =
         graph.layers().iter().flat_map(|l| [l.input, l.output]).collect();
-    let mut new_weights = weights.clone();
     let mut nodes: Vec<Node> = Vec::with_capacity(graph.nodes().len());
     // Where each old value is found among the new nodes, and how many new nodes stand before each old node.
     let mut place = vec![Value::INPUT];
@@ -26,7 +37,7 @@ pub fn fold_batch_norm(graph: &Graph, weights: &Weights) -> Result<(Graph, Weigh
             (Op::BatchNorm { eps, .. }, Some(source))
                 if uses[node.inputs[0].index()] == 1 && !boundary.contains(&node.inputs[0]) =>
             {
-                fold_one(graph, source, &node.name, *eps, &mut new_weights)?
+                fold_one(source, &node.name, *eps)?
             }
             _ => false,
         };
@@ -54,8 +65,7 @@ pub fn fold_batch_norm(graph: &Graph, weights: &Weights) -> Result<(Graph, Weigh
         })
         .collect();
     let output = place[graph.output().index()];
-    let folded = Graph::new(graph.name(), graph.input_shape().clone(), nodes, output, layers)?;
-    Ok((folded, new_weights))
+    Graph::new(graph.name(), graph.input_shape().clone(), nodes, output, layers)
 }
 
 /// Folds the normalisation `bn` into the convolution at node `source`; false if that node is no convolution.

@@ -10,6 +10,7 @@
 //!   made; [`Graph::subgraph`] cuts a layer or the rest of the network behind it out as a network of its own.
 //! * [`deploy`]: the form in which a network is exported and timed: parallel branches merged into one convolution, and
 //!   each BatchNorm folded into the convolution before it ([`fold_batch_norm`]).
+//! * [`Graph::peak_memory`]: how much of the feature maps is alive at once.
 //! * [`channels`]: which channels belong together, hence how a block is narrowed inside.
 //!
 //! ```
@@ -34,6 +35,7 @@ mod cost;
 mod error;
 mod fold;
 mod graph;
+mod memory;
 mod merge;
 mod op;
 mod precision;

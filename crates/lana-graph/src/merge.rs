@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 
+use crate::fold::folded;
 use crate::{Conv2d, Cost, Error, Graph, Layer, Node, Op, Result, Tensor, Value, Weights, fold_batch_norm};
 
 /// The form in which a network is deployed: parallel branches merged into one convolution, every BatchNorm behind a
@@ -23,6 +24,18 @@ pub fn deploy(graph: &Graph, weights: &Weights) -> Result<(Graph, Weights)> {
 }
 
 impl Graph {
+    /// The structure of [`deploy`], for which no weights are needed.
+    ///
+    /// # Errors
+    /// If a branch that goes cannot be taken out, which would be a fault of this crate.
+    pub fn deployed(&self) -> Result<Graph> {
+        let merges = merges(self);
+        match merges.is_empty() {
+            true => folded(self),
+            false => folded(&rebuild(self, &merges)?),
+        }
+    }
+
     /// Cost of the whole network as it is deployed: as [`Graph::cost`], with parallel branches counted as the one
     /// convolution that they are together.
     pub fn deployed_cost(&self) -> Cost {

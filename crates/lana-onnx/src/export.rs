@@ -55,28 +55,67 @@ pub fn export(graph: &Graph, weights: &Weights, options: &ExportOptions) -> Resu
         weights.iter().map(|(name, tensor)| float_tensor(name, &tensor.shape, &tensor.data)).collect();
     initializer.append(&mut lowered.constants);
     precision::convert(&mut lowered.nodes, &mut initializer, options.precision)?;
+    let content = GraphProto {
+        node: lowered.nodes,
+        name: Some(graph.name().to_string()),
+        initializer,
+        input: vec![value_info(INPUT, graph.input_shape(), options.batch)],
+        output: vec![value_info(OUTPUT, graph.output_shape(), options.batch)],
+    };
+    Ok(model(graph, content, options).encode_to_vec())
+}
+
+/// What stands around the graph in the file.
+fn model(graph: &Graph, content: GraphProto, options: &ExportOptions) -> ModelProto {
     let (opset, ir_version) = match options.precision {
         Precision::Fp32 | Precision::Fp16 => (OPSET, IR_VERSION),
         Precision::Bf16 => BF16_VERSIONS,
     };
-    let model = ModelProto {
+    ModelProto {
         ir_version: Some(ir_version),
         producer_name: Some(options.producer.clone()),
         producer_version: Some(options.producer_version.clone()),
-        graph: Some(GraphProto {
-            node: lowered.nodes,
-            name: Some(graph.name().to_string()),
-            initializer,
-            input: vec![value_info(INPUT, graph.input_shape(), options.batch)],
-            output: vec![value_info(OUTPUT, graph.output_shape(), options.batch)],
-        }),
+        graph: Some(content),
         opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) }],
         metadata_props: vec![StringStringEntryProto {
             key: Some(METADATA_KEY.into()),
             value: Some(graph.to_json()),
         }],
+    }
+}
+
+/// Bytes of the file that [`export`] writes for a network, by [`ExportOptions::default`] but for the precision, whatever its
+/// weights.
+///
+/// # Errors
+/// If a constant of the network is too large for the precision.
+pub fn file_size(graph: &Graph, precision: Precision) -> Result<u64> {
+    let varint = |value: u64| u64::from(64 - (value | 1).leading_zeros()).div_ceil(7);
+    let mut lowered = lower(graph);
+    precision::convert(&mut lowered.nodes, &mut lowered.constants, precision)?;
+    let width = match precision {
+        Precision::Fp32 => 4,
+        Precision::Fp16 | Precision::Bf16 => 2,
     };
-    Ok(model.encode_to_vec())
+    let initialisers = graph.parameters().into_iter().map(|p| {
+        // Without its elements; an empty field takes the two bytes of its tag and length.
+        let without = float_tensor(&p.name, &p.shape, &[]).encoded_len() as u64 - 2;
+        let data = (p.shape.iter().product::<usize>() * width) as u64;
+        let tensor = without + 1 + varint(data) + data;
+        1 + varint(tensor) + tensor
+    });
+    let rest = GraphProto {
+        node: lowered.nodes,
+        name: Some(graph.name().to_string()),
+        initializer: lowered.constants,
+        input: vec![value_info(INPUT, graph.input_shape(), None)],
+        output: vec![value_info(OUTPUT, graph.output_shape(), None)],
+    };
+    let content = rest.encoded_len() as u64 + initialisers.sum::<u64>();
+    let options = ExportOptions { precision, ..ExportOptions::default() };
+    let around = model(graph, GraphProto::default(), &options);
+    // The empty graph takes a tag and a length of one byte.
+    Ok(around.encoded_len() as u64 - 2 + 1 + varint(content) + content)
 }
 
 fn value_info(name: &str, shape: &Shape, batch: Option<usize>) -> ValueInfoProto {

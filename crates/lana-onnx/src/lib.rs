@@ -48,7 +48,7 @@ pub mod proto;
 mod tensor;
 
 pub use error::Error;
-pub use export::{ExportOptions, METADATA_KEY, export};
+pub use export::{ExportOptions, METADATA_KEY, export, file_size};
 pub use import::{import, import_file};
 
 /// What functions of this crate return.

@@ -1,6 +1,6 @@
 //! Networks written and read again, and files that are no networks.
 
-use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Tensor, Value, Weights, Window};
+use lana_graph::{Activation, Graph, GraphBuilder, Op, Precision, Shape, Tensor, Value, Weights, Window};
 use lana_onnx::{Error, ExportOptions, METADATA_KEY, export, import, import_file};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -304,5 +304,20 @@ fn foreign_weights_are_refused() -> Outcome {
     let graph = every_operation()?;
     let error = export(&graph, &Weights::new(), &ExportOptions::default()).expect_err("no weights");
     assert!(error.to_string().contains("weights lack `stem.weight`"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn the_size_of_a_file_is_known_before_it_is_written() -> Outcome {
+    let teacher = every_operation()?;
+    let skip = GraphBuilder::new("skip", Shape::image(8, 4, 4)).finish(Value::INPUT)?;
+    for graph in [teacher.layer_graph("stage1.1")?, skip, teacher] {
+        for precision in [Precision::Fp32, Precision::Fp16, Precision::Bf16] {
+            let options = ExportOptions { precision, ..ExportOptions::default() };
+            let bytes = export(&graph, &weights_of(&graph), &options)?;
+            let size = lana_onnx::file_size(&graph, precision)?;
+            assert_eq!(size, bytes.len() as u64, "{} {precision}", graph.name());
+        }
+    }
     Ok(())
 }
