@@ -41,7 +41,7 @@ pub use error::Error;
 pub use files::{MeasureReport, MeasuredInput, MeasuredModel, measure_files};
 pub use lana_graph::Precision;
 pub use library::{OnnxRuntime, find_library};
-pub use measure::{MeasureOptions, Measurement, measure, measure_sessions};
+pub use measure::{CALM, MeasureOptions, Measurement, measure, measure_sessions};
 pub use model::Model;
 pub use port::{Dim, InputShape, NamedDim, Port, Shapes};
 pub use pricing::{LayerCandidates, Progress, TableOptions, build_table};
