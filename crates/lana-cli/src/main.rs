@@ -45,6 +45,10 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let terminal = Terminal::new();
+    // Without a path to this program, what counts is measured in this process.
+    if let Ok(program) = std::env::current_exe() {
+        lana::measure_in_processes_of(program);
+    }
     let result = catch_unwind(AssertUnwindSafe(|| {
         logging::start()?;
         arguments.command.run(&terminal)

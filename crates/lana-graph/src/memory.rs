@@ -68,7 +68,7 @@ impl Graph {
         let (mut alive, mut most) = (0_u64, Vec::with_capacity(self.nodes().len()));
         // What ceases to be alive behind each node.
         let mut freed = vec![0_u64; self.nodes().len() + 1];
-        let mut make = |value: usize, first: usize, freed: &mut Vec<u64>| {
+        let make = |value: usize, first: usize, freed: &mut Vec<u64>| {
             let elements = self.shape(Value(value)).elements() as u64;
             freed[last[value].max(first)] += elements;
             elements

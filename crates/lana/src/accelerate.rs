@@ -102,7 +102,7 @@ pub(crate) fn take_up<'a>(config: &Config, out: &Path, progress: &'a dyn Progres
 /// Everything after the configuration is settled. A budget out of reach is taken out of the run again; the others are
 /// worked on before it is reported.
 pub(crate) fn run_all(context: &mut Context<'_>, budgets: &[Budget]) -> Result<Vec<StudentMetrics>> {
-    let table = take_in(context, budgets)?;
+    take_in(context, budgets)?;
     let mut out_of_reach = None;
     let mut refuse = |context: &mut Context<'_>, budget: &Budget, error: Error| match error {
         error @ Error::Infeasible { .. } => {
@@ -114,7 +114,7 @@ pub(crate) fn run_all(context: &mut Context<'_>, budgets: &[Budget]) -> Result<V
     };
     let mut left = Vec::new();
     for budget in budgets {
-        match select::check_reachable(context, budget, &table) {
+        match select::check_reachable(context, budget) {
             Ok(()) => left.push(budget.clone()),
             Err(error) => refuse(context, budget, error)?,
         }

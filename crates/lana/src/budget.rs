@@ -197,7 +197,8 @@ impl fmt::Display for Limit {
             Amount::Absolute(amount) => {
                 // The largest unit in which it is no longer than in the smallest.
                 let units = self.quantity.units();
-                let short = |size: f64| (amount / size * 1e3).fract() == 0.0 && amount / size * size == amount;
+                let short =
+                    |size: f64| (amount / size * 1e3).fract() == 0.0 && amount / size * size == amount;
                 let unit = units.iter().find(|(_, size)| amount >= *size && short(*size)).or(units.last());
                 unit.map_or(Ok(()), |(unit, size)| write!(f, "{}{unit}", amount / size))
             }
@@ -318,7 +319,10 @@ fn limit(part: &str) -> std::result::Result<Limit, String> {
         None => (Quantity::Latency, rest),
     };
     if let (Some(label), false) = (&label, quantity == Quantity::Latency) {
-        return Err(format!("`{label}:` goes with a latency; {} is the same on every device", quantity.name()));
+        return Err(format!(
+            "`{label}:` goes with a latency; {} is the same on every device",
+            quantity.name()
+        ));
     }
     let amount = read_amount(quantity, amount)?;
     Ok(Limit { quantity, amount, deployment: label })
@@ -427,7 +431,10 @@ mod tests {
             ("cpu-b64:0.6x,cpu-b1:0.5x", "cpu-b1:0.5x,cpu-b64:0.6x"),
             ("b01-cpu:12ms", "cpu-b1:12ms"),
             ("bf16-b8-torch-cuda-t2:0.5x", "cuda-torch-b8-t2-bf16:0.5x"),
-            ("memory=0.5x,macs=1G,cpu-b64:>=500img/s,params=3M", "cpu-b64:>=500img/s,params=3M,macs=1G,memory=0.5x"),
+            (
+                "memory=0.5x,macs=1G,cpu-b64:>=500img/s,params=3M",
+                "cpu-b64:>=500img/s,params=3M,macs=1G,memory=0.5x",
+            ),
             ("cpu-b1:0.5x,0.7x", "0.7x,cpu-b1:0.5x"),
         ] {
             let budget: Budget = text.parse().unwrap();
@@ -477,7 +484,8 @@ mod tests {
         let long = "cuda-onnxruntime-b128-t1-fp16:0.30000000000000004x,cuda-tensorrt-b128-t1-fp16:0.30000000000000004x,\
                     cuda-torch-b128-t1-fp16:0.30000000000000004x,params=0.5x";
         let other = long.replace("params=0.5x", "params=0.6x");
-        let texts = ["0.5x", "cpu-b1:0.5x", ">=500img/s", "500ms", "cpu-b1:>=500img/s,size=2MB", long, &other];
+        let texts =
+            ["0.5x", "cpu-b1:0.5x", ">=500img/s", "500ms", "cpu-b1:>=500img/s,size=2MB", long, &other];
         let folders: Vec<String> = texts.iter().map(|t| t.parse::<Budget>().unwrap().folder()).collect();
         assert_eq!(folders[..4], ["0.5x", "cpu-b1@0.5x", "500imgps", "500ms"]);
         for (index, folder) in folders.iter().enumerate() {
@@ -496,12 +504,16 @@ mod tests {
         let two = of("cpu-b1:0.5x,cpu-t2:0.6x").unwrap();
         assert_eq!((two[0].0.batch, two[0].0.threads, two[1].0.batch, two[1].0.threads), (1, 1, 64, 2));
         let error = of("0.5x,cpu-b64:12ms").unwrap_err();
-        assert!(error.to_string().contains("two limits on the latency of cpu-onnxruntime-b64-t1-fp32"), "{error}");
+        assert!(
+            error.to_string().contains("two limits on the latency of cpu-onnxruntime-b64-t1-fp32"),
+            "{error}"
+        );
     }
 
     #[test]
     fn amounts_of_latency() {
-        let measured = Measured { median_ms: 128.0, ci_ms: [120.0, 136.0], ratio: 0.5, ratio_ci: [0.48, 0.52] };
+        let measured =
+            Measured { median_ms: 128.0, ci_ms: [120.0, 136.0], ratio: 0.5, ratio_ci: [0.48, 0.52] };
         assert_eq!(Amount::Throughput(500.0).most(1.0, 64), 128.0);
         assert_eq!(Amount::Throughput(500.0).used(&measured, 64), 1.0);
         assert_eq!(Amount::Absolute(64.0).used(&measured, 64), 2.0);

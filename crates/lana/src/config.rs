@@ -74,6 +74,14 @@ pub struct LatencyConfig {
     pub margin: f64,
 }
 
+impl LatencyConfig {
+    /// The same for another deployment.
+    pub(crate) fn on(&self, deployment: Deployment) -> LatencyConfig {
+        let Deployment { runtime, processor, precision, batch, threads } = deployment;
+        LatencyConfig { runtime, processor, precision, batch, threads, ..self.clone() }
+    }
+}
+
 /// Phase 1: training all operations of all layers on the teacher's feature maps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -184,7 +192,7 @@ impl Default for LatencyConfig {
             batch: 1,
             threads: 1,
             time_limit_s: 240.0,
-            margin: 0.05,
+            margin: 0.015,
         }
     }
 }
@@ -216,7 +224,7 @@ impl Default for SelectConfig {
             max_overlap: 0.7,
             time_limit_s: 20.0,
             gap: 0.5,
-            rounds: 3,
+            rounds: 4,
             exclude: Vec::new(),
             force: Vec::new(),
             caps: Vec::new(),
@@ -358,6 +366,9 @@ impl Config {
             return wrong("latency.margin", self.latency.margin.to_string(), "it must lie between 0 and 0.5");
         }
         Rules::parse(&self.select)?;
+        for budget in &self.budgets {
+            budget.deployments(&self.latency.deployment())?;
+        }
         let one_of = [
             ("device", &self.device, &["cpu", "cuda"][..]),
             ("score.by", &self.score.by, &["kl", "loss"][..]),

@@ -28,8 +28,8 @@ pub struct DemoOptions {
 pub struct DemoResult {
     /// The teacher that was trained.
     pub teacher: TeacherMetrics,
-    /// Its latency in milliseconds.
-    pub teacher_latency_ms: f64,
+    /// Its latency in milliseconds, where it could be measured.
+    pub teacher_latency_ms: Option<f64>,
     /// The student.
     pub student: StudentMetrics,
     /// The page.

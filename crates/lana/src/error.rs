@@ -77,6 +77,14 @@ pub enum Error {
         /// What stood in the way.
         reason: String,
     },
+    /// A fresh process that was to measure a network failed.
+    #[error("{} could not measure in a process of its own: {reason}", program.display())]
+    Fresh {
+        /// The program.
+        program: PathBuf,
+        /// What happened to it.
+        reason: String,
+    },
     /// Networks: graphs and weights.
     #[error(transparent)]
     Graph(#[from] lana_graph::Error),
@@ -158,6 +166,7 @@ impl Error {
                     "download {url} by any means and give --weights FILE; HF_ENDPOINT names a mirror of the hub"
                 )
             }
+            Error::Fresh { .. } => "is there memory for a second copy of the networks? give the same command again".into(),
             Error::Damaged { .. } => "delete the file and give the same command again".into(),
             Error::Torch(lana_torch::Error::NoCuda(_)) => "use --device cpu".into(),
             Error::Graph(

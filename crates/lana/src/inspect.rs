@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lana_data::{Loader, LoaderConfig};
 use lana_graph::{Cost, Shape};
-use lana_latency::{Deployment, Device as Machine, Dim, MeasureOptions, Model, OnnxRuntime, Session};
+use lana_latency::{CALM, Deployment, Device as Machine, Dim, MeasureOptions, Model, OnnxRuntime, Session};
 use lana_models::pool::Pools;
 use lana_models::zoo::{self, Interpolation, Preprocessing, ZooOptions};
 use lana_torch::{BatchNorm, Evaluation, Network};
@@ -244,7 +244,7 @@ pub fn zoo_network(name: &str, options: &ZooOptions) -> Result<ZooNetwork> {
 pub fn pool(teacher: &str, options: &ZooOptions, pool: &str, rules: &[String]) -> Result<PoolRecord> {
     let graph = zoo::build(teacher, options)?;
     let pools = Pools::parse(pool, rules)?;
-    Ok(profile::record(pool, rules, &crate::context::pool_of(&pools, &graph)?))
+    profile::record(pool, rules, &graph, &crate::context::pool_of(&pools, &graph)?)
 }
 
 /// The operations of a run, with their latency on this device and their errors after phase 1 as far as these are known;
@@ -257,7 +257,7 @@ pub fn pool_of_run(path: &Path) -> Result<(String, PoolRecord)> {
         None => zoo::build(&config.teacher, &config.zoo_options())?,
     };
     let pool = context.pool(&graph)?;
-    let mut record = profile::record(&config.pool, &config.pool_rules, &pool);
+    let mut record = profile::record(&config.pool, &config.pool_rules, &graph, &pool)?;
     for (place, layer) in record.layers.iter_mut().zip(&pool) {
         place.learned = pretrain::learned(&context, layer)?;
     }
@@ -299,7 +299,19 @@ pub fn status(path: &Path) -> Result<Vec<StageStatus>> {
         None => zoo::build(&context.config.teacher, &context.config.zoo_options())?,
     };
     let table = profile::stored(&context)?;
-    list.push(stage("profile", u64::from(table.is_some()), 1, "tables", None));
+    let latency = &context.config.latency;
+    let mut deployments = vec![latency.deployment()];
+    for budget in &context.config.budgets {
+        let named = budget.deployments(&latency.deployment())?.into_iter().map(|(deployment, _)| deployment);
+        deployments.extend(named);
+    }
+    deployments.sort_by_key(ToString::to_string);
+    deployments.dedup();
+    let mut made = 0;
+    for deployment in &deployments {
+        made += u64::from(profile::table(&context.run, &latency.on(*deployment), &Silent)?.is_some());
+    }
+    list.push(stage("profile", made, deployments.len() as u64, "tables", None));
 
     let pool = context.pool(&graph)?;
     let (done, total) = pretrain::count(&context, &pool, table.as_ref())?;

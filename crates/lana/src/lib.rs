@@ -22,23 +22,28 @@ mod config;
 mod context;
 mod demo;
 mod error;
+mod footprint;
+mod fresh;
 mod inspect;
 mod program;
 mod progress;
 mod records;
 pub mod report;
 mod reselect;
+mod rounds;
 mod rules;
 mod run;
 mod source;
 mod stages;
 mod study;
+mod target;
 
 pub use accelerate::{Preparation, accelerate, prepare};
 pub use budget::{Amount, Budget, Limit, Quantity};
 pub use config::{Config, FinetuneConfig, LatencyConfig, PretrainConfig, ScoreConfig, SelectConfig};
 pub use demo::{DemoOptions, DemoResult, demo};
 pub use error::Error;
+pub use fresh::{MEASURE_COMMAND, measure_in_processes_of, measure_request};
 pub use inspect::{
     EvaluateOptions, ZooLayer, ZooNetwork, ZooRow, evaluate, pool, pool_of_run, status, zoo, zoo_network,
 };
@@ -46,7 +51,7 @@ pub use lana_latency::{Deployment, Precision, Processor, RuntimeKind};
 pub use lana_models::zoo::{Interpolation, ZooOptions};
 pub use progress::{Progress, Silent};
 pub use records::*;
-pub use reselect::{Change, Previous, RuleChanges, Selection, reselect};
+pub use reselect::{Change, Predicted, Previous, RuleChanges, Selection, reselect};
 pub use run::{Run, read_json, read_or_redo, read_weights, sha256, write_atomic, write_json};
 pub use source::{HubFile, WeightsSource};
 pub use stages::{Stage, run_stage};

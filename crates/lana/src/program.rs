@@ -4,12 +4,15 @@
 use std::collections::BTreeMap;
 
 use lana_graph::Cost;
-use lana_latency::Table;
-use lana_select::{Choice, Layer, LimitKind, Outcome, Problem, Solution};
+use lana_latency::{Deployment, Precision, Table};
+use lana_select::{Choice, Layer, LimitKind, Members, Outcome, Problem, Solution};
 
 use crate::rules::Rules;
 use crate::stages::profile;
-use crate::{Amount, Budget, Config, Error, PoolRecord, Quantity, Result, Scores};
+use crate::target::Target;
+use crate::{
+    Amount, Budget, Config, Error, Footprint, Limit, PoolLayer, PoolRecord, Quantity, Result, Scores,
+};
 
 /// What the program of one budget is made of.
 #[derive(Clone, Copy)]
@@ -21,11 +24,52 @@ pub(crate) struct Program<'a> {
     pub(crate) teacher: Cost,
 }
 
+/// The lookup table of a deployment on which students for a budget are measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Priced {
+    pub(crate) deployment: Deployment,
+    /// The budget's limit there, if it has one.
+    pub(crate) amount: Option<Amount>,
+    pub(crate) table: Table,
+    /// Whether networks can be measured there, from here.
+    pub(crate) target: Target,
+    /// The teacher's latency now over that in the table.
+    pub(crate) drift: f64,
+}
+
+impl Priced {
+    /// The most milliseconds that the budget allows, on the table's scale.
+    pub(crate) fn limit_ms(&self) -> Option<f64> {
+        self.amount.map(|amount| match amount {
+            Amount::Relative(share) => share * self.table.teacher_ms(),
+            other => other.most(f64::NAN, self.deployment.batch) / self.drift,
+        })
+    }
+}
+
+/// A limit that is a row of the program: a sum over layers.
+struct Row {
+    limit: Limit,
+    /// Of the whole teacher, and of what stands in no layer.
+    teacher: f64,
+    fixed: f64,
+    /// The most that a student may have, and that less what is kept in reserve.
+    allowed: f64,
+    max: f64,
+}
+
 impl Program<'_> {
-    /// The integer program: one operation a layer, least total score, within every limit, under the rules. Without scores, every operation
-    /// of the pool with none: what could be reached. `drift` is the teacher's latency now over that in the table.
-    pub(crate) fn problem(&self, scores: Option<&Scores>, table: &Table, drift: f64) -> Result<Problem> {
+    /// The integer program: one operation a layer, least total score, within every limit, under the rules. Without scores,
+    /// every operation of the pool with none: what could be reached. `tables` are those of the budget's deployments; files
+    /// are `size_error` times as large as the sum of their parts.
+    pub(crate) fn problem(
+        &self,
+        scores: Option<&Scores>,
+        tables: &[Priced],
+        size_error: f64,
+    ) -> Result<Problem> {
         let by_kl = self.config.score.by == "kl";
+        let precision = self.precision()?;
         let mut layers = Vec::new();
         for place in &self.pool.layers {
             let choices = place.operations.iter().filter_map(|operation| {
@@ -36,36 +80,27 @@ impl Program<'_> {
                     }
                     _ => 0.0,
                 };
-                let costs = BTreeMap::from([
-                    (Quantity::Latency.cost_name().to_string(), table.cost(&place.layer, &operation.name)?),
+                let size = operation.footprint.size_bytes(precision) as f64;
+                let mut costs = BTreeMap::from([
                     (Quantity::Params.cost_name().to_string(), operation.cost.params as f64),
                     (Quantity::Macs.cost_name().to_string(), operation.cost.macs as f64),
+                    (Quantity::Size.cost_name().to_string(), size * size_error),
                 ]);
+                for (name, priced) in self.latency_names(tables) {
+                    costs.insert(name, priced.table.cost(&place.layer, &operation.name)?);
+                }
                 Some(Choice { name: operation.name.clone(), score, costs })
             });
             layers.push(Layer { name: place.layer.clone(), choices: choices.collect() });
         }
         let mut budgets = BTreeMap::new();
-        let outside = self.outside();
-        for limit in self.budget.limits() {
-            let (total, fixed) = match limit.quantity {
-                Quantity::Latency => (table.teacher_ms(), table.fixed_ms),
-                Quantity::Params => (self.teacher.params as f64, outside.params as f64),
-                Quantity::Macs => (self.teacher.macs as f64, outside.macs as f64),
-            };
-            let mut max = match limit.amount {
-                Amount::Relative(share) => share * total,
-                Amount::Absolute(amount) if limit.quantity == Quantity::Latency => amount / drift,
-                Amount::Absolute(amount) => amount,
-            };
-            if limit.quantity == Quantity::Latency {
-                max *= 1.0 - self.config.latency.margin;
-            }
-            let bound = lana_select::Budget { min: None, max: Some(max - fixed) };
-            budgets.insert(limit.quantity.cost_name().to_string(), bound);
+        for row in self.rows(tables, size_error)? {
+            let bound = lana_select::Budget { min: None, max: Some(row.max - row.fixed) };
+            budgets.insert(row.limit.cost_name(), bound);
         }
         let select = &self.config.select;
-        let Rules { forbidden, forced, caps } = Rules::parse(select)?;
+        let Rules { mut forbidden, forced, caps } = Rules::parse(select)?;
+        forbidden.extend(self.too_much_memory(&layers)?);
         let problem = Problem {
             forbidden,
             forced,
@@ -80,10 +115,123 @@ impl Program<'_> {
         Ok(problem)
     }
 
+    fn precision(&self) -> Result<Precision> {
+        self.budget.precision(&self.config.latency.deployment())
+    }
+
+    /// The tables with the names of their costs.
+    fn latency_names<'a>(&self, tables: &'a [Priced]) -> Vec<(String, &'a Priced)> {
+        let limits = self.budget.limits().iter().filter(|l| l.quantity == Quantity::Latency);
+        let names = limits.map(Limit::cost_name).chain([Quantity::Latency.cost_name().to_string()]);
+        names.zip(tables).collect()
+    }
+
+    /// The limits that are sums.
+    fn rows(&self, tables: &[Priced], size_error: f64) -> Result<Vec<Row>> {
+        let precision = self.precision()?;
+        let mut tables = tables.iter();
+        let mut rows = Vec::new();
+        for limit in self.budget.limits() {
+            let outside = self.outside();
+            let (teacher, fixed, allowed, reserve) = match limit.quantity {
+                Quantity::Latency => {
+                    let Some(priced) = tables.next() else { continue };
+                    let (teacher, fixed) = (priced.table.teacher_ms(), priced.table.fixed_ms);
+                    let reserve = priced.target.reserve(&self.config.latency);
+                    (teacher, fixed, priced.limit_ms().unwrap_or(f64::INFINITY), reserve)
+                }
+                Quantity::Memory => continue,
+                other => {
+                    let (teacher, fixed) = match other {
+                        Quantity::Params => (self.teacher.params as f64, outside.params as f64),
+                        Quantity::Macs => (self.teacher.macs as f64, outside.macs as f64),
+                        _ => {
+                            self.check_footprints(limit)?;
+                            let size = |f: &Footprint| f.size_bytes(precision) as f64 * size_error;
+                            let fixed = size(&self.pool.outside);
+                            (fixed + self.own().map(|o| size(&o.footprint)).sum::<f64>(), fixed)
+                        }
+                    };
+                    (teacher, fixed, limit.amount.most(teacher, 1), 0.0)
+                }
+            };
+            rows.push(Row { limit: limit.clone(), teacher, fixed, allowed, max: allowed * (1.0 - reserve) });
+        }
+        Ok(rows)
+    }
+
+    /// Operations whose region alone takes more memory than the budget allows, as rules that forbid them.
+    fn too_much_memory(&self, layers: &[Layer]) -> Result<Vec<Members>> {
+        let Some(limit) = self.budget.limit_on(Quantity::Memory) else { return Ok(Vec::new()) };
+        self.check_footprints(limit)?;
+        let precision = self.precision()?;
+        let bytes = |footprint: &Footprint| footprint.memory_bytes(precision) as f64;
+        let fixed = bytes(&self.pool.outside);
+        let teacher = self.own().map(|o| bytes(&o.footprint)).fold(fixed, f64::max);
+        let most = limit.amount.most(teacher, 1);
+        let out_of_reach = |least: f64, why: String| Error::Infeasible {
+            message: format!(
+                "no selection meets {}: the smallest reachable {} is {}, {:.4}x of the teacher's {}; {why}",
+                self.budget,
+                Quantity::Memory.words(),
+                Quantity::Memory.show(least),
+                least / teacher,
+                Quantity::Memory.show(teacher)
+            ),
+            hint: format!("{WIDEN}{}", self.rules_hint()),
+        };
+        // Of each layer the operation that takes least, and of all layers the one where that is most.
+        let taken = |place: &PoolLayer, layer: &Layer| -> Vec<(String, f64)> {
+            let there = place.operations.iter().filter(|o| layer.choices.iter().any(|c| c.name == o.name));
+            there.map(|o| (o.name.clone(), bytes(&o.footprint))).collect()
+        };
+        let mut forbidden = Vec::new();
+        let mut worst: Option<(&str, String, f64)> = None;
+        for (place, layer) in self.pool.layers.iter().zip(layers) {
+            let taken = taken(place, layer);
+            let above: Vec<String> = taken.iter().filter(|t| t.1 > most).map(|t| t.0.clone()).collect();
+            if let Some((name, least)) = taken.iter().min_by(|a, b| a.1.total_cmp(&b.1)).cloned()
+                && worst.as_ref().is_none_or(|w| least > w.2)
+            {
+                worst = Some((&place.layer, name, least));
+            }
+            if !above.is_empty() {
+                forbidden.push(Members { layers: vec![place.layer.clone()], choices: above });
+            }
+        }
+        match worst {
+            Some((layer, name, least)) if least > most && least > fixed => Err(out_of_reach(
+                least,
+                format!("layer `{layer}` binds: its smallest operation, `{name}`, takes that"),
+            )),
+            _ if fixed > most => {
+                Err(out_of_reach(fixed, "what stands in no layer (stem, head) takes that".into()))
+            }
+            _ => Ok(forbidden),
+        }
+    }
+
+    /// A pool.json of before there were footprints has none.
+    fn check_footprints(&self, limit: &Limit) -> Result<()> {
+        match self.pool.outside == Footprint::default() {
+            true => Err(Error::input(
+                format!(
+                    "pool.json does not say yet what operations take in memory and on disk, which {limit} needs"
+                ),
+                "`lana profile RUN` writes it anew; what is measured stays",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// The teacher's own operations.
+    fn own(&self) -> impl Iterator<Item = &crate::PoolOperation> {
+        self.pool.layers.iter().filter_map(|layer| layer.operations.first())
+    }
+
     /// Costs of what stands in no layer.
     fn outside(&self) -> Cost {
-        let own = self.pool.layers.iter().filter_map(|layer| layer.operations.first());
-        let (params, macs) = own.fold((0, 0), |sum, o| (sum.0 + o.cost.params, sum.1 + o.cost.macs));
+        let (params, macs) = self.own().fold((0, 0), |sum, o| (sum.0 + o.cost.params, sum.1 + o.cost.macs));
         Cost {
             params: self.teacher.params.saturating_sub(params),
             macs: self.teacher.macs.saturating_sub(macs),
@@ -96,6 +244,18 @@ impl Program<'_> {
         let sum =
             |quantity: Quantity| solution.costs.get(quantity.cost_name()).map_or(0, |sum| sum.round() as u64);
         Cost { params: outside.params + sum(Quantity::Params), macs: outside.macs + sum(Quantity::Macs) }
+    }
+
+    /// What the whole network with a solution's operations takes in memory and on disk.
+    pub(crate) fn footprint(&self, solution: &Solution) -> Footprint {
+        let mut whole = self.pool.outside;
+        for (place, choice) in self.pool.layers.iter().zip(&solution.choices) {
+            let Some(chosen) = place.operations.iter().find(|o| o.name == *choice) else { continue };
+            whole.peak_elements = whole.peak_elements.max(chosen.footprint.peak_elements);
+            whole.weights += chosen.footprint.weights;
+            whole.file_bytes += chosen.footprint.file_bytes;
+        }
+        whole
     }
 
     /// An error about a rule, in the words in which the rule was given.
@@ -120,42 +280,90 @@ impl Program<'_> {
                 message = message.replace(&format!("`{field}[{index}]`"), &format!("{name} `{rule}`"));
             }
         }
+        // Behind the rules stand operations that a limit on memory forbids.
+        if let (Some(limit), Some(at)) = (self.budget.limit_on(Quantity::Memory), message.find("`forbidden["))
+        {
+            let end = message[at + 1..].find('`').map_or(message.len(), |end| at + end + 2);
+            message.replace_range(at..end, &format!("the budget {limit}"));
+        }
         Error::input(
             message,
             "pool.json in the run lists layers and operations; rules stand under [select] in run.toml",
         )
     }
 
-    /// The message for a budget out of reach, in whole-network terms.
-    pub(crate) fn infeasible(&self, problem: &Problem, outcome: &Outcome, table: &Table) -> Error {
-        let latency = Quantity::Latency.cost_name();
+    /// The message for a budget out of reach, in whole-network terms and the user's words.
+    pub(crate) fn infeasible(&self, problem: &Problem, outcome: &Outcome, tables: &[Priced]) -> Error {
         let budget = self.budget;
-        let message = match outcome.infeasible.as_ref() {
-            Some(i) if i.kind == LimitKind::Budget && i.budget == latency && i.together_with.is_empty() => {
-                let least = problem.smallest_reachable(latency).unwrap_or(f64::NAN) + table.fixed_ms;
-                format!(
-                    "no selection meets {budget} (with {:.1} % in reserve): the smallest reachable latency is {least:.3} ms, \
-                     {:.4}x of the teacher's {:.3} ms; layer `{}` binds: its cheapest operation, `{}`, takes {:.3} ms; \
-                     {:.3} ms are outside of all layers",
-                    100.0 * self.config.latency.margin,
-                    least / table.teacher_ms(),
-                    table.teacher_ms(),
+        let rows = self.rows(tables, 1.0).unwrap_or_default();
+        let row = |name: &str| rows.iter().find(|row| row.limit.cost_name() == name);
+        let found = outcome.infeasible.as_ref();
+        let binding = found.filter(|i| i.kind == LimitKind::Budget).and_then(|i| Some((i, row(&i.budget)?)));
+        let message = match (binding, found) {
+            (Some((i, row)), _) => {
+                let quantity = row.limit.quantity;
+                let show = |amount: f64| quantity.show(amount);
+                let own = i.reachable.or_else(|| problem.smallest_reachable(&i.budget).ok());
+                let least = own.map(|own| own + row.fixed);
+                let mut message = match rows.len() {
+                    1 => format!("no selection meets {budget}"),
+                    _ => format!("no selection meets {} of the budget {budget}", row.limit),
+                };
+                if row.max < row.allowed {
+                    message += &format!(" (with {:.1} % in reserve)", 100.0 * (1.0 - row.max / row.allowed));
+                }
+                let others: Vec<String> = i.together_with.iter().map(|name| as_asked(name, &rows)).collect();
+                if !others.is_empty() {
+                    message += &format!(" together with {}", others.join(" and "));
+                }
+                message += &format!(": the smallest reachable {}", quantity.words());
+                if let Some(label) = &row.limit.deployment {
+                    message += &format!(" on {label}");
+                }
+                if let Some(least) = least {
+                    let share = least / row.teacher;
+                    message +=
+                        &format!(" is {}, {share:.4}x of the teacher's {}", show(least), show(row.teacher));
+                } else {
+                    message += " is not known";
+                }
+                message += &format!(
+                    "; layer `{}` binds: its cheapest operation, `{}`, takes {}; {} are outside of all layers",
                     i.layer,
                     i.choice,
-                    i.layer_cost,
-                    table.fixed_ms,
-                )
+                    show(i.layer_cost),
+                    show(row.fixed)
+                );
+                message
             }
-            Some(i) => format!("{budget}: {}", i.message),
-            None => format!("no selection meets {budget}"),
+            (None, Some(i)) => {
+                let others: Vec<String> = i.together_with.iter().map(|name| as_asked(name, &rows)).collect();
+                let words = match others.is_empty() {
+                    true => i.message.clone(),
+                    false => format!("cap `{}` together with {}", i.budget, others.join(" and ")),
+                };
+                format!("no selection meets {budget}: {words}")
+            }
+            (None, None) => format!("no selection meets {budget}"),
         };
-        let mut hint =
-            "ask for a larger budget, or widen the pool with faster operations (--pool)".to_string();
-        if !(problem.forbidden.is_empty() && problem.forced.is_empty() && problem.caps.is_empty()) {
-            hint += ", or relax the rules (--exclude, --force, --cap; '' for none)";
-        }
-        Error::Infeasible { message, hint }
+        Error::Infeasible { message, hint: format!("{WIDEN}{}", self.rules_hint()) }
     }
+
+    fn rules_hint(&self) -> &'static str {
+        let select = &self.config.select;
+        match select.exclude.is_empty() && select.force.is_empty() && select.caps.is_empty() {
+            true => "",
+            false => ", or relax the rules (--exclude, --force, --cap; '' for none)",
+        }
+    }
+}
+
+const WIDEN: &str = "ask for a larger budget, or widen the pool with faster operations (--pool)";
+
+/// A row or cap as the user wrote it.
+fn as_asked(name: &str, rows: &[Row]) -> String {
+    let row = rows.iter().find(|row| row.limit.cost_name() == name);
+    row.map_or_else(|| format!("cap `{name}`"), |row| row.limit.to_string())
 }
 
 /// The median standard error of the scores.

@@ -42,6 +42,20 @@ pub struct PoolRecord {
     pub rules: Vec<String>,
     /// Layers in the order of the network.
     pub layers: Vec<PoolLayer>,
+    /// What stands in no layer takes in memory and on disk.
+    #[serde(default)]
+    pub outside: Footprint,
+}
+
+/// What an operation in its layer, or all that stands in no layer, takes in memory and on disk once it is deployed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Footprint {
+    /// Most elements of feature maps, of one image, that are alive at once while it runs.
+    pub peak_elements: u64,
+    /// Elements of its weights.
+    pub weights: u64,
+    /// Bytes it takes in the ONNX file, weights in 32 bits.
+    pub file_bytes: u64,
 }
 
 /// The operations that stand at one layer.
@@ -99,6 +113,9 @@ pub struct PoolOperation {
     /// Multiply-accumulates and parameters, parallel branches counted as the one convolution that is deployed.
     #[serde(flatten)]
     pub cost: Cost,
+    /// What it takes in memory and on disk.
+    #[serde(default)]
+    pub footprint: Footprint,
 }
 
 /// `operations/LAYER/OP.json`.
@@ -179,19 +196,78 @@ pub struct Candidate {
     pub choices: Vec<String>,
     /// Sum of the scores: the program's objective.
     pub score: f64,
-    /// Latency the table predicts, in milliseconds.
+    /// Latency the table predicts, in milliseconds; on the first deployment of the budget, as what follows.
     pub predicted_ms: f64,
+    /// The most that the budget allows there, in milliseconds on the table's scale, if it limits latency.
+    #[serde(default)]
+    pub limit_ms: Option<f64>,
     /// Its real cross-entropy on the scoring images, assembled with phase-1 weights, batch statistics.
     pub loss: f64,
     /// Its real accuracy on them.
     pub top1: f64,
-    /// Latency really measured.
-    pub measured: Measured,
+    /// Latency really measured; none where nothing can be measured because the table is another device's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
+    /// Whether that was measured by itself, in fresh processes, rather than with all others of its round.
+    #[serde(default)]
+    pub confirmed: bool,
+    /// The same on the budget's further deployments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Timing>,
     /// Multiply-accumulates and parameters of the whole network.
     #[serde(flatten)]
     pub cost: Cost,
-    /// Whether it meets every limit of the budget, by measurement.
+    /// Peak of its feature maps, in bytes for one image.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// Bytes of its ONNX file.
+    #[serde(default)]
+    pub size_bytes: u64,
+    /// Whether it meets every limit of the budget, by measurement where there is one.
     pub meets_budget: bool,
+}
+
+/// A network on one deployment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// The deployment's label.
+    pub deployment: String,
+    /// The most that the budget allows there, in milliseconds, if it limits latency.
+    pub limit_ms: Option<f64>,
+    /// Latency the table predicts, in milliseconds.
+    pub predicted_ms: f64,
+    /// Latency really measured; none where nothing can be measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
+    /// The teacher's median in the same run, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_ms: Option<f64>,
+}
+
+impl Candidate {
+    /// Its latency in milliseconds: measured, or predicted where nothing can be measured.
+    pub fn latency_ms(&self) -> f64 {
+        self.measured.map_or(self.predicted_ms, |m| m.median_ms)
+    }
+}
+
+/// Why a selection ended where it did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// The best selection uses what the budget allows: 97 to 100 % of it, measured.
+    Inside,
+    /// No better selection was found in as many rounds as there may be.
+    #[default]
+    OutOfRounds,
+    /// No better selection exists: the program, by the corrected tables, proposes nothing that was not measured.
+    Exhausted,
+    /// No better selection exists: by the corrected tables no other meets the budget.
+    OutOfReach,
+    /// Nothing limits latency: every limit is known exactly.
+    Exact,
+    /// The tables are another device's: nothing could be measured, the prediction decides.
+    Unmeasured,
 }
 
 /// `budgets/BUDGET/candidates.json`.
@@ -207,8 +283,51 @@ pub struct Candidates {
     pub winner: usize,
     /// Factor by which measured latencies exceeded the table's in the last round.
     pub correction: f64,
+    /// Why the search ended.
+    #[serde(default)]
+    pub ended: Ended,
+    /// Largest share of any limit that the winner uses, by measurement where there is one.
+    #[serde(default)]
+    pub used: Option<f64>,
+    /// Labels of the budget's deployments; figures without one are those of the first.
+    #[serde(default)]
+    pub deployments: Vec<String>,
     /// What decided: the table, the score, the settings of the selection. With others it is made again.
     pub settings: String,
+}
+
+impl Candidates {
+    /// Rounds that were made.
+    pub fn rounds(&self) -> usize {
+        self.candidates.iter().map(|c| c.round + 1).max().unwrap_or(0)
+    }
+
+    /// How the search ended, in a sentence.
+    pub fn verdict(&self) -> String {
+        let rounds = match self.rounds() {
+            1 => "1 round".to_string(),
+            rounds => format!("{rounds} rounds"),
+        };
+        let used =
+            self.used.map_or(String::new(), |used| format!("{:.1} % of the budget used", 100.0 * used));
+        let measured = |why: &str| format!("{used} when measured, after {rounds}{why}");
+        match self.ended {
+            Ended::Inside => measured(""),
+            Ended::OutOfRounds => measured("; no better selection was found in them"),
+            Ended::Exhausted => {
+                measured("; no better selection exists: the program proposes none that was not measured")
+            }
+            Ended::OutOfReach => {
+                measured("; no better selection exists: no other meets the budget by the corrected table")
+            }
+            Ended::Exact => format!("{used}, known exactly"),
+            Ended::Unmeasured => {
+                format!(
+                    "{used} by prediction alone: the lookup table is another device's, where `lana measure` must be run"
+                )
+            }
+        }
+    }
 }
 
 /// `budgets/BUDGET/solutions.json`: the integer program that was solved last (of the last round, if solutions were
@@ -243,12 +362,42 @@ pub struct StudentMetrics {
     pub limit_ms: Option<f64>,
     /// Latency the (corrected) table predicted, in milliseconds.
     pub predicted: f64,
-    /// Latency of the exported student, measured in turns with the teacher.
-    pub measured: Measured,
+    /// The same as a share of the teacher's, by the table.
+    #[serde(default)]
+    pub predicted_ratio: f64,
+    /// Latency of the exported student, measured in turns with the teacher; none where nothing can be measured because the
+    /// lookup table is another device's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
     /// Latency of the teacher in the same run, in milliseconds.
-    pub teacher_measured: f64,
-    /// Whether the measured student meets the budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_measured: Option<f64>,
+    /// Whether the student meets the budget, by measurement where there is one.
     pub meets_budget: bool,
+    /// Label of the deployment that the latencies above are of: the first that the budget names.
+    #[serde(default)]
+    pub deployment: String,
+    /// The same on the budget's further deployments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Timing>,
+    /// Largest share that it uses of any limit of the budget.
+    #[serde(default)]
+    pub used: Option<f64>,
+    /// How the selection ended, in a sentence.
+    #[serde(default)]
+    pub verdict: String,
+    /// Peak of its feature maps, in bytes for one image.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// The teacher's.
+    #[serde(default)]
+    pub teacher_memory_bytes: u64,
+    /// Bytes of `student.onnx`, at the deployment's precision.
+    #[serde(default)]
+    pub size_bytes: u64,
+    /// The same of the teacher's.
+    #[serde(default)]
+    pub teacher_size_bytes: u64,
     /// Accuracy on the validation images.
     pub top1: f64,
     /// The teacher's.
@@ -268,6 +417,18 @@ pub struct StudentMetrics {
     pub export_difference: f64,
     /// SHA-256 of the files beside it.
     pub files: BTreeMap<String, String>,
+}
+
+impl StudentMetrics {
+    /// Its latency in milliseconds: measured, or predicted where nothing can be measured.
+    pub fn latency_ms(&self) -> f64 {
+        self.measured.map_or(self.predicted, |m| m.median_ms)
+    }
+
+    /// The same as a share of the teacher's.
+    pub fn ratio(&self) -> f64 {
+        self.measured.map_or(self.predicted_ratio, |m| m.ratio)
+    }
 }
 
 /// What one line of `events.jsonl` holds beside its time.

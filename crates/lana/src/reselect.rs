@@ -7,8 +7,9 @@ use lana_select::{Problem, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::context::not_ready;
-use crate::program::{Program, settings};
+use crate::program::{Priced, Program, settings};
 use crate::stages::profile;
+use crate::target::Target;
 use crate::{
     Budget, Candidates, Error, PoolRecord, Progress, Result, Run, Scores, SelectConfig, Silent, Solutions,
     TeacherMetrics, read_or_redo, write_atomic, write_json,
@@ -49,6 +50,15 @@ pub struct Selection {
     pub predicted_ms: f64,
     /// The same as a share of the teacher's.
     pub predicted_ratio: f64,
+    /// The same on the budget's further deployments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Predicted>,
+    /// Peak of the feature maps, in bytes for one image.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// Bytes of the ONNX file, by the sum of its parts.
+    #[serde(default)]
+    pub size_bytes: u64,
     /// Sum of the scores.
     pub score: f64,
     /// No selection within the budget and the rules has a lower one.
@@ -66,6 +76,17 @@ pub struct Selection {
     pub changed: Vec<Change>,
     /// Whether candidates have been evaluated and timed under the same settings and rules.
     pub evaluated: bool,
+}
+
+/// Latency of a selection on one deployment, by its lookup table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Predicted {
+    /// The deployment's label.
+    pub deployment: String,
+    /// Milliseconds.
+    pub predicted_ms: f64,
+    /// The same as a share of the teacher's.
+    pub predicted_ratio: f64,
 }
 
 /// The selection before.
@@ -115,8 +136,6 @@ pub fn reselect(
     let missing = |what: &str, stage: &str| not_ready(&run, what, stage);
     let teacher = read_or_redo::<TeacherMetrics>(&run.path("teacher/metrics.json"), progress)?
         .ok_or_else(|| missing("the teacher", "accelerate --out"))?;
-    let table = profile::table(&run, &config.latency, progress)?
-        .ok_or_else(|| missing("the latency table", "profile"))?;
     let pool = read_or_redo::<PoolRecord>(&run.path("pool.json"), progress)?
         .ok_or_else(|| missing("the pool", "profile"))?;
     let scores = read_or_redo::<Scores>(&run.path("scores.json"), progress)?
@@ -124,11 +143,17 @@ pub fn reselect(
     let mut found = Vec::new();
     for budget in &budgets {
         let program = Program { config: &config, budget, pool: &pool, teacher: teacher.cost };
-        let problem = Problem { solutions: 1, gap: 0.0, ..program.problem(Some(&scores), &table, 1.0)? };
+        let mut tables = Vec::new();
+        for (deployment, amount) in budget.deployments(&config.latency.deployment())? {
+            let table = profile::table(&run, &config.latency.on(deployment), progress)?
+                .ok_or_else(|| missing(&format!("the latency table for {deployment}"), "profile"))?;
+            tables.push(Priced { deployment, amount, target: Target::of(&table), table, drift: 1.0 });
+        }
+        let problem = Problem { solutions: 1, gap: 0.0, ..program.problem(Some(&scores), &tables, 1.0)? };
         let outcome = lana_select::solve(&problem)?;
         let Some(solution) = outcome.solutions.first().filter(|_| outcome.status != Status::Infeasible)
         else {
-            return Err(program.infeasible(&problem, &outcome, &table));
+            return Err(program.infeasible(&problem, &outcome, &tables));
         };
         let folder = run.budget_dir(budget);
         // What is damaged here is made again by other steps; until then there is nothing to compare with.
@@ -150,11 +175,21 @@ pub fn reselect(
                 .filter(|((_, before), now)| before != now)
                 .map(|((layer, before), now)| Change { layer, before: before.clone(), now: now.clone() })
         });
-        let predicted_ms = table.predict(&solution.choices)?;
+        let predicted = tables.iter().map(|priced| {
+            let predicted_ms = priced.table.predict(&solution.choices)?;
+            let predicted_ratio = predicted_ms / priced.table.teacher_ms();
+            Ok(Predicted { deployment: priced.deployment.to_string(), predicted_ms, predicted_ratio })
+        });
+        let predicted = predicted.collect::<Result<Vec<_>>>()?;
+        let footprint = program.footprint(solution);
+        let precision = budget.precision(&config.latency.deployment())?;
         let selection = Selection {
             budget: budget.to_string(),
-            predicted_ms,
-            predicted_ratio: predicted_ms / table.teacher_ms(),
+            predicted_ms: predicted.first().map_or(f64::NAN, |p| p.predicted_ms),
+            predicted_ratio: predicted.first().map_or(f64::NAN, |p| p.predicted_ratio),
+            others: predicted.into_iter().skip(1).collect(),
+            memory_bytes: footprint.memory_bytes(precision),
+            size_bytes: footprint.size_bytes(precision),
             score: solution.score,
             bound: solution.bound,
             proven: solution.proven,

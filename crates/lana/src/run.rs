@@ -90,9 +90,9 @@ impl Run {
         self.root.join(relative)
     }
 
-    /// `budgets/BUDGET`.
+    /// `budgets/BUDGET`, with the budget as [`Budget::folder`] writes it.
     pub fn budget_dir(&self, budget: &Budget) -> PathBuf {
-        self.path("budgets").join(budget.to_string())
+        self.path("budgets").join(budget.folder())
     }
 
     /// `operations/LAYER/OP` without extension.

@@ -61,11 +61,9 @@ pub fn study(
     let mut context = Context::open(run, progress)?;
     let (teacher, _) = context.teacher()?;
     let scores = score::run(&context)?;
-    let table =
-        profile::stored(&context)?.ok_or_else(|| context.not_ready("the latency table", "profile"))?;
     let pool = context.pool(&teacher.graph)?;
     let library = score::trained(&context, &pool)?;
-    let record = profile::record(&context.config.pool, &context.config.pool_rules, &pool);
+    let record = profile::record(&context.config.pool, &context.config.pool_rules, &teacher.graph, &pool)?;
     context.config.score.images = options.images;
     context.config.seed = context.config.seed.wrapping_add(1);
     let images = score::scoring_images(&context, &teacher)?;
@@ -77,7 +75,8 @@ pub fn study(
             pool: &record,
             teacher: teacher.graph.deployed_cost(),
         };
-        let mut problem = program.problem(Some(&scores), &table, 1.0)?;
+        let tables = select::tables(&context, budget)?;
+        let mut problem = program.problem(Some(&scores), &tables, 1.0)?;
         problem.solutions = options.solutions;
         let by_latency_alone = problem.budgets.keys().eq([LATENCY]);
         if !by_latency_alone
@@ -92,7 +91,7 @@ pub fn study(
         }
         let best = lana_select::solve(&Problem { solutions: 1, gap: 0.0, ..problem.clone() })?;
         let Some(first) = best.solutions.first() else {
-            return Err(program.infeasible(&problem, &best, &table));
+            return Err(program.infeasible(&problem, &best, &tables));
         };
         problem.gap = 1e-3 * first.score.abs();
         let mut solved: Vec<Vec<String>> =

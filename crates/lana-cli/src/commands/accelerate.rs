@@ -16,7 +16,8 @@ Example:
       --budget 0.5x --batch 64 --threads 1 --out run
 
 A second budget reuses everything but the selection and the fine-tuning:
-  lana accelerate --out run --budget 0.34x";
+  lana accelerate --out run --budget 0.34x
+  lana accelerate --out run --budget '>=500img/s,size=2MB'";
 
 /// Make a network that meets a latency budget on this device
 ///
@@ -46,8 +47,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DATA")]
     val: Option<String>,
 
-    /// What the student may cost at most: 0.5x (of the teacher's latency), 12ms, params=0.4x, macs=20M, or several of
-    /// these joined by commas. Give the option again for further students
+    /// What the student may cost at most: 0.5x (of the teacher's measured latency), 12ms, >=500img/s (of a batch),
+    /// cpu-b1:0.5x,cpu-b64:0.6x (on several deployments), params=0.4x, macs=20M, memory=0.5x (peak of the feature maps of
+    /// an image, or 20MB), size=2MB (the ONNX file), or several of these joined by commas. Give the option again for
+    /// further students
     #[arg(long, value_name = "BUDGET")]
     budget: Vec<String>,
 
@@ -157,7 +160,7 @@ impl Arguments {
             )?;
         } else {
             let mut text = summary::table(&config.teacher, &students).to_string();
-            text += &format!("\n{}\n\n", summary::how_measured(&config));
+            text += &format!("\n{}{}\n\n", summary::details(&students), summary::how_measured(&config));
             text += &format!("report   {}\n", report.display());
             for file in &files {
                 text += &format!("student  {}\n", file.display());
@@ -229,8 +232,11 @@ impl Arguments {
 fn over_budget(student: &StudentMetrics) -> Failure {
     Failure::Other {
         message: format!(
-            "the student for budget {} is over it in the final measurement ({:.3}x of the teacher's latency)",
-            student.budget, student.measured.ratio
+            "the student for budget {} is over it in the final measurement ({:.3}x of the teacher's latency; {:.1} % of the \
+             budget used)",
+            student.budget,
+            student.ratio(),
+            100.0 * student.used.unwrap_or(f64::NAN)
         ),
         hint: Some(
             "measure again with `lana measure` when nothing else runs, or ask for a slightly smaller budget: \

@@ -59,7 +59,7 @@ impl Arguments {
         let mut text = summary::table(&result.teacher.name, std::slice::from_ref(student)).to_string();
         let config = Run::open(&self.out)?.config()?;
         text += &format!("\n{}\n", summary::how_measured(&config));
-        text += &format!("{}\n\n", comparison(student.measured.ratio, student.top1 - student.teacher_top1));
+        text += &format!("{}\n\n", comparison(student.ratio(), student.top1 - student.teacher_top1));
         text += &format!("report   {}\n", result.report.display());
         text += &format!("student  {}\n", file.display());
         output::results(&text)?;

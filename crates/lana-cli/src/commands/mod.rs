@@ -6,6 +6,7 @@ mod evaluate;
 mod export;
 mod finetune;
 mod measure;
+mod measure_request;
 mod network;
 mod pool;
 mod pretrain;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Finetune(finetune::Arguments),
     Export(export::Arguments),
     Report(report::Arguments),
+    #[command(name = lana::MEASURE_COMMAND, hide = true)]
+    MeasureRequest(measure_request::Arguments),
 }
 
 impl Command {
@@ -65,6 +68,7 @@ impl Command {
             Command::Finetune(arguments) => arguments.run(terminal),
             Command::Export(arguments) => arguments.run(terminal),
             Command::Report(arguments) => arguments.run(terminal),
+            Command::MeasureRequest(arguments) => arguments.run(),
         }
     }
 }

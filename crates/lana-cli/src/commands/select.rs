@@ -1,4 +1,4 @@
-use lana::{Previous, RuleChanges, Selection, Stage};
+use lana::{Previous, Quantity, RuleChanges, Selection, Stage};
 use serde_json::json;
 
 use super::stage::{self, BudgetArgument, RunArgument};
@@ -84,15 +84,25 @@ fn describe(selection: &Selection) -> String {
         true => "proven to be the best".to_string(),
         false => format!("not proven, at least {:.5}", selection.bound),
     };
-    let head = format!(
-        "{}: {} ms predicted ({} of the teacher), score {:.5} ({proof}), {} parameters, {} MACs",
+    let mut head = format!(
+        "{}: {} ms predicted ({} of the teacher), score {:.5} ({proof}), {} parameters, {} MACs, feature maps {}, file {}",
         selection.budget,
         format::milliseconds(selection.predicted_ms),
         format::ratio(selection.predicted_ratio),
         selection.score,
         format::short(selection.cost.params),
         format::short(selection.cost.macs),
+        Quantity::Memory.show(selection.memory_bytes as f64),
+        Quantity::Size.show(selection.size_bytes as f64),
     );
+    for other in &selection.others {
+        head += &format!(
+            "\non {}: {} ms predicted ({} of the teacher)",
+            other.deployment,
+            format::milliseconds(other.predicted_ms),
+            format::ratio(other.predicted_ratio)
+        );
+    }
     let Some(previous) = selection.previous else {
         let mut table = Table::new(&[("layer", Align::Left), ("operation", Align::Left)]);
         selection.choices.iter().for_each(|(layer, operation)| table.row([layer, operation]));
@@ -123,7 +133,8 @@ mod tests {
         let json = json!({"budget": "0.5x", "predicted_ms": 19.402, "predicted_ratio": 0.485, "score": 0.1234567,
             "bound": 0.12, "proven": previous.is_none(), "params": 400_000, "macs": 60_000_000,
             "choices": [["layer1.0", "identity"], ["layer1.1", "teacher"]], "previous": previous,
-            "changed": changed, "evaluated": false});
+            "changed": changed, "evaluated": false, "memory_bytes": 196_608, "size_bytes": 1_600_000,
+            "others": [{"deployment": "cpu-onnxruntime-b64-t1-fp32", "predicted_ms": 95.0, "predicted_ratio": 0.47}]});
         serde_json::from_value(json).unwrap()
     }
 
@@ -132,7 +143,8 @@ mod tests {
         assert_eq!(
             describe(&selection(Some("evaluated"))),
             "0.5x: 19.40 ms predicted (0.485x of the teacher), score 0.12346 (not proven, at least 0.12000), 400k parameters, \
-             60.0M MACs\n1 of 2 layers differ from the evaluated selection:\n\
+             60.0M MACs, feature maps 196.6kB, file 1.6MB\n\
+             on cpu-onnxruntime-b64-t1-fp32: 95.00 ms predicted (0.470x of the teacher)\n1 of 2 layers differ from the evaluated selection:\n\
              layer     before   now\nlayer1.0  teacher  identity\n"
         );
         assert!(

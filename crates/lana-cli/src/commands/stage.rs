@@ -18,7 +18,8 @@ pub(super) struct RunArgument {
 /// The budgets a stage works on.
 #[derive(clap::Args)]
 pub(super) struct BudgetArgument {
-    /// Budget to work on, such as 0.5x; may be given several times [default: all in run.toml]
+    /// Budget to work on, such as 0.5x (`lana accelerate --help` has the forms); may be given several times [default: all
+    /// in run.toml]
     #[arg(long, value_name = "BUDGET")]
     budget: Vec<String>,
 }
@@ -59,12 +60,19 @@ pub(super) fn budgets_or_all(run: &Path, budgets: Vec<Budget>) -> Result<Vec<Bud
 
 /// Where the exported student of a budget is.
 pub(super) fn student_file(run: &Path, budget: &str) -> PathBuf {
-    run.join("budgets").join(budget).join("student").join("student.onnx")
+    let folder = budget.parse::<Budget>().map_or_else(|_| budget.to_string(), |budget| budget.folder());
+    run.join("budgets").join(folder).join("student").join("student.onnx")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_budget_has_a_folder_that_file_systems_take() {
+        let file = student_file(Path::new("run"), "cpu-b1:0.5x,size=2MB");
+        assert_eq!(file, Path::new("run/budgets/cpu-b1@0.5x,size=2MB/student/student.onnx"));
+    }
 
     #[test]
     fn a_budget_counts_once() {

@@ -20,26 +20,55 @@ pub(super) fn table(teacher: &str, students: &[StudentMetrics]) -> Table {
         table.row([
             teacher.to_string(),
             format::percent(first.teacher_top1),
-            format!("{} ms", format::milliseconds(first.teacher_measured)),
+            first.teacher_measured.map_or("–".into(), |ms| format!("{} ms", format::milliseconds(ms))),
             format::ratio(1.0),
             format::short(first.teacher_cost.params),
             format::short(first.teacher_cost.macs),
         ]);
     }
     for student in students {
-        let measured = &student.measured;
-        let met = if student.meets_budget { "met" } else { "NOT met" };
+        let latency = match &student.measured {
+            Some(measured) => format::latency(measured.median_ms, measured.ci_ms),
+            None => format!("{} ms predicted", format::milliseconds(student.predicted)),
+        };
+        let met = match (student.meets_budget, &student.measured) {
+            (true, Some(_)) => "met",
+            (true, None) => "met by prediction",
+            (false, _) => "NOT met",
+        };
         table.row([
             format!("student {}", student.budget),
             format::percent(student.top1),
-            format::latency(measured.median_ms, measured.ci_ms),
-            format::ratio(measured.ratio),
+            latency,
+            format::ratio(student.ratio()),
             format::short(student.cost.params),
             format::short(student.cost.macs),
             met.to_string(),
         ]);
     }
     table
+}
+
+/// A line for each student and further deployment, and one for how each selection ended.
+pub(super) fn details(students: &[StudentMetrics]) -> String {
+    let mut text = String::new();
+    for student in students {
+        for other in &student.others {
+            let latency = match &other.measured {
+                Some(m) => format!(
+                    "{}, {} of the teacher",
+                    format::latency(m.median_ms, m.ci_ms),
+                    format::ratio(m.ratio)
+                ),
+                None => format!("{} ms predicted", format::milliseconds(other.predicted_ms)),
+            };
+            text += &format!("student {} on {}: {latency}\n", student.budget, other.deployment);
+        }
+        if !student.verdict.is_empty() {
+            text += &format!("selection for {}: {}\n", student.budget, student.verdict);
+        }
+    }
+    text
 }
 
 /// What the latencies and accuracies of the table stand for.
@@ -61,7 +90,7 @@ pub(super) fn how_measured(config: &Config) -> String {
 pub(super) mod tests {
     use std::collections::BTreeMap;
 
-    use lana::{Accuracy, Measured};
+    use lana::{Accuracy, Measured, Timing};
 
     use super::*;
 
@@ -75,9 +104,23 @@ pub(super) mod tests {
             budget: budget.into(),
             limit_ms: Some(20.05),
             predicted: 19.0,
-            measured: Measured { median_ms: 19.4, ci_ms: [19.2, 19.6], ratio: 0.485, ratio_ci: [0.48, 0.49] },
-            teacher_measured: 40.1,
+            predicted_ratio: 0.475,
+            measured: Some(Measured {
+                median_ms: 19.4,
+                ci_ms: [19.2, 19.6],
+                ratio: 0.485,
+                ratio_ci: [0.48, 0.49],
+            }),
+            teacher_measured: Some(40.1),
             meets_budget,
+            deployment: "cpu-onnxruntime-b1-t1-fp32".into(),
+            others: Vec::new(),
+            used: Some(0.97),
+            verdict: "97.0 % of the budget used when measured, after 2 rounds".into(),
+            memory_bytes: 0,
+            teacher_memory_bytes: 0,
+            size_bytes: 0,
+            teacher_size_bytes: 0,
             top1: 0.8951,
             teacher_top1: 0.9006,
             val: Accuracy { top1: 0.8951, top5: 0.99, loss: 0.4, images: 10_000 },
@@ -100,6 +143,26 @@ student 0.5x    89.51 %  19.40 ms [19.20, 19.60]  0.485x        400k  60.0M  met
 student 0.34x   89.51 %  19.40 ms [19.20, 19.60]  0.485x        400k  60.0M  NOT met
 ";
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn what_was_not_measured_says_so() {
+        let mut unmeasured = student("0.5x", true);
+        (unmeasured.measured, unmeasured.teacher_measured) = (None, None);
+        unmeasured.others.push(Timing {
+            deployment: "cpu-onnxruntime-b64-t1-fp32".into(),
+            limit_ms: Some(100.0),
+            predicted_ms: 95.0,
+            measured: None,
+            teacher_ms: None,
+        });
+        let table = table("resnet56_cifar", std::slice::from_ref(&unmeasured)).to_string();
+        assert!(table.contains("19.00 ms predicted") && table.contains("met by prediction"), "{table}");
+        assert_eq!(
+            details(&[unmeasured]),
+            "student 0.5x on cpu-onnxruntime-b64-t1-fp32: 95.00 ms predicted\n\
+             selection for 0.5x: 97.0 % of the budget used when measured, after 2 rounds\n"
+        );
     }
 
     #[test]

@@ -54,9 +54,9 @@ impl Report {
     pub(super) fn teacher_ms(&self) -> Option<(f64, Option<[f64; 2]>)> {
         match (self.teacher_latency, self.students.first(), &self.table) {
             (Some(own), _, _) => Some((own.median_ms, Some(own.ci_ms))),
-            (None, Some((student, _)), _) => Some((student.teacher_measured, None)),
-            (None, None, Some(table)) => Some((table.teacher_ms, None)),
-            (None, None, None) => None,
+            (None, Some((StudentMetrics { teacher_measured: Some(ms), .. }, _)), _) => Some((*ms, None)),
+            (None, _, Some(table)) => Some((table.teacher_ms, None)),
+            (None, _, None) => None,
         }
     }
 

@@ -28,21 +28,35 @@ const fn family(
     Family { name, letter, class, marker, summary }
 }
 
-static FAMILIES: [Family; 13] = [
+static FAMILIES: [Family; 18] = [
     family("teacher", "T", "f-teacher", Marker::Star, "the teacher’s own block"),
     family("identity", "–", "f-identity", Marker::Cross, "the layer is skipped"),
     family("narrow", "N", "f-narrow", Marker::Circle, "the teacher’s block with fewer inner channels"),
+    // Kin share a colour, each with a marker of its own. What starts from the teacher’s weights:
+    family(
+        "own",
+        "W",
+        "f-narrow",
+        Marker::Square,
+        "the teacher’s block without gates, with smaller kernels, or with ReLU",
+    ),
+    family("grouped", "G", "f-narrow", Marker::Triangle, "the teacher’s block with more groups"),
+    family("lowrank", "D", "f-narrow", Marker::Diamond, "the teacher’s block with convolutions of low rank"),
+    // Inverted residuals and bottlenecks.
     family("mbconv", "M", "f-mbconv", Marker::Diamond, "inverted residual"),
+    family("mixconv", "X", "f-mbconv", Marker::Circle, "inverted residual with kernels of several sizes"),
     family("fused", "F", "f-fused", Marker::Triangle, "fused inverted residual"),
     family("bottleneck", "B", "f-bottleneck", Marker::Square, "bottleneck"),
+    // Convolutions.
     family("conv", "C", "f-conv", Marker::Plus, "one convolution"),
-    // Kin share a colour and a marker; the letter tells them apart.
-    family("stack", "S", "f-conv", Marker::Plus, "two convolutions"),
-    family("shuffle", "H", "f-conv", Marker::Plus, "two convolutions in groups, shuffled between"),
-    family("repvgg", "R", "f-conv", Marker::Plus, "RepVGG: one convolution when deployed"),
-    family("vit", "V", "f-other", Marker::Pentagon, "transformer blocks"),
-    family("botnet", "A", "f-other", Marker::Pentagon, "bottleneck with attention"),
-    family("lambda", "L", "f-other", Marker::Pentagon, "bottleneck with a lambda layer"),
+    family("stack", "S", "f-conv", Marker::Square, "two convolutions"),
+    family("shuffle", "H", "f-conv", Marker::Triangle, "two convolutions in groups, shuffled between"),
+    family("repvgg", "R", "f-conv", Marker::Diamond, "RepVGG: one convolution when deployed"),
+    family("acnet", "Z", "f-conv", Marker::Circle, "ACNet: one convolution when deployed"),
+    // Attention.
+    family("vit", "V", "f-other", Marker::Circle, "transformer blocks"),
+    family("botnet", "A", "f-other", Marker::Square, "bottleneck with attention"),
+    family("lambda", "L", "f-other", Marker::Triangle, "bottleneck with a lambda layer"),
 ];
 
 static OTHER: Family = family("other", "O", "f-other", Marker::Pentagon, "an operation of another family");
@@ -87,9 +101,36 @@ mod tests {
             ("ghost-r2", "other", "r2"),
             ("vit-d1-w64-h4", "vit", "d1w64h"),
             ("bottleneck-k5-w0.25", "bottleneck", "k5¼"),
+            ("own-nose-k3", "own", "nosek3"),
+            ("lowrank-r0.25", "lowrank", "r0.25"),
+            ("mixconv-e3-k5", "mixconv", "e3k5"),
             ("", "other", ""),
         ] {
             assert_eq!((family_of(operation).name, detail(operation).as_str()), (name, short), "{operation}");
+        }
+    }
+
+    #[test]
+    fn every_family_is_drawn_in_its_own_way() {
+        let all: Vec<&Family> = families().collect();
+        for (index, family) in all.iter().enumerate() {
+            for other in &all[..index] {
+                assert_ne!(family.letter, other.letter, "{} and {}", family.name, other.name);
+                let alike = family.class == other.class && family.marker == other.marker;
+                assert!(!alike, "{} and {}", family.name, other.name);
+            }
+        }
+        // Of every preset, no operation is of another family.
+        for preset in ["compact", "paper", "extended"] {
+            let pools = lana_models::pool::Pools::parse(preset, &[]).unwrap();
+            let graph =
+                lana_models::zoo::build("resnet20_cifar", &lana_models::zoo::ZooOptions::default()).unwrap();
+            for layer in crate::context::pool_of(&pools, &graph).unwrap() {
+                let left_out = layer.left_out.iter().map(|(name, _)| name.as_str());
+                for name in layer.operations.iter().map(|(operation, _)| operation.name()).chain(left_out) {
+                    assert_ne!(family_of(name).name, "other", "{name}");
+                }
+            }
         }
     }
 }

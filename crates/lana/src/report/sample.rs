@@ -72,6 +72,7 @@ pub(super) fn full() -> Report {
                     name: name.into(),
                     initialisation: "as shortcut".into(),
                     cost,
+                    footprint: Footprint::default(),
                 });
                 prices.insert(
                     name.to_string(),
@@ -155,9 +156,14 @@ fn student(
                 choices: choices.iter().map(|c| c.1.clone()).collect(),
                 score: 0.3 + 0.1 * dice.roll(),
                 predicted_ms: predicted,
+                limit_ms: Some(limit),
                 loss: 0.8 + 0.4 * dice.roll(),
                 top1: 0.62 + 0.2 * share + 0.12 * dice.roll(),
-                measured: measured_as(measured),
+                measured: Some(measured_as(measured)),
+                confirmed: false,
+                others: Vec::new(),
+                memory_bytes: 200_000,
+                size_bytes: 1_900_000,
                 cost: Cost { macs: (125.7e6 * share) as u64, params: 420_000 },
                 meets_budget: measured <= limit,
             }
@@ -173,9 +179,18 @@ fn student(
         budget: budget.into(),
         limit_ms: Some(limit),
         predicted: candidates[winner].predicted_ms,
-        measured: measured_as(limit * 0.99),
-        teacher_measured: 152.3,
+        predicted_ratio: candidates[winner].predicted_ms / 152.3,
+        measured: Some(measured_as(limit * 0.99)),
+        teacher_measured: Some(152.3),
         meets_budget: true,
+        deployment: "cpu-onnxruntime-b64-t1-fp32".into(),
+        others: Vec::new(),
+        used: Some(0.99),
+        verdict: "98.7 % of the budget used when measured, after 2 rounds".into(),
+        memory_bytes: 196_608,
+        teacher_memory_bytes: 196_608,
+        size_bytes: 1_850_000,
+        teacher_size_bytes: 3_480_000,
         top1,
         teacher_top1: 0.9013,
         val: accuracy(top1),
@@ -194,7 +209,18 @@ fn student(
         files: BTreeMap::new(),
     };
     let (budget, limit_ms) = (budget.to_string(), Some(limit));
-    (metrics, Candidates { budget, limit_ms, candidates, winner, correction: 1.034, settings: String::new() })
+    let candidates = Candidates {
+        budget,
+        limit_ms,
+        candidates,
+        winner,
+        correction: 1.034,
+        ended: Ended::Inside,
+        used: Some(0.987),
+        deployments: vec![metrics.deployment.clone()],
+        settings: String::new(),
+    };
+    (metrics, candidates)
 }
 
 fn measured_as(ms: f64) -> Measured {
@@ -220,7 +246,12 @@ pub(super) fn empty() -> Report {
             files: BTreeMap::new(),
         },
         teacher_latency: None,
-        pool: PoolRecord { pool: "compact".into(), rules: Vec::new(), layers: Vec::new() },
+        pool: PoolRecord {
+            pool: "compact".into(),
+            rules: Vec::new(),
+            layers: Vec::new(),
+            outside: Footprint::default(),
+        },
         table: None,
         operations: Vec::new(),
         scores: None,

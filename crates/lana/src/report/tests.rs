@@ -1,5 +1,6 @@
 use super::sample::{empty, full};
 use super::{Report, render};
+use crate::{Measured, Timing};
 
 /// Renders, and checks what must hold for every page.
 fn checked(report: &Report) -> String {
@@ -110,8 +111,11 @@ fn numbers_that_are_none_do_not_reach_the_page() {
         operation.curve.iter_mut().for_each(|p| p.1 = f64::INFINITY);
     }
     for (student, candidates) in &mut report.students {
-        student.measured.ratio = 0.0;
-        student.measured.median_ms = f64::NAN;
+        if let Some(measured) = &mut student.measured {
+            measured.ratio = 0.0;
+            measured.median_ms = f64::NAN;
+        }
+        student.used = Some(f64::NAN);
         student.top1 = f64::NAN;
         student.predicted = f64::NAN;
         student.export_difference = f64::NAN;
@@ -124,6 +128,63 @@ fn numbers_that_are_none_do_not_reach_the_page() {
         });
     }
     checked(&report);
+}
+
+#[test]
+fn every_round_and_every_deployment_is_held_against_its_prediction() {
+    let mut report = full();
+    let (student, candidates) = &mut report.students[0];
+    let timing = |predicted_ms: f64, ms: f64| Timing {
+        deployment: "cpu-onnxruntime-b1-t1-fp32".into(),
+        limit_ms: Some(2.0),
+        predicted_ms,
+        measured: student.measured.map(|m| Measured { median_ms: ms, ..m }),
+        teacher_ms: Some(4.0),
+    };
+    for (index, candidate) in candidates.candidates.iter_mut().enumerate() {
+        candidate.others.push(timing(2.0, if index % 2 == 0 { 2.2 } else { 1.9 }));
+    }
+    let own = timing(2.0, 1.95);
+    student.others.push(own);
+    let page = checked(&report).replace('\u{a0}', " ");
+    // 20 of round 1, 10 of round 2: half of them 10 % too slow, half 5 % too fast.
+    for text in [
+        "0.5x on cpu-onnxruntime-b64-t1-fp32",
+        "<b>0.5x on cpu-onnxruntime-b1-t1-fp32</b>: wrong by 7.5 % on average, 10.0 % at worst; bias 2.5 %",
+        "<th scope=\"row\">0.5x on cpu-onnxruntime-b1-t1-fp32</th><td>all</td><td>30</td><td>2.5 %</td><td>7.5 %</td>",
+        "Latency on cpu-onnxruntime-b1-t1-fp32",
+        "98.7 % of the budget used when measured, after 2 rounds",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn what_could_not_be_measured_is_said() {
+    let mut report = full();
+    for (student, candidates) in &mut report.students {
+        (student.measured, student.teacher_measured) = (None, None);
+        candidates.candidates.iter_mut().for_each(|c| c.measured = None);
+    }
+    report.teacher_latency = None;
+    let page = checked(&report);
+    for text in
+        ["predicted, not measured", "predicted: measure it on its device", "Nothing could be measured"]
+    {
+        assert!(page.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn the_fixed_cost_has_a_bar_of_its_own_and_noise_a_mark() {
+    let mut report = full();
+    assert!(!checked(&report).contains("The measurement scattered: little"));
+    let table = report.table.as_mut().expect("a table");
+    table.layers.get_mut("layer1.0").and_then(|l| l.get_mut("teacher")).expect("a price").noisy = true;
+    let page = checked(&report).replace('\u{a0}', " ");
+    assert!(page.contains("outside of layers") && page.contains("The measurement scattered: little"));
+    let bars = page.matches("solid f-other").count();
+    assert!(bars >= 2, "{bars}");
 }
 
 #[test]

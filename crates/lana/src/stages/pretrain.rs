@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint;
 use crate::context::{Context, LayerPool, Teacher};
 use crate::run::read_or_redo;
-use crate::{Error, OperationRecord, PoolError, Quantity, Result, sha256, write_atomic, write_json};
+use crate::{Error, Limit, OperationRecord, PoolError, Quantity, Result, sha256, write_atomic, write_json};
 
 /// One operation of the pass.
 struct Pupil {
@@ -188,8 +188,9 @@ pub(crate) fn run(context: &Context<'_>) -> Result<()> {
 /// Whether a selection could want the operation: one that is not faster than its teacher layer serves no budget on
 /// latency, and is not trained unless asked for.
 fn is_wanted(context: &Context<'_>, table: &Table, layer: &LayerPool, operation: &str) -> bool {
-    let only_latency =
-        context.config.budgets.iter().flat_map(|b| b.limits()).all(|l| l.quantity == Quantity::Latency);
+    // What is slow here may be fast on another deployment that a budget names.
+    let is_here = |l: &Limit| l.quantity == Quantity::Latency && l.deployment.is_none();
+    let only_latency = context.config.budgets.iter().flat_map(|b| b.limits()).all(is_here);
     if context.config.pretrain.keep_slow || !only_latency {
         return true;
     }

@@ -4,23 +4,38 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lana_graph::Graph;
 use lana_latency::{Device, LayerCandidates, Table, TableOptions, build_table};
 
 use crate::context::{Context, LayerPool};
 use crate::{
-    LatencyConfig, PoolLayer, PoolOperation, PoolRecord, Progress, Result, Run, read_or_redo, write_json,
+    Footprint, LatencyConfig, PoolLayer, PoolOperation, PoolRecord, Progress, Result, Run, read_or_redo,
+    write_json,
 };
 
-/// Gives the table of this device, measuring it if that has not been done.
+/// Gives the table of the run's own deployment, measuring it if that has not been done; makes those of the further
+/// deployments that budgets name, too.
 pub(crate) fn run(context: &Context<'_>) -> Result<Table> {
     let (teacher, _) = context.teacher()?;
     let pool = context.pool(&teacher.graph)?;
-    let record = record(&context.config.pool, &context.config.pool_rules, &pool);
+    let record = record(&context.config.pool, &context.config.pool_rules, &teacher.graph, &pool)?;
     let path = context.run.path("pool.json");
     if read_or_redo::<PoolRecord>(&path, context.progress)?.as_ref() != Some(&record) {
         write_json(&path, &record)?;
     }
-    if let Some(table) = stored(context)? {
+    let latency = &context.config.latency;
+    let own = on(context, latency, &teacher.graph, &pool)?;
+    for budget in &context.config.budgets {
+        for (deployment, _) in budget.deployments(&latency.deployment())? {
+            on(context, &latency.on(deployment), &teacher.graph, &pool)?;
+        }
+    }
+    Ok(own)
+}
+
+/// The table of one deployment.
+fn on(context: &Context<'_>, latency: &LatencyConfig, teacher: &Graph, pool: &[LayerPool]) -> Result<Table> {
+    if let Some(table) = table(&context.run, latency, context.progress)? {
         return Ok(table);
     }
     let candidates: Vec<LayerCandidates> = pool
@@ -30,23 +45,29 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Table> {
             operations: layer.operations.iter().map(|(o, g)| (o.to_string(), g.clone())).collect(),
         })
         .collect();
-    let latency = &context.config.latency;
     let options = TableOptions {
         deployment: latency.deployment(),
         time_limit: Duration::from_secs_f64(latency.time_limit_s),
         ..TableOptions::default()
     };
     let mut begun = false;
-    let table = build_table(&teacher.graph, &candidates, &options, &mut |p| {
+    let table = build_table(teacher, &candidates, &options, &mut |p| {
         if !begun {
-            context.progress.begin("profile", p.total as u64, "timings");
+            let title = match latency.deployment() == context.config.latency.deployment() {
+                true => "profile".to_string(),
+                false => format!("profile {}", latency.deployment()),
+            };
+            context.progress.begin(&title, p.total as u64, "timings");
             begun = true;
         }
         context.progress.advance(p.done as u64, "");
     })?;
     context.progress.finish(&format!("teacher {:.2} ms", table.teacher_ms()));
-    write_json(&table_path(&context.run, &context.config.latency), &table)?;
-    context.run.event("profile", serde_json::json!({"teacher_ms": table.teacher_ms()}))?;
+    write_json(&table_path(&context.run, latency), &table)?;
+    context.run.event(
+        "profile",
+        serde_json::json!({"teacher_ms": table.teacher_ms(), "deployment": latency.deployment().to_string()}),
+    )?;
     Ok(table)
 }
 
@@ -73,31 +94,38 @@ pub(crate) fn table_name(latency: &LatencyConfig) -> String {
 }
 
 /// What `pool.json` says.
-pub(crate) fn record(name: &str, rules: &[String], pool: &[LayerPool]) -> PoolRecord {
+pub(crate) fn record(
+    name: &str,
+    rules: &[String],
+    teacher: &Graph,
+    pool: &[LayerPool],
+) -> Result<PoolRecord> {
+    let deployed = teacher.deployed()?;
     let layers = pool
         .iter()
         .map(|layer| {
-            let own = PoolOperation {
-                name: "teacher".into(),
-                initialisation: "the teacher's own weights".into(),
-                cost: layer.graph.deployed_cost(),
+            let entry = |name: String, initialisation: String, graph: &Graph| -> Result<PoolOperation> {
+                let footprint = Footprint::at(&deployed, &layer.layer, graph)?;
+                Ok(PoolOperation { name, initialisation, cost: graph.deployed_cost(), footprint })
             };
-            let others = layer.operations.iter().map(|(operation, graph)| PoolOperation {
-                name: operation.to_string(),
-                initialisation: operation.initialisation().to_string(),
-                cost: graph.deployed_cost(),
+            let own = entry("teacher".into(), "the teacher's own weights".into(), &layer.graph);
+            let others = layer.operations.iter().map(|(operation, graph)| {
+                entry(operation.to_string(), operation.initialisation().to_string(), graph)
             });
-            PoolLayer {
+            Ok(PoolLayer {
                 layer: layer.layer.clone(),
                 stage: layer.stage.clone(),
                 input: layer.graph.input_shape().dims().to_vec(),
                 output: layer.graph.output_shape().dims().to_vec(),
-                operations: std::iter::once(own).chain(others).collect(),
+                operations: std::iter::once(own).chain(others).collect::<Result<_>>()?,
                 left_out: layer.left_out.iter().cloned().collect(),
                 latency: None,
                 learned: BTreeMap::new(),
-            }
+            })
         })
-        .collect();
-    PoolRecord { pool: name.to_string(), rules: rules.to_vec(), layers }
+        .collect::<Result<Vec<PoolLayer>>>()?;
+    let own: Vec<Footprint> =
+        layers.iter().filter_map(|l| l.operations.first()).map(|own| own.footprint).collect();
+    let outside = Footprint::outside(&deployed, &own);
+    Ok(PoolRecord { pool: name.to_string(), rules: rules.to_vec(), layers, outside })
 }

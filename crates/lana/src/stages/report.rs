@@ -28,7 +28,8 @@ pub(crate) fn run(context: &Context<'_>) -> Result<PathBuf> {
             .layers
             .iter()
             .map(|row| {
-                let own = ("teacher".to_string(), Price { ms: row.teacher_ms, noisy: false });
+                let noisy = row.teacher_spread_ms > 0.1 * row.teacher_ms.abs();
+                let own = ("teacher".to_string(), Price { ms: row.teacher_ms, noisy });
                 let others = row.operations.iter().map(|e| {
                     (e.operation.clone(), Price { ms: e.cost_ms + e.correction_ms, noisy: e.noisy })
                 });
@@ -83,7 +84,7 @@ fn command(context: &Context<'_>) -> String {
         parts.push(format!("--weights {}", quote(&weights.to_string())));
     }
     parts.push(format!("--train {} --val {}", quote(&config.train), quote(&config.val)));
-    parts.extend(config.budgets.iter().map(|b| format!("--budget {b}")));
+    parts.extend(config.budgets.iter().map(|b| format!("--budget {}", quote(&b.to_string()))));
     parts.push(format!("--batch {} --threads {}", config.latency.batch, config.latency.threads));
     let root = context.run.root().display().to_string();
     parts.push(format!("--config {} --out NEW", quote(&format!("{root}/run.toml"))));

@@ -2,26 +2,32 @@
 //!
 //! Summed scores are optimistic once many layers change, and a table is good to some percent at best. So the program only
 //! proposes: each solution is assembled and its loss computed on the scoring images (with batch statistics, as the paper
-//! does), each is exported and timed beside the teacher. What the timings teach corrects the table, and the program is
-//! solved again until solutions meet the budget when measured and use what it allows. The least loss among those wins.
+//! does), each is exported and timed beside the teacher, on every deployment that the budget names. How these measurements
+//! lead to the selection is in [`crate::rounds`]; here is what they are.
+//!
+//! Where the lookup table is another device's, nothing can be timed: the selection goes by prediction, with more in
+//! reserve, and says so.
 
 use lana_graph::{Graph, Weights};
-use lana_latency::{Model, Table, measure};
-use lana_select::{Problem, Status};
+use lana_latency::{MeasureOptions, Model, measure};
+use lana_select::{Problem, Solution, Status};
 use lana_torch::{Batch, BatchNorm, Evaluation, Network};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, Teacher};
-use crate::program::{Program, settings};
-use crate::stages::export::{fits, fits_size, measure_options, to_measured};
+use crate::program::{Priced, Program, settings};
+use crate::rounds::{Bench, Examined, Goal, Proposed, Rounds, Told, search};
+use crate::stages::export::{measure_options, network_files, to_measured};
 use crate::stages::{profile, score};
+use crate::target::{Target, UNMEASURED};
 use crate::{
-    Amount, Budget, Candidate, Candidates, Error, Measured, Result, Solutions, read_or_redo, write_json,
+    Budget, Candidate, Candidates, Error, Footprint, Measured, Quantity, Result, Scores, Solutions, Timing,
+    fresh, read_or_redo, write_atomic, write_json,
 };
 
-/// A table that predicts measured networks this well (mean relative error) needs no further round.
-const GOOD_ENOUGH: f64 = 0.01;
+/// Seconds for the candidates of a round, all in turns, and for one by itself.
+const TOGETHER_S: f64 = 60.0;
+const ALONE_S: f64 = 60.0;
 
 /// Selects for a budget, unless that is done.
 pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
@@ -30,96 +36,101 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     }
     let (teacher, _) = context.teacher()?;
     let scores = score::run(context)?;
-    let mut table =
-        profile::stored(context)?.ok_or_else(|| context.not_ready("the latency table", "profile"))?;
+    let mut tables = tables(context, budget)?;
     let images = score::scoring_images(context, &teacher)?;
     let config = &context.config.select;
     let pool = context.pool(&teacher.graph)?;
     let library = score::trained(context, &pool)?;
-    let record = profile::record(&context.config.pool, &context.config.pool_rules, &pool);
+    let record = profile::record(&context.config.pool, &context.config.pool_rules, &teacher.graph, &pool)?;
     let program =
         Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
-    let work = Work { context, budget, teacher: &teacher, library: &library };
-    let limit_ms = budget.latency().map(|amount| match amount {
-        Amount::Relative(share) => share * table.teacher_ms(),
-        Amount::Absolute(ms) => ms,
-    });
     let folder = context.run.budget_dir(budget);
     let title = format!("select {budget}");
     let settings = settings(&context.config);
-    let rounds_path = folder.join("rounds.json");
-    let mut rounds = read_or_redo::<Rounds>(&rounds_path, context.progress)?
-        .filter(|r| r.settings == settings)
-        .unwrap_or(Rounds { settings: settings.clone(), candidates: Vec::new(), drift: 1.0 });
-    let first = rounds.candidates.iter().map(|c| c.round + 1).max().unwrap_or(0);
-    let mut correction = 1.0;
+    let goal = goal(context, budget, &teacher)?;
+    let mut rounds = read_or_redo::<Rounds>(&folder.join("rounds.json"), context.progress)?
+        .filter(|r| r.settings == settings && r.drift.len() == goal.deployments.len())
+        .unwrap_or_else(|| Rounds::new(settings.clone(), goal.deployments.len()));
+    if let Some(Target::Elsewhere { differences }) = tables.iter().map(|t| &t.target).find(|t| !t.is_here()) {
+        context.progress.warn(&format!(
+            "{title}: the lookup table is another device's ({differences}): nothing can be measured here, the selection goes \
+             by prediction with {:.0} % in reserve; run `lana measure` on that device with the teacher and the student",
+            100.0 * UNMEASURED
+        ));
+    }
     context.progress.begin(&title, (config.rounds * config.solutions) as u64, "candidates");
     context.progress.advance(rounds.candidates.len() as u64, "");
-    for round in first..config.rounds {
-        if !rounds.candidates.is_empty() {
-            table.correct(&on_table_scale(&rounds.candidates, &table))?;
-        }
-        let problem = program.problem(Some(&scores), &table, rounds.drift)?;
-        let outcome = lana_select::solve(&problem)?;
-        if outcome.status == Status::Infeasible {
-            // What the corrected table calls out of reach may have been reached by measurement.
-            if rounds.candidates.iter().any(|c| c.meets_budget) {
-                break;
-            }
-            return Err(program.infeasible(&problem, &outcome, &table));
-        }
-        write_json(&folder.join("solutions.json"), &Solutions { problem, outcome: outcome.clone() })?;
-        let is_new = |s: &lana_select::Solution| !rounds.candidates.iter().any(|c| c.choices == s.choices);
-        let fresh: Vec<_> = outcome.solutions.iter().enumerate().filter(|(_, s)| is_new(s)).collect();
-        if fresh.is_empty() {
-            break;
-        }
-        let (new, teacher_now) = work.examine(&table, &images, round, &fresh)?;
-        // A clock that runs otherwise than when the table was made moves what an absolute budget allows.
-        rounds.drift = teacher_now / table.teacher_ms();
-        rounds.candidates.extend(new);
-        write_json(&rounds_path, &rounds)?;
-        let last: Vec<&Candidate> = rounds.candidates.iter().filter(|c| c.round == round).collect();
-        let ratio = |c: &&Candidate| c.measured.ratio * table.teacher_ms() / c.predicted_ms;
-        correction = mean(last.iter().map(ratio));
-        let error = mean(last.iter().map(|c| (1.0 / ratio(c) - 1.0).abs()));
-        let inside = last.iter().filter(|c| c.meets_budget).count();
-        context.progress.advance(rounds.candidates.len() as u64, &format!("{inside} of {} fit", last.len()));
-        context.progress.say(&format!(
-            "{title}: round {}: {inside} of {} solutions meet the budget when measured; the table was off by {:.1} % on average",
-            round + 1,
-            last.len(),
-            100.0 * error
-        ));
-        context.run.event(
-            &title,
-            serde_json::json!({"round": round, "solutions": last.len(), "meet": inside, "table_error": error,
-                "measured_over_predicted": correction, "score_rank_correlation": rank_correlation(&last),
-                "best_loss": last.iter().map(|c| c.loss).fold(f64::INFINITY, f64::min)}),
-        )?;
-        if inside > 0 && (error < GOOD_ENOUGH || limit_ms.is_none()) {
-            break;
-        }
-    }
-    let mut candidates = rounds.candidates;
-    let winner = work.settle(&mut candidates, limit_ms)?;
-    let result =
-        Candidates { budget: budget.to_string(), limit_ms, candidates, winner, correction, settings };
+    let mut work = Work {
+        context,
+        budget,
+        goal: &goal,
+        teacher: &teacher,
+        library: &library,
+        images: &images,
+        scores: &scores,
+        program,
+        title: &title,
+    };
+    let found = search(&goal, &mut tables, &mut rounds, &mut work)?;
+    let result = Candidates {
+        budget: budget.to_string(),
+        limit_ms: tables.first().and_then(Priced::limit_ms),
+        candidates: rounds.candidates,
+        winner: found.winner,
+        correction: found.correction,
+        ended: found.ended,
+        used: found.used,
+        deployments: goal.deployments.iter().map(|(deployment, _)| deployment.to_string()).collect(),
+        settings,
+    };
     write_json(&folder.join("candidates.json"), &result)?;
-    let best = &result.candidates[winner];
-    context
-        .progress
-        .finish(&format!("loss {:.3} at {:.3} of the teacher's latency", best.loss, best.measured.ratio));
-    Ok(())
+    let best = &result.candidates[found.winner];
+    context.progress.finish(&format!("loss {:.3}; {}", best.loss, result.verdict()));
+    context.run.event(
+        &title,
+        serde_json::json!({"ended": result.ended, "used": result.used, "rounds": result.rounds(), "loss": best.loss,
+            "predicted_ms": best.predicted_ms, "measured": best.measured}),
+    )
 }
 
-/// `budgets/BUDGET/rounds.json`: what has been evaluated so far, so that a killed selection goes on.
-#[derive(Serialize, Deserialize)]
-struct Rounds {
-    settings: String,
-    candidates: Vec<Candidate>,
-    /// The teacher's latency now, as a multiple of that when the table was made.
-    drift: f64,
+/// The lookup tables of a budget's deployments.
+pub(crate) fn tables(context: &Context<'_>, budget: &Budget) -> Result<Vec<Priced>> {
+    let latency = &context.config.latency;
+    let deployments = budget.deployments(&latency.deployment())?;
+    deployments
+        .into_iter()
+        .map(|(deployment, amount)| {
+            let table = profile::table(&context.run, &latency.on(deployment), context.progress)?.ok_or_else(
+                || context.not_ready(&format!("the latency table for {deployment}"), "profile"),
+            )?;
+            Ok(Priced { deployment, amount, target: Target::of(&table), table, drift: 1.0 })
+        })
+        .collect()
+}
+
+/// What a selection for a budget is to reach.
+pub(crate) fn goal(context: &Context<'_>, budget: &Budget, teacher: &Teacher) -> Result<Goal> {
+    let latency = &context.config.latency;
+    let base = latency.deployment();
+    let (cost, footprint) = (teacher.graph.deployed_cost(), Footprint::of(&teacher.graph)?);
+    let precision = budget.precision(&base)?;
+    let exact = budget.limits().iter().filter_map(|limit| {
+        let whole = match limit.quantity {
+            Quantity::Latency => return None,
+            Quantity::Params => cost.params,
+            Quantity::Macs => cost.macs,
+            Quantity::Memory => footprint.memory_bytes(precision),
+            Quantity::Size => footprint.size_bytes(precision),
+        };
+        Some((limit.quantity, limit.amount.most(whole as f64, 1)))
+    });
+    Ok(Goal {
+        budget: budget.clone(),
+        deployments: budget.deployments(&base)?,
+        exact: exact.collect(),
+        margin: latency.margin,
+        rounds: context.config.select.rounds,
+    })
 }
 
 /// The selection that was made for a budget, with the settings that hold.
@@ -131,23 +142,19 @@ pub(crate) fn stored(context: &Context<'_>, budget: &Budget) -> Result<Option<Ca
 }
 
 /// Whether anything that may be selected can meet a budget, before its operations are trained.
-pub(crate) fn check_reachable(context: &Context<'_>, budget: &Budget, table: &Table) -> Result<()> {
+pub(crate) fn check_reachable(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let (teacher, _) = context.teacher()?;
+    let tables = tables(context, budget)?;
     let pool = context.pool(&teacher.graph)?;
-    let record = profile::record(&context.config.pool, &context.config.pool_rules, &pool);
+    let record = profile::record(&context.config.pool, &context.config.pool_rules, &teacher.graph, &pool)?;
     let program =
         Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
-    let problem = Problem { solutions: 1, ..program.problem(None, table, 1.0)? };
+    let problem = Problem { solutions: 1, ..program.problem(None, &tables, 1.0)? };
     let outcome = lana_select::solve(&problem)?;
     match outcome.status {
-        Status::Infeasible => Err(program.infeasible(&problem, &outcome, table)),
+        Status::Infeasible => Err(program.infeasible(&problem, &outcome, &tables)),
         _ => Ok(()),
     }
-}
-
-/// Measured networks as the table corrects itself by them: ratios times its own measurement of the teacher.
-fn on_table_scale(candidates: &[Candidate], table: &Table) -> Vec<(Vec<String>, f64)> {
-    candidates.iter().map(|c| (c.choices.clone(), c.measured.ratio * table.teacher_ms())).collect()
 }
 
 /// The student that a selection describes, with the weights of phase 1.
@@ -190,8 +197,13 @@ pub(crate) fn assemble_from(
 struct Work<'a> {
     context: &'a Context<'a>,
     budget: &'a Budget,
+    goal: &'a Goal,
     teacher: &'a Teacher,
     library: &'a [score::Trained],
+    images: &'a [Batch],
+    scores: &'a Scores,
+    program: Program<'a>,
+    title: &'a str,
 }
 
 impl Work<'_> {
@@ -199,94 +211,183 @@ impl Work<'_> {
         assemble_from(self.library, self.teacher, choices)
     }
 
-    /// Assembles, evaluates and times solutions; gives the teacher's latency of the same run too.
-    fn examine(
-        &self,
-        table: &Table,
-        images: &[Batch],
-        round: usize,
-        solutions: &[(usize, &lana_select::Solution)],
-    ) -> Result<(Vec<Candidate>, f64)> {
-        let networks =
-            solutions.iter().map(|(_, s)| self.assemble(&s.choices)).collect::<Result<Vec<_>>>()?;
-        let evaluated = evaluate(self.context, &networks, images)?;
-        let (teacher_now, measured) = self.time(&networks, 45.0)?;
-        let mut candidates = Vec::new();
-        for (((rank, solution), (graph, _)), (evaluation, measured)) in
-            solutions.iter().zip(&networks).zip(evaluated.into_iter().zip(measured))
-        {
-            if !evaluation.loss().is_finite() {
-                self.context.progress.warn("a solution gives no finite loss and is left out");
-                continue;
-            }
-            candidates.push(Candidate {
-                round,
-                rank: *rank,
-                choices: solution.choices.clone(),
-                score: solution.score,
-                predicted_ms: table.predict(&solution.choices)?,
-                loss: evaluation.loss(),
-                top1: evaluation.top1(),
-                measured,
-                cost: graph.deployed_cost(),
-                meets_budget: fits(self.budget, &measured)
-                    && fits_size(self.budget, graph, &self.teacher.graph),
-            });
-        }
-        Ok((candidates, teacher_now))
-    }
-
     /// Latency of the teacher, and of networks measured in turns with it.
-    fn time(&self, networks: &[(Graph, Weights)], seconds: f64) -> Result<(f64, Vec<Measured>)> {
+    fn time(&self, networks: &[(Graph, Weights)], options: &MeasureOptions) -> Result<(f64, Vec<Measured>)> {
         let mut models = vec![Model::from_graph("teacher", &self.teacher.graph, &self.teacher.weights)?];
         for (index, (graph, weights)) in networks.iter().enumerate() {
             models.push(Model::from_graph(format!("candidate {index}"), graph, weights)?);
         }
-        let figures = measure(&models, &measure_options(self.context, seconds))?;
+        let figures = measure(&models, options)?;
         Ok((figures[0].median_ms, figures[1..].iter().map(to_measured).collect()))
     }
+}
 
-    /// The candidate with the least loss that meets the budget, each in turn measured once more by itself with the
-    /// teacher: among many noisy timings the one that just fits is likely to have been lucky.
-    fn settle(&self, candidates: &mut [Candidate], limit_ms: Option<f64>) -> Result<usize> {
-        let mut order: Vec<usize> = (0..candidates.len()).filter(|&i| candidates[i].meets_budget).collect();
-        order.sort_by(|&a, &b| candidates[a].loss.total_cmp(&candidates[b].loss));
-        let margin = self.context.config.latency.margin;
-        let mut alone = vec![false; candidates.len()];
-        // The whole reserve first, less of it only where nothing keeps it.
-        for reserve in [margin, margin / 2.0, 0.0] {
-            for &index in &order {
-                if limit_ms.is_none() {
-                    return Ok(index);
-                }
-                if !fits(self.budget, &slowed(&candidates[index].measured, reserve)) {
-                    continue;
-                }
-                if !alone[index] {
-                    let network = self.assemble(&candidates[index].choices)?;
-                    candidates[index].measured = self.time(&[network], 15.0)?.1[0];
-                    candidates[index].meets_budget = fits(self.budget, &candidates[index].measured);
-                    alone[index] = true;
-                }
-                if fits(self.budget, &slowed(&candidates[index].measured, reserve)) {
-                    return Ok(index);
+impl Bench for Work<'_> {
+    fn solve(&mut self, tables: &[Priced], size_error: f64) -> Result<Proposed> {
+        let problem = self.program.problem(Some(self.scores), tables, size_error)?;
+        let outcome = lana_select::solve(&problem)?;
+        if outcome.status == Status::Infeasible {
+            return Ok(Proposed::OutOfReach(self.program.infeasible(&problem, &outcome, tables)));
+        }
+        let solutions = outcome.solutions.clone();
+        let path = self.context.run.budget_dir(self.budget).join("solutions.json");
+        write_json(&path, &Solutions { problem, outcome })?;
+        Ok(Proposed::Solutions(solutions))
+    }
+
+    fn examine(
+        &mut self,
+        tables: &[Priced],
+        round: usize,
+        solutions: &[(usize, Solution)],
+    ) -> Result<Examined> {
+        let networks =
+            solutions.iter().map(|(_, s)| self.assemble(&s.choices)).collect::<Result<Vec<_>>>()?;
+        let evaluated = evaluate(self.context, &networks, self.images)?;
+        // What gives no finite loss need not be timed.
+        let mut sound = Vec::new();
+        for (((rank, solution), network), evaluation) in solutions.iter().zip(networks).zip(evaluated) {
+            match evaluation.loss().is_finite() {
+                true => sound.push((*rank, solution, network, evaluation)),
+                false => self.context.progress.warn("a solution gives no finite loss and is left out"),
+            }
+        }
+        let networks: Vec<(Graph, Weights)> =
+            sound.iter().map(|(_, _, network, _)| network.clone()).collect();
+        let (mut drift, mut measured) = (Vec::new(), Vec::new());
+        for priced in tables {
+            let options = measure_options(self.context, priced.deployment, TOGETHER_S);
+            if networks.is_empty() || !priced.target.is_here() {
+                drift.push(priced.drift);
+                measured.push((None, vec![None; networks.len()]));
+                continue;
+            }
+            let (teacher_now, times) = self.time(&networks, &options)?;
+            // A clock that runs otherwise than when the table was made moves what an absolute budget allows.
+            drift.push(teacher_now / priced.table.teacher_ms());
+            measured.push((Some(teacher_now), times.into_iter().map(Some).collect::<Vec<_>>()));
+        }
+        let precision = self.budget.precision(&self.context.config.latency.deployment())?;
+        let (mut candidates, mut size_error) = (Vec::new(), 1.0_f64);
+        for (index, (rank, solution, (graph, _), evaluation)) in sound.iter().enumerate() {
+            let footprint = Footprint::of(graph)?;
+            let size_bytes = footprint.size_bytes(precision);
+            let foretold = self.program.footprint(solution).size_bytes(precision);
+            size_error = size_error.max(size_bytes as f64 / foretold.max(1) as f64);
+            let timing = |number: usize| -> Result<Timing> {
+                let priced = &tables[number];
+                let (teacher_ms, measured) = &measured[number];
+                Ok(Timing {
+                    deployment: priced.deployment.to_string(),
+                    limit_ms: priced.limit_ms(),
+                    predicted_ms: priced.table.predict(&solution.choices)?,
+                    measured: measured[index],
+                    teacher_ms: *teacher_ms,
+                })
+            };
+            let first = timing(0)?;
+            let mut candidate = Candidate {
+                round,
+                rank: *rank,
+                choices: solution.choices.clone(),
+                score: solution.score,
+                predicted_ms: first.predicted_ms,
+                limit_ms: first.limit_ms,
+                loss: evaluation.loss(),
+                top1: evaluation.top1(),
+                measured: first.measured,
+                confirmed: false,
+                others: (1..tables.len()).map(timing).collect::<Result<_>>()?,
+                cost: graph.deployed_cost(),
+                memory_bytes: footprint.memory_bytes(precision),
+                size_bytes,
+                meets_budget: false,
+            };
+            candidate.meets_budget = self.goal.is_met(
+                candidate.timings(),
+                &candidate.cost,
+                candidate.memory_bytes,
+                candidate.size_bytes,
+            );
+            candidates.push(candidate);
+        }
+        Ok(Examined { candidates, drift, size_error })
+    }
+
+    fn confirm(
+        &mut self,
+        candidate: &Candidate,
+        hopeless: &dyn Fn(usize, &Measured) -> bool,
+    ) -> Result<Vec<Option<Measured>>> {
+        let (graph, weights) = self.assemble(&candidate.choices)?;
+        let folder = self.context.run.budget_dir(self.budget);
+        // Any name but a student's: it goes again at once.
+        let path = folder.join("candidate.onnx");
+        for (name, bytes) in network_files("candidate.onnx", &graph, &weights)? {
+            if name == "candidate.onnx" {
+                write_atomic(&path, &bytes)?;
+            }
+        }
+        let teacher = self.context.run.path("teacher/teacher.onnx");
+        let mut found = vec![None; self.goal.deployments.len()];
+        for (number, (deployment, _)) in self.goal.deployments.iter().enumerate() {
+            let measurable =
+                candidate.timings().nth(number).is_some_and(|(_, measured, _)| measured.is_some());
+            if measurable {
+                let options = measure_options(self.context, *deployment, ALONE_S);
+                let (measured, _) = fresh::measure(&teacher, &path, &options, &|m| hopeless(number, m))?;
+                found[number] = Some(measured);
+                if hopeless(number, &measured) {
+                    break;
                 }
             }
         }
-        let nearest = candidates.iter().min_by(|a, b| a.measured.ratio.total_cmp(&b.measured.ratio));
-        Err(Error::Infeasible {
-            message: format!(
-                "no solution met {} when measured; the smallest of {} measured latencies was {}",
-                self.budget,
-                candidates.len(),
-                nearest.map_or("none".to_string(), |c| format!(
-                    "{:.3} ms ({:.3}x of the teacher)",
-                    c.measured.median_ms, c.measured.ratio
-                ))
-            ),
-            hint: "ask for a slightly larger budget, or give more rounds (`rounds` under [select] in run.toml) on a quieter machine"
-                .into(),
-        })
+        std::fs::remove_file(&path).map_err(Error::io(&path))?;
+        Ok(found)
+    }
+
+    fn keep(&mut self, rounds: &Rounds) -> Result<()> {
+        self.context.progress.advance(rounds.candidates.len() as u64, "");
+        write_json(&self.context.run.budget_dir(self.budget).join("rounds.json"), rounds)
+    }
+
+    fn tell(&mut self, told: &Told) -> Result<()> {
+        let inside = told.candidates.iter().filter(|c| c.meets_budget).count();
+        let measured = told.candidates.iter().any(|c| c.is_measured());
+        let tables: Vec<String> = told
+            .predictions
+            .iter()
+            .map(|p| match told.predictions.len() {
+                1 => format!("the table was off by {:.1} % on average", 100.0 * p.table_error),
+                _ => format!("{}: the table was off by {:.1} %", p.deployment, 100.0 * p.table_error),
+            })
+            .collect();
+        let best = match &told.best {
+            Some((best, Some(used))) => {
+                format!("; best so far: loss {:.3} at {:.1} % of the budget", best.loss, 100.0 * used)
+            }
+            Some((best, None)) => format!("; best so far: loss {:.3}", best.loss),
+            None => "; none fits with the reserve yet".into(),
+        };
+        self.context.progress.say(&format!(
+            "{}: round {}: {inside} of {} solutions meet the budget {}{}{}{best}",
+            self.title,
+            told.round + 1,
+            told.candidates.len(),
+            if measured { "when measured" } else { "by prediction" },
+            if tables.is_empty() { "" } else { "; " },
+            tables.join(", "),
+        ));
+        let first = told.predictions.first();
+        self.context.run.event(
+            self.title,
+            serde_json::json!({"round": told.round, "solutions": told.candidates.len(), "meet": inside,
+                "table_error": first.map(|p| p.table_error),
+                "measured_over_predicted": first.map(|p| p.measured_over_predicted),
+                "deployments": told.predictions,
+                "score_rank_correlation": rank_correlation(&told.candidates),
+                "best_loss": told.best.map(|(best, _)| best.loss), "best_used": told.best.and_then(|(_, used)| used)}),
+        )
     }
 }
 
@@ -314,20 +415,6 @@ pub(crate) fn evaluate(
             .collect()
     });
     results.into_iter().collect()
-}
-
-/// The measurement as a less lucky one might be: the upper end of its interval, and at least larger by a share.
-fn slowed(measured: &Measured, share: f64) -> Measured {
-    Measured {
-        median_ms: measured.ci_ms[1].max(measured.median_ms * (1.0 + share)),
-        ratio: measured.ratio_ci[1].max(measured.ratio * (1.0 + share)),
-        ..*measured
-    }
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (sum, count) = values.fold((0.0, 0usize), |(s, n), v| (s + v, n + 1));
-    sum / count.max(1) as f64
 }
 
 /// Kendall's tau between summed score and real loss: how far the program's objective can be trusted.

@@ -1,6 +1,7 @@
 //! Accuracy against measured latency: teacher, candidates, students.
 
 use super::{legend, nothing};
+use crate::StudentMetrics;
 use crate::report::Report;
 use crate::report::axis::{Axis, Scale};
 use crate::report::chart::{Chart, Layout, both};
@@ -45,22 +46,28 @@ pub(in crate::report) fn accuracy(report: &Report) -> String {
             true => put!(out, "<p>No candidate was evaluated for {}.</p>\n", escape(&student.metrics.budget)),
             false => put!(
                 out,
-                "<p>For {}, {met} of {} candidates met the budget when measured.</p>\n",
+                "<p>For {}, {met} of {} candidates met the budget {}.</p>\n",
                 escape(&student.metrics.budget),
-                candidates.len()
+                candidates.len(),
+                if student.metrics.measured.is_some() { "when measured" } else { "by prediction" }
             ),
         }
     }
     out
 }
 
+/// The interval of a student's latency; a point where it was not measured.
+fn interval(metrics: &StudentMetrics) -> [f64; 2] {
+    metrics.measured.map_or([metrics.predicted; 2], |m| m.ci_ms)
+}
+
 fn draw(report: &Report, teacher_ms: f64, width: f64, class: &str) -> Option<String> {
     let students = report.finished();
     let candidates = || students.iter().flat_map(|s| s.candidates.candidates.iter());
     let limits = students.iter().filter_map(|s| s.candidates.limit_ms.or(s.metrics.limit_ms));
-    let measured = students.iter().flat_map(|s| s.metrics.measured.ci_ms);
+    let measured = students.iter().flat_map(|s| interval(s.metrics));
     let x = Axis::fit(
-        candidates().map(|c| c.measured.median_ms).chain(measured).chain(limits).chain([teacher_ms]),
+        candidates().map(|c| c.latency_ms()).chain(measured).chain(limits).chain([teacher_ms]),
         Scale::Linear,
     )?;
     let teacher = report.teacher.val;
@@ -82,7 +89,7 @@ fn draw(report: &Report, teacher_ms: f64, width: f64, class: &str) -> Option<Str
     let teacher_at = (teacher_ms, 100.0 * teacher.top1);
     chart.reserve(teacher_at, 8.0);
     for student in &students {
-        chart.reserve((student.metrics.measured.median_ms, 100.0 * student.metrics.top1), 8.0);
+        chart.reserve((student.metrics.latency_ms(), 100.0 * student.metrics.top1), 8.0);
     }
     for student in &students {
         let series = student.series;
@@ -91,14 +98,14 @@ fn draw(report: &Report, teacher_ms: f64, width: f64, class: &str) -> Option<Str
         }
         for (index, candidate) in student.candidates.candidates.iter().enumerate() {
             let winner = index == student.candidates.winner;
-            let at = (candidate.measured.median_ms, 100.0 * candidate.top1);
+            let at = (candidate.latency_ms(), 100.0 * candidate.top1);
             let title = format!(
                 "candidate {} of round {}{}: {} on training images before fine-tuning, {}{}",
                 candidate.rank + 1,
                 candidate.round + 1,
                 if winner { ", the winner" } else { "" },
                 percent(candidate.top1, 2),
-                ms(candidate.measured.median_ms),
+                ms(candidate.latency_ms()),
                 if candidate.meets_budget { "" } else { ", over the budget" }
             );
             let weight = if winner { "hollow heavy" } else { "hollow" };
@@ -118,13 +125,13 @@ fn draw(report: &Report, teacher_ms: f64, width: f64, class: &str) -> Option<Str
     }
     for student in &students {
         let (metrics, series) = (student.metrics, student.series);
-        let at = (metrics.measured.median_ms, 100.0 * metrics.top1);
+        let at = (metrics.latency_ms(), 100.0 * metrics.top1);
         if let Some(winner) = student.candidates.candidates.get(student.candidates.winner) {
-            chart.arrow(series.class, (winner.measured.median_ms, 100.0 * winner.top1), at, 8.0);
+            chart.arrow(series.class, (winner.latency_ms(), 100.0 * winner.top1), at, 8.0);
         }
         let [low, high] = spread(metrics.top1, metrics.val.images);
         chart.line(series.class, &[(at.0, low), (at.0, high)], "standard error");
-        let [from, to] = metrics.measured.ci_ms;
+        let [from, to] = interval(metrics);
         chart.line(series.class, &[(from, at.1), (to, at.1)], "95 % interval");
         let title = format!("student {}: {}, {}", metrics.budget, percent(metrics.top1, 2), ms(at.0));
         chart.point(&format!("solid {}", series.class), series.marker, at, 6.5, &title);

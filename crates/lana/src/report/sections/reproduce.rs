@@ -1,5 +1,6 @@
 //! The command, the configuration, the device, and what to type to check the figures.
 
+use crate::Budget;
 use crate::report::Report;
 use crate::report::format::{NONE, escape, put};
 
@@ -48,7 +49,10 @@ pub(in crate::report) fn reproduce(report: &Report) -> String {
     let students: Vec<String> = report
         .students
         .iter()
-        .map(|(s, _)| quote(&format!("budgets/{}/student/student.onnx", s.budget)))
+        .map(|(s, _)| {
+            let folder = s.budget.parse::<Budget>().map_or_else(|_| s.budget.clone(), |b| b.folder());
+            quote(&format!("budgets/{folder}/student/student.onnx"))
+        })
         .collect();
     let mut lines = String::from("lana measure teacher/teacher.onnx");
     students.iter().for_each(|file| put!(lines, " {file}"));
