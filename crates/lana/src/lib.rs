@@ -33,6 +33,8 @@ mod reselect;
 mod rounds;
 mod rules;
 mod run;
+#[cfg(test)]
+mod sample;
 mod source;
 mod stages;
 mod study;

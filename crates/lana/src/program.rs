@@ -397,3 +397,147 @@ pub(crate) fn settings(config: &Config) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use lana_select::Status;
+
+    use super::*;
+    use crate::sample;
+
+    const LAYERS: usize = 8;
+
+    fn solve(budget: &str, config: &Config) -> Result<(Program<'static>, Solution)> {
+        // Leaked: a few bytes for a test, and programs that can be handed about.
+        let (config, budget) = (Box::leak(Box::new(config.clone())), Box::leak(Box::new(budget.parse()?)));
+        let pool = Box::leak(Box::new(sample::pool(LAYERS)));
+        let program = Program { config, budget, pool, teacher: sample::cost(LAYERS) };
+        let deployments = budget.deployments(&config.latency.deployment())?;
+        let tables: Vec<Priced> = deployments
+            .into_iter()
+            .map(|(deployment, amount)| sample::priced(LAYERS, deployment, amount, deployment.batch as f64))
+            .collect();
+        let problem = program.problem(Some(&sample::scores(LAYERS)), &tables, 1.0)?;
+        let problem = Problem { solutions: 1, gap: 0.0, ..problem };
+        let outcome = lana_select::solve(&problem)?;
+        match outcome.status {
+            Status::Infeasible => Err(program.infeasible(&problem, &outcome, &tables)),
+            _ => Ok((program, outcome.solutions.into_iter().next().unwrap())),
+        }
+    }
+
+    fn config() -> Config {
+        let mut config = Config::default();
+        config.latency.margin = 0.0;
+        config
+    }
+
+    /// Latency as a share of the teacher's.
+    fn share(solution: &Solution) -> f64 {
+        let ms = |choice: &String| {
+            sample::OPERATIONS.iter().find(|o| o.0 == choice).unwrap().1 * sample::LAYER_MS
+        };
+        let sum: f64 = solution.choices.iter().map(ms).sum::<f64>() + sample::FIXED_MS;
+        sum / (LAYERS as f64 * sample::LAYER_MS + sample::FIXED_MS)
+    }
+
+    #[test]
+    fn every_quantity_is_a_row() {
+        let teacher = sample::cost(LAYERS);
+        for (budget, within) in [
+            ("0.5x", 0.5),
+            ("8.5ms", 0.5),
+            (">=100img/s", 10.0 / 17.0),
+            ("cpu-b64:0.4x", 0.4),
+            // A batch of 64 takes 64 times as long here: 64 * 8.5 ms.
+            ("cpu-b64:544ms", 0.5),
+            ("cpu-b64:>=200img/s", 5.0 / 17.0),
+            ("cpu-b1:0.6x,cpu-b64:0.3x", 0.3),
+        ] {
+            let (_, solution) = solve(budget, &config()).unwrap();
+            let share = share(&solution);
+            assert!(share <= within + 1e-9 && share > within - 0.08, "{budget}: {share}");
+        }
+        for (budget, most) in [("params=0.5x", 0.5), ("params=3k", 1.0 / 3.0), ("macs=45k", 0.5)] {
+            let (program, solution) = solve(budget, &config()).unwrap();
+            let share = program.cost(&solution).params as f64 / teacher.params as f64;
+            assert!(share <= most && share > most - 0.1, "{budget}: {share}");
+        }
+        let whole = (4 * teacher.params + 100 * LAYERS as u64 + 500) as f64;
+        for (budget, most) in [("size=0.5x", 0.5), ("size=20kB", 20_000.0 / whole)] {
+            let (program, solution) = solve(budget, &config()).unwrap();
+            let share = program.footprint(&solution).size_bytes(Precision::Fp32) as f64 / whole;
+            assert!(share <= most && share > most - 0.1, "{budget}: {share}");
+        }
+    }
+
+    #[test]
+    fn limits_on_several_quantities_hold_together() {
+        let (program, solution) = solve("0.6x,params=0.45x,memory=0.9x,size=0.6x", &config()).unwrap();
+        assert!(share(&solution) <= 0.6);
+        let teacher = sample::cost(LAYERS);
+        assert!(program.cost(&solution).params as f64 <= 0.45 * teacher.params as f64);
+        assert!(program.footprint(&solution).memory_bytes(Precision::Fp32) as f64 <= 0.9 * 4.0 * sample::ELEMENTS as f64);
+    }
+
+    #[test]
+    fn memory_forbids_operations_whose_region_is_above_it() {
+        // Half of the first layer's 40 kB: its own takes 1, the smallest with anything in it 0.6 of that.
+        let (program, solution) = solve("memory=0.5x,0.99x", &config()).unwrap();
+        assert_eq!(solution.choices[0], "identity");
+        assert!(program.footprint(&solution).memory_bytes(Precision::Fp32) <= 20_000);
+        // The wider operation takes twice the memory of its layer: from the fourth layer on that is allowed.
+        let (_, solution) = solve("memory=20kB,params=1.3x", &config()).unwrap();
+        assert_eq!(solution.choices[0], "identity");
+
+        let error = solve("memory=10kB", &config()).unwrap_err();
+        assert_eq!(error.exit_status(), 3);
+        let message = error.to_string();
+        assert!(message.contains("no selection meets memory=10kB") && message.contains("stands in no layer"), "{message}");
+        assert!(message.contains("12kB") && message.contains("40kB"), "{message}");
+
+        let mut config = config();
+        config.select.exclude = vec!["stage1.0:identity".into()];
+        let error = solve("memory=0.5x", &config).unwrap_err();
+        assert_eq!(error.exit_status(), 2, "{error}");
+        assert!(error.to_string().contains("memory=0.5x"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_met_is_said_in_the_words_of_the_budget() {
+        for (budget, words) in [
+            ("0.05x", &["no selection meets 0.05x", "smallest reachable latency is 1 ms, 0.0588x of the teacher's 17 ms"][..]),
+            ("params=900", &["no selection meets params=900", "number of parameters is 1k", "teacher's 9k"][..]),
+            ("size=0.1x", &["no selection meets size=0.1x", "size of the file is 5.3kB", "binds"][..]),
+            (
+                "cpu-b1:0.5x,cpu-b64:0.01x",
+                &["meets cpu-b64:0.01x of the budget", "smallest reachable latency on cpu-b64 is 64 ms"][..],
+            ),
+            (">=2000img/s", &["no selection meets >=2000img/s", "latency is 1 ms"][..]),
+        ] {
+            let error = solve(budget, &config()).unwrap_err();
+            assert_eq!(error.exit_status(), 3, "{budget}: {error}");
+            for word in words {
+                assert!(error.to_string().contains(word), "{budget}: `{word}` is not in: {error}");
+            }
+        }
+        // Each can be met, both together cannot: few parameters are had by skipping, which is capped.
+        let mut config = config();
+        config.select.caps = vec!["*:identity<=0".into()];
+        let error = solve("0.35x,params=0.3x", &config).unwrap_err();
+        assert!(error.to_string().contains("0.35x"), "{error}");
+        assert!(error.hint().unwrap().contains("--cap"), "{error}");
+    }
+
+    #[test]
+    fn a_pool_from_before_says_what_to_do() {
+        let config = config();
+        let budget: Budget = "size=0.5x".parse().unwrap();
+        let mut pool = sample::pool(LAYERS);
+        pool.outside = Footprint::default();
+        let program = Program { config: &config, budget: &budget, pool: &pool, teacher: sample::cost(LAYERS) };
+        let table = sample::priced(LAYERS, Deployment::default(), None, 1.0);
+        let error = program.problem(None, &[table], 1.0).unwrap_err();
+        assert!(error.hint().unwrap().contains("lana profile"), "{error}");
+    }
+}

@@ -100,7 +100,13 @@ fn a_run_goes_through_continues_takes_another_budget_and_mends_itself() {
     let run = place.path("run");
     let students = accelerate(&place.config(&["0.8x"]), &run, &Silent).unwrap();
     let [student] = &students[..] else { panic!("{students:?}") };
-    assert_eq!(student.meets_budget, student.measured.ratio <= 0.8, "{:?}", student.measured);
+    let measured = student.measured.expect("this device is the table's");
+    assert_eq!(student.meets_budget, measured.ratio <= 0.8, "{measured:?}");
+    assert_eq!(student.used, Some(measured.ratio / 0.8));
+    assert!(student.verdict.contains("of the budget used when measured"), "{}", student.verdict);
+    let file = fs::metadata(run.join("budgets/0.8x/student/student.onnx")).unwrap();
+    assert_eq!(student.size_bytes, file.len());
+    assert!(student.memory_bytes > 0 && student.memory_bytes <= student.teacher_memory_bytes);
     assert_eq!(student.choices.len(), 9);
     assert!(student.export_difference < 1e-4);
     assert!(student.cost.macs < student.teacher_cost.macs);

@@ -6,12 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lana::{
-    Accuracy, Budget, Candidates, Change, Config, Error, Estimate, PoolLayer, PoolOperation, PoolRecord,
+    Accuracy, Budget, Candidates, Change, Config, Error, Estimate, Footprint, PoolLayer, PoolOperation, PoolRecord,
     Previous, RuleChanges, Run, Score, Scores, Selection, Silent, Solutions, TeacherMetrics, read_json,
     reselect, write_json,
 };
 use lana_graph::Cost;
-use lana_latency::{Device, Table};
+use lana_latency::{Deployment, Device, Table};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -44,7 +44,7 @@ impl Place {
         write_json(&run.join("teacher/metrics.json"), &metrics).unwrap();
         write_json(&run.join("pool.json"), &pool()).unwrap();
         write_json(&run.join("scores.json"), &scores()).unwrap();
-        let name = format!("{}-onnxruntime-b1-t1.json", Device::identify().slug());
+        let name = format!("{}-{}.json", Device::identify().slug(), Deployment::default());
         write_json(&run.join("latency").join(name), &table()).unwrap();
         place
     }
@@ -68,6 +68,7 @@ fn pool() -> PoolRecord {
         name: name.into(),
         initialisation: String::new(),
         cost: Cost { params: cost, macs: cost },
+        footprint: Footprint::default(),
     });
     let layers = LAYERS.map(|layer| PoolLayer {
         layer: layer.into(),
@@ -79,7 +80,7 @@ fn pool() -> PoolRecord {
         latency: None,
         learned: BTreeMap::new(),
     });
-    PoolRecord { pool: "compact".into(), rules: Vec::new(), layers: layers.to_vec() }
+    PoolRecord { pool: "compact".into(), rules: Vec::new(), layers: layers.to_vec(), outside: Footprint::default() }
 }
 
 fn scores() -> Scores {
@@ -133,7 +134,7 @@ fn evaluated(run: &Path, choices: [&str; 4]) {
 fn the_best_by_the_tables_is_found_and_kept() {
     let place = Place::new();
     let [selection] = &place.select(&[], &RuleChanges::default()).unwrap()[..] else { panic!() };
-    // 0.6x with 4 % in reserve leaves 3.76 of 8 ms for the layers; later layers are cheaper to do without.
+    // 0.6x with 1.5 % in reserve leaves 3.91 of 8 ms for the layers; later layers are cheaper to do without.
     assert_eq!(operations(selection), ["teacher", "half", "identity", "identity"]);
     assert_eq!((selection.predicted_ms, selection.predicted_ratio), (5.0, 0.5));
     assert!((selection.score - (0.05 + 0.25 / 3.0 + 0.0625)).abs() < 1e-9 && selection.proven);
@@ -221,7 +222,7 @@ fn faults_are_named_and_nothing_is_kept() {
     assert_eq!(status, 3, "{message}");
     assert!(message.contains("cap `*:identity,half<=1`") && hint.contains("--cap"), "{message} {hint}");
     let (message, status, _) = refusal(&["0.1x"], &RuleChanges::default());
-    assert!(status == 3 && message.contains("smallest reachable latency is 3.000 ms"), "{message}");
+    assert!(status == 3 && message.contains("smallest reachable latency is 3 ms"), "{message}");
 
     fs::remove_file(place.run().join("scores.json")).unwrap();
     let error = place.select(&[], &RuleChanges::default()).unwrap_err();

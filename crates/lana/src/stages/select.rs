@@ -74,7 +74,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let found = search(&goal, &mut tables, &mut rounds, &mut work)?;
     let result = Candidates {
         budget: budget.to_string(),
-        limit_ms: tables.first().and_then(Priced::limit_ms),
+        limit_ms: tables.first().and_then(|t| Some(t.amount?.most(t.table.teacher_ms(), t.deployment.batch))),
         candidates: rounds.candidates,
         winner: found.winner,
         correction: found.correction,
