@@ -15,7 +15,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::table::TEACHER;
+use crate::table::{TEACHER, Whole};
 use crate::{Error, Result, Table};
 
 /// How far the savings may be off together, as a fraction of them.
@@ -24,7 +24,7 @@ const SAVINGS: f64 = 0.05;
 const REPLACED: f64 = 0.05;
 /// How far each timing may be off by itself, as a fraction of the teacher's layer.
 const OWN: f64 = 0.05;
-/// How far a measurement of a whole network may be off, as a fraction of it.
+/// How far a measurement of a whole network may be off at least, as a fraction of it.
 const MEASURED: f64 = 0.005;
 
 /// What a correction did.
@@ -42,6 +42,8 @@ pub struct Correction {
 /// One measured network as the fit sees it.
 struct Observation {
     measured: f64,
+    /// Standard error of that.
+    noise: f64,
     predicted: f64,
     /// Sum of its savings against the teacher, and of the teacher's layers that it replaces.
     saving: f64,
@@ -51,17 +53,22 @@ struct Observation {
 }
 
 impl Table {
-    /// Corrects the table by whole networks that were measured: pairs of a selection and its milliseconds.
+    /// Corrects the table by whole networks that were measured: pairs of a selection and its milliseconds. Those in
+    /// [`Table::whole`] always belong to them.
     ///
-    /// Pass all that were ever measured: each call starts from the uncorrected costs. The milliseconds should be on the
+    /// Pass all that were measured since: each call starts from the uncorrected costs. The milliseconds should be on the
     /// table's scale, that is a ratio to the teacher from one interleaved measurement, times [`Table::teacher_ms`].
     ///
     /// # Errors
     /// If a selection does not fit the table, or a time is not positive. The table is unchanged then.
     pub fn correct(&mut self, measured: &[(Vec<String>, f64)]) -> Result<Correction> {
-        let mut observations = Vec::with_capacity(measured.len());
+        let mut observations = Vec::with_capacity(self.whole.len() + measured.len());
+        for Whole { choices, ratio, error } in &self.whole {
+            let noise = error * self.teacher_measured_ms;
+            observations.push(self.observe(choices, ratio * self.teacher_measured_ms, noise)?);
+        }
         for (selection, time) in measured {
-            observations.push(self.observe(selection, *time)?);
+            observations.push(self.observe(selection, *time, 0.0)?);
         }
         let factors = fit(&observations);
         let savings: f64 = observations.iter().zip(&factors).map(|(o, f)| o.saving * f).sum();
@@ -83,7 +90,8 @@ impl Table {
             }
         }
         let mut error_after = 0.0;
-        for ((selection, _), observation) in measured.iter().zip(&observations) {
+        let selections = self.whole.iter().map(|w| &w.choices).chain(measured.iter().map(|m| &m.0));
+        for (selection, observation) in selections.zip(&observations) {
             error_after += (self.predict(selection)? / observation.measured - 1.0).abs();
         }
         let error_before: f64 = observations.iter().map(|o| (o.predicted / o.measured - 1.0).abs()).sum();
@@ -97,7 +105,8 @@ impl Table {
         Ok(correction)
     }
 
-    fn observe(&self, selection: &[String], measured: f64) -> Result<Observation> {
+    /// `noise` is the standard error of a measurement, where it is known.
+    fn observe(&self, selection: &[String], measured: f64, noise: f64) -> Result<Observation> {
         self.check_length(selection.len())?;
         if !(measured.is_finite() && measured > 0.0) {
             return Err(Error::Table(format!("a network cannot take {measured} ms")));
@@ -121,7 +130,8 @@ impl Table {
                 None => uses.push((entry.timing, deviation)),
             }
         }
-        Ok(Observation { measured, predicted: teacher + saving, saving, replaced, uses })
+        let noise = noise.max(MEASURED * measured);
+        Ok(Observation { measured, noise, predicted: teacher + saving, saving, replaced, uses })
     }
 }
 
@@ -139,7 +149,7 @@ fn fit(observations: &[Observation]) -> Vec<f64> {
             matrix[i][j] =
                 SAVINGS.powi(2) * a.saving * b.saving + REPLACED.powi(2) * a.replaced * b.replaced + shared;
         }
-        matrix[i][i] += (MEASURED * a.measured).powi(2);
+        matrix[i][i] += a.noise.powi(2);
     }
     let errors = observations.iter().map(|o| o.measured - o.predicted).collect();
     solve(matrix, errors)

@@ -44,11 +44,11 @@ pub use library::{OnnxRuntime, find_library};
 pub use measure::{CALM, MeasureOptions, Measurement, measure, measure_sessions};
 pub use model::Model;
 pub use port::{Dim, InputShape, NamedDim, Port, Shapes};
-pub use pricing::{LayerCandidates, Progress, TableOptions, build_table};
+pub use pricing::{Conditions, LayerCandidates, Plan, Progress, Reading, Subject, TableOptions, build_table};
 pub use runtime::runtime_version;
 pub use session::Session;
 pub use synthetic::random_weights;
-pub use table::{Entry, LayerRow, Table};
+pub use table::{Entry, LayerRow, Table, Whole};
 
 /// What functions of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Correction, Device, Error, Result};
+use crate::{Correction, Deployment, Device, Error, Result};
 
 /// Version of the file format.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 /// Name that stands for the teacher's own layer, whether or not the pool lists it.
 pub(crate) const TEACHER: &str = "teacher";
 
@@ -23,14 +23,10 @@ pub struct Table {
     pub format: u32,
     /// Where it was measured.
     pub device: Device,
-    /// What ran the networks: `onnxruntime`.
-    pub runtime: String,
-    /// Its version.
+    /// How the networks were run.
+    pub deployment: Deployment,
+    /// Version of the runtime.
     pub runtime_version: String,
-    /// Images in a batch.
-    pub batch: usize,
-    /// Threads.
-    pub threads: usize,
     /// How it was measured, in words.
     pub method: String,
     /// When, in seconds since 1970.
@@ -49,8 +45,22 @@ pub struct Table {
     pub fixed_ms: f64,
     /// The layers in the order of the network.
     pub layers: Vec<LayerRow>,
+    /// Random selections that were measured whole when the table was made.
+    pub whole: Vec<Whole>,
     /// What [`Table::correct`] last did; none before.
     pub correction: Option<Correction>,
+}
+
+/// A network that was measured whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Whole {
+    /// Operation of each layer, in their order.
+    pub choices: Vec<String>,
+    /// Its latency as a multiple of the teacher's, measured in turns with it.
+    pub ratio: f64,
+    /// Standard error of the ratio.
+    pub error: f64,
 }
 
 /// One layer of a lookup table.
@@ -200,10 +210,8 @@ pub(crate) mod tests {
         Table {
             format: FORMAT,
             device: Device::identify(),
-            runtime: "onnxruntime".into(),
+            deployment: Deployment::default(),
             runtime_version: "1.32.0".into(),
-            batch: 1,
-            threads: 1,
             method: "made up".into(),
             created: 0,
             seconds: 0.1,
@@ -213,6 +221,7 @@ pub(crate) mod tests {
             parts_error: 0.0,
             fixed_ms: 1.5,
             layers: ["a", "b", "c", "d"].map(row).into(),
+            whole: Vec::new(),
             correction: None,
         }
     }

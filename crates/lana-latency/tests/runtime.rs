@@ -302,16 +302,18 @@ fn a_table_adds_up() -> Outcome {
     let candidates = candidates(&teacher)?;
     for neighbours in [Some(1), None] {
         let options = TableOptions {
-            time_limit: Duration::from_secs(2),
+            time_limit_s: Some(2.0),
             min_repeats: 4,
             together: 3,
+            whole: 3,
             neighbours,
             ..TableOptions::default()
         };
         let mut steps = Vec::new();
-        let table = build_table(&teacher, &candidates, &options, &mut |p| steps.push((p.done, p.total)))?;
-        assert!(steps.is_sorted() && steps.iter().all(|(done, total)| done <= total));
-        assert_eq!(steps.last().map(|(done, total)| done == total), Some(true));
+        let table =
+            build_table(&teacher, &candidates, &options, &mut |p| steps.push((p.pass, p.done, p.total)))?;
+        assert!(steps.is_sorted() && steps.iter().all(|(_, done, total)| done <= total));
+        assert_eq!(steps.last().map(|(_, done, total)| done == total), Some(true));
 
         let sum: f64 = table.fixed_ms + table.layers.iter().map(|l| l.teacher_ms).sum::<f64>();
         assert!((sum / table.teacher_ms() - 1.0).abs() < 1e-9, "{sum} of {}", table.teacher_ms());

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use lana_graph::Graph;
 use lana_latency::{Device, LayerCandidates, Table, TableOptions, build_table};
@@ -47,7 +46,7 @@ fn on(context: &Context<'_>, latency: &LatencyConfig, teacher: &Graph, pool: &[L
         .collect();
     let options = TableOptions {
         deployment: latency.deployment(),
-        time_limit: Duration::from_secs_f64(latency.time_limit_s),
+        time_limit_s: Some(latency.time_limit_s),
         ..TableOptions::default()
     };
     let mut begun = false;

@@ -19,9 +19,9 @@ pub(crate) fn run(context: &Context<'_>) -> Result<PathBuf> {
         table.as_ref().map(|t| TeacherLatency { median_ms: t.teacher_measured_ms, ci_ms: t.teacher_ci_ms });
     let table = table.map(|t| LatencyTable {
         device: t.device.to_string(),
-        runtime: format!("{} {}", t.runtime, t.runtime_version),
-        batch: t.batch,
-        threads: t.threads,
+        runtime: format!("{} {}", t.deployment.runtime, t.runtime_version),
+        batch: t.deployment.batch,
+        threads: t.deployment.threads,
         fixed_ms: t.fixed_ms,
         teacher_ms: t.teacher_ms(),
         layers: t
