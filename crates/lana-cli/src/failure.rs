@@ -65,6 +65,12 @@ impl From<lana::Error> for Failure {
     }
 }
 
+impl From<lana_latency::Error> for Failure {
+    fn from(error: lana_latency::Error) -> Self {
+        Failure::Lana(lana::Error::Latency(error))
+    }
+}
+
 impl From<lana_select::Error> for Failure {
     fn from(error: lana_select::Error) -> Self {
         Failure::Lana(lana::Error::Select(error))

@@ -1,14 +1,12 @@
-//! How well a lookup table predicts whole networks: `table_error [TEACHER] [BATCH] [SELECTIONS] [NEIGHBOURS|whole]`.
+//! How well a lookup table predicts whole networks, for any teacher of the zoo and without a run:
+//! `table_error [TEACHER] [BATCH] [POOL] [SELECTIONS] [TABLE_SECONDS]
+//! [CHECK_SECONDS]`.
 //!
-//! Builds the table of the compact pool for a teacher of the zoo, then measures random selections whole, and prints the
-//! errors of their predictions, uncorrected and after a correction by half of them.
-#![allow(clippy::print_stdout)]
+//! Makes the table as `lana profile` does and checks it as `lana profile RUN --check` does, then prints both as JSON on
+//! stdout; progress goes to stderr.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::time::{Duration, Instant};
-
-use lana_latency::{
-    Deployment, LayerCandidates, MeasureOptions, Model, OnnxRuntime, TableOptions, build_table, measure,
-};
+use lana_latency::{CheckOptions, Conditions, Deployment, LayerCandidates, Plan, Progress, TableOptions};
 use lana_models::pool::Pool;
 use lana_models::zoo::{self, ZooOptions};
 
@@ -16,91 +14,59 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_else(|| "resnet56_cifar".into());
     let batch = arguments.next().map_or(Ok(64), |a| a.parse())?;
-    let selections: usize = arguments.next().map_or(Ok(10), |a| a.parse())?;
-    let neighbours = match arguments.next().as_deref() {
-        None => TableOptions::default().neighbours,
-        Some("whole") => None,
-        Some(number) => Some(number.parse()?),
-    };
+    let pool = Pool::parse(&arguments.next().unwrap_or_else(|| "compact".into()))?;
+    let mut check_options = CheckOptions::default();
+    if let Some(selections) = arguments.next() {
+        check_options.selections = selections.parse()?;
+    }
+    let time_limit_s = arguments.next().map(|a| a.parse()).transpose()?;
+    if let Some(seconds) = arguments.next() {
+        check_options.time_limit_s = seconds.parse()?;
+    }
 
-    println!("ONNX Runtime {}", OnnxRuntime::load()?.version());
     let teacher = zoo::build(&name, &ZooOptions::default())?;
     let mut candidates = Vec::new();
     for layer in teacher.layers() {
         let graph = teacher.layer_graph(&layer.name)?;
-        let operations = Pool::compact().operations_for(&graph).into_iter();
+        let operations = pool.operations_for(&graph).into_iter();
         let operations = operations.filter_map(|(o, g)| Some((o.name().to_string(), g.ok()?))).collect();
         candidates.push(LayerCandidates { layer: layer.name.clone(), operations });
     }
     let deployment = Deployment { batch, ..Deployment::default() };
-    let options = TableOptions { deployment, neighbours, ..TableOptions::default() };
-    let start = Instant::now();
-    let mut table = build_table(&teacher, &candidates, &options, &mut |_| {})?;
+    let plan = Plan::new(
+        &teacher,
+        &candidates,
+        &TableOptions { deployment, time_limit_s, ..TableOptions::default() },
+    )?;
+    eprintln!("{} networks to time, in {:.0} s", plan.subjects().len(), plan.time_limit());
+    let mut show = |p: Progress| {
+        eprintln!(
+            "pass {}: {} of {}, {:.0} s, {:.0} s left",
+            p.pass,
+            p.done,
+            p.total,
+            p.elapsed.as_secs_f64(),
+            p.remaining.as_secs_f64()
+        );
+    };
+    let conditions = Conditions::here(&plan)?;
+    let mut readings = Vec::new();
+    plan.measure(&mut readings, &mut |_| Ok(()), &mut show)?;
+    let mut table = plan.settle(&readings, &conditions)?;
+    let check = plan.check(&table, &check_options, &mut show)?;
     let noisy = table.layers.iter().flat_map(|l| &l.operations).filter(|e| e.noisy).count();
-    println!(
-        "table of {name} at batch {batch}: {:.0} s, {noisy} noisy entries",
-        start.elapsed().as_secs_f64()
-    );
-    println!(
-        "teacher {:.2} ms {:?}, fixed {:.2} ms, sum of parts {:+.1} %",
+    eprintln!(
+        "{name}, batch {batch}: teacher {:.2} ms, table in {:.0} s, {noisy} noisy entries; mean error {:.1} %, worst {:.1} %, \
+         bias {:+.1} % of {} selections, measured to {:.1} %",
         table.teacher_ms(),
-        table.teacher_ci_ms,
-        table.fixed_ms,
-        100.0 * table.parts_error
+        table.seconds,
+        100.0 * check.table.mean,
+        100.0 * check.table.worst,
+        100.0 * check.table.bias,
+        check.networks.len(),
+        100.0 * check.measured_error
     );
-    let rows: Vec<String> = table.layers.iter().map(|l| format!("{} {:.2}", l.layer, l.teacher_ms)).collect();
-    println!("{}", rows.join(", "));
-
-    let mut state = 1_u64;
-    let mut random = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % below
-    };
-    let mut models = vec![Model::with_random_weights("teacher", &teacher)?];
-    let mut chosen = Vec::new();
-    for number in 0..selections {
-        let mut student = teacher.clone();
-        let mut names = Vec::new();
-        for site in &candidates {
-            let (name, graph) = &site.operations[random(site.operations.len())];
-            student = student.replace(&site.layer, graph)?;
-            names.push(name.clone());
-        }
-        models.push(Model::with_random_weights(format!("selection {number}"), &student)?);
-        chosen.push(names);
-    }
-    let options = MeasureOptions {
-        deployment,
-        min_repeats: 20,
-        target: 0.003,
-        time_limit: Duration::from_secs(90),
-        ..MeasureOptions::default()
-    };
-    let measured = measure(&models, &options)?;
-    println!(
-        "teacher now {:.2} ms in {} rounds, {:.0} % of the time waiting",
-        measured[0].median_ms,
-        measured[0].repeats,
-        100.0 * measured[0].waiting
-    );
-    let truth: Vec<f64> = measured[1..].iter().map(|m| m.ratio * table.teacher_ms()).collect();
-    let errors = |table: &lana_latency::Table| -> Result<Vec<f64>, lana_latency::Error> {
-        chosen.iter().zip(&truth).map(|(s, t)| Ok(100.0 * (table.predict(s)? / t - 1.0))).collect()
-    };
-    let show = |title: &str, errors: &[f64]| {
-        let mean = errors.iter().map(|e| e.abs()).sum::<f64>() / errors.len().max(1) as f64;
-        let bias = errors.iter().sum::<f64>() / errors.len().max(1) as f64;
-        let list: Vec<String> = errors.iter().map(|e| format!("{e:+.1}")).collect();
-        println!("{title}: mean |error| {mean:.2} %, bias {bias:+.2} %: {}", list.join(" "));
-    };
-    let ratios: Vec<String> = measured[1..].iter().map(|m| format!("{:.3}", m.ratio)).collect();
-    println!("ratios {}", ratios.join(" "));
-    show("uncorrected", &errors(&table)?);
-    for taught in [1, selections / 2] {
-        let pairs: Vec<(Vec<String>, f64)> =
-            chosen.iter().cloned().zip(truth.iter().copied()).take(taught).collect();
-        table.correct(&pairs)?;
-        show(&format!("after {taught} measured, the others"), &errors(&table)?[taught..]);
-    }
+    table.check = Some(check);
+    println!("{}", serde_json::to_string(&serde_json::json!({"table": table, "readings": readings}))?);
     Ok(())
 }

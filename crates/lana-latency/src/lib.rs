@@ -28,6 +28,7 @@ mod port;
 mod pricing;
 mod random;
 mod runtime;
+mod sealed;
 mod session;
 mod statistics;
 mod synthetic;
@@ -44,8 +45,12 @@ pub use library::{OnnxRuntime, find_library};
 pub use measure::{CALM, MeasureOptions, Measurement, measure, measure_sessions};
 pub use model::Model;
 pub use port::{Dim, InputShape, NamedDim, Port, Shapes};
-pub use pricing::{Conditions, LayerCandidates, Plan, Progress, Reading, Subject, TableOptions, build_table};
+pub use pricing::{
+    Check, CheckOptions, Checked, Conditions, Figures, LayerCandidates, Plan, Progress, Reading, Subject,
+    TableOptions, build_table,
+};
 pub use runtime::runtime_version;
+pub use sealed::{seal, sha256, unseal, write_atomic};
 pub use session::Session;
 pub use synthetic::random_weights;
 pub use table::{Entry, LayerRow, Table, Whole};

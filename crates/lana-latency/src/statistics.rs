@@ -99,6 +99,40 @@ fn interval_ranks(count: usize) -> (usize, usize) {
     (low, count - 1 - low)
 }
 
+/// Kendall's tau-b of pairs: 1 if both rank alike, 0 without pairs that differ.
+pub(crate) fn kendall(pairs: &[(f64, f64)]) -> f64 {
+    let (mut agree, mut first, mut second) = (0.0, 0.0, 0.0);
+    for (i, a) in pairs.iter().enumerate() {
+        for b in &pairs[i + 1..] {
+            let (x, y) = (sign(a.0 - b.0), sign(a.1 - b.1));
+            agree += x * y;
+            first += x.abs();
+            second += y.abs();
+        }
+    }
+    if first * second > 0.0 { agree / f64::sqrt(first * second) } else { 0.0 }
+}
+
+fn sign(x: f64) -> f64 {
+    if x == 0.0 { 0.0 } else { x.signum() }
+}
+
+/// Spearman's rho of pairs: the correlation of their ranks, equal values sharing theirs; 0 where one side is all equal.
+pub(crate) fn spearman(pairs: &[(f64, f64)]) -> f64 {
+    let ranks = |values: Vec<f64>| -> Vec<f64> {
+        let below = |x: f64| values.iter().filter(|v| **v < x).count() as f64;
+        let equal = |x: f64| values.iter().filter(|v| **v == x).count() as f64;
+        values.iter().map(|&x| below(x) + (equal(x) - 1.0) / 2.0).collect()
+    };
+    let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+    let (a, b) = (ranks(a), ranks(b));
+    let middle = (pairs.len() as f64 - 1.0) / 2.0;
+    let product =
+        |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| (x - middle) * (y - middle)).sum() };
+    let scale = (product(&a, &a) * product(&b, &b)).sqrt();
+    if scale > 0.0 { product(&a, &b) / scale } else { 0.0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +159,19 @@ mod tests {
         }
         let (low, high) = interval_ranks(2000);
         assert!((950..=960).contains(&low) && low + high == 1999);
+    }
+
+    #[test]
+    fn rank_correlations_by_hand() {
+        let first = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map(f64::from);
+        let second = [2, 1, 4, 3, 6, 5, 8, 7, 10, 9].map(f64::from);
+        let pairs: Vec<(f64, f64)> = first.into_iter().zip(second).collect();
+        // Five of 45 pairs disagree; the squared differences of the ranks add up to 10.
+        assert!((kendall(&pairs) - 35.0 / 45.0).abs() < 1e-12);
+        assert!((spearman(&pairs) - (1.0 - 6.0 * 10.0 / 990.0)).abs() < 1e-12);
+        let reversed: Vec<(f64, f64)> = first.iter().map(|&x| (x, -x.exp())).collect();
+        assert!((kendall(&reversed) + 1.0).abs() < 1e-12 && (spearman(&reversed) + 1.0).abs() < 1e-12);
+        assert_eq!((kendall(&[(1.0, 2.0); 3]), spearman(&[])), (0.0, 0.0));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Correction, Deployment, Device, Error, Result};
+use crate::sealed::{seal, unseal, write_atomic};
+use crate::{Check, Correction, Deployment, Device, Error, Result};
 
 /// Version of the file format.
 pub(crate) const FORMAT: u32 = 2;
@@ -29,6 +30,8 @@ pub struct Table {
     pub runtime_version: String,
     /// How it was measured, in words.
     pub method: String,
+    /// SHA-256 of what it prices: the teacher's structure, the operations of every layer by name and structure.
+    pub networks: String,
     /// When, in seconds since 1970.
     pub created: u64,
     /// How long measuring took, seconds.
@@ -49,6 +52,8 @@ pub struct Table {
     pub whole: Vec<Whole>,
     /// What [`Table::correct`] last did; none before.
     pub correction: Option<Correction>,
+    /// What a check of the table found; none before.
+    pub check: Option<Check>,
 }
 
 /// A network that was measured whole.
@@ -98,13 +103,18 @@ pub struct Entry {
 }
 
 impl Table {
-    /// Reads a table.
+    /// Reads what [`Table::save`] wrote.
+    ///
+    /// # Errors
+    /// If it is not there, damaged, no table, or of another version.
     pub fn load(path: &Path) -> Result<Self> {
         let text =
             std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         let wrong = |reason: String| Error::File { path: path.to_path_buf(), reason };
-        let table: Table = serde_json::from_str(&text).map_err(|e| {
-            wrong(format!("not a whole lookup table ({e}); measure it again with `lana profile`"))
+        let table: Table = unseal(&text).map_err(|e| {
+            wrong(format!(
+                "is no whole lookup table ({e}); if it was copied, copy it again, or measure it again"
+            ))
         })?;
         match table.format {
             FORMAT => Ok(table),
@@ -114,11 +124,14 @@ impl Table {
         }
     }
 
-    /// The table as JSON.
-    pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
-        text.push('\n');
-        text
+    /// Writes the table, with a checksum.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let value = seal(self).map_err(|reason| Error::File { path: path.to_path_buf(), reason })?;
+        write_atomic(path, format!("{value:#}\n").as_bytes())
+            .map_err(|source| Error::Io { path: path.to_path_buf(), source })
     }
 
     /// The teacher's latency: what relative budgets refer to.
@@ -149,6 +162,19 @@ impl Table {
             want if want == got => Ok(()),
             want => Err(Error::Table(format!("a selection of {got} operations for {want} layers"))),
         }
+    }
+
+    /// Entries that are negative or hardly known.
+    pub fn noisy(&self) -> usize {
+        self.layers.iter().flat_map(|row| &row.operations).filter(|entry| entry.noisy).count()
+    }
+
+    /// Layers that a selection gives another operation than the teacher's.
+    pub(crate) fn replaced(&self, selection: &[String]) -> usize {
+        let is_own = |(row, name): &(&LayerRow, &String)| {
+            *name == TEACHER || row.entry(name).is_some_and(|entry| entry.timing == 0)
+        };
+        selection.len() - self.layers.iter().zip(selection).filter(is_own).count()
     }
 
     /// Refuses a table that was made on another device.
@@ -213,6 +239,7 @@ pub(crate) mod tests {
             deployment: Deployment::default(),
             runtime_version: "1.32.0".into(),
             method: "made up".into(),
+            networks: "none".into(),
             created: 0,
             seconds: 0.1,
             teacher: "four".into(),
@@ -223,6 +250,7 @@ pub(crate) mod tests {
             layers: ["a", "b", "c", "d"].map(row).into(),
             whole: Vec::new(),
             correction: None,
+            check: None,
         }
     }
 
@@ -245,13 +273,23 @@ pub(crate) mod tests {
         let mut table = sample();
         table.layers[1].operations[0].cost_ms = 0.1 + 0.2;
         let path = std::env::temp_dir().join(format!("lana-table-{}.json", std::process::id()));
-        std::fs::write(&path, table.to_json()).expect("temporary file");
+        table.save(&path).expect("temporary file");
         let read = Table::load(&path);
-        std::fs::write(&path, &table.to_json()[..200]).expect("temporary file");
-        let cut = Table::load(&path).expect_err("half a table was read").to_string();
+        let text = std::fs::read_to_string(&path).expect("a table");
+        let mut refused = |text: &str| {
+            std::fs::write(&path, text).expect("temporary file");
+            Table::load(&path).expect_err("a damaged table was read").to_string()
+        };
+        let (cut, changed) = (refused(&text[..200]), refused(&text.replace("9.5", "8.5")));
+        table.format += 1;
+        table.save(&path).expect("temporary file");
+        let other = Table::load(&path).expect_err("another format was read").to_string();
         std::fs::remove_file(&path).expect("temporary file");
+        table.format -= 1;
         assert_eq!(read.expect("a table"), table);
-        assert!(cut.contains(&*path.to_string_lossy()) && cut.contains("lana profile"), "{cut}");
+        assert!(cut.contains(&*path.to_string_lossy()) && cut.contains("measure it again"), "{cut}");
+        assert!(changed.contains("checksum"), "{changed}");
+        assert!(other.contains("lana profile"), "{other}");
     }
 
     #[test]

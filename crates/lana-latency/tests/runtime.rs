@@ -327,7 +327,7 @@ fn a_table_adds_up() -> Outcome {
         assert!(table.layers.iter().flat_map(|l| &l.operations).all(|e| e.spread_ms.is_finite()));
         table.check_device(&Device::identify())?;
 
-        let read: Table = serde_json::from_str(&table.to_json())?;
+        let read: Table = serde_json::from_str(&serde_json::to_string(&table)?)?;
         assert_eq!(read, table);
     }
     Ok(())

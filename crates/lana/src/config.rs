@@ -68,7 +68,11 @@ pub struct LatencyConfig {
     pub batch: usize,
     /// Threads of the runtime.
     pub threads: usize,
-    /// Longest time for the lookup table, in seconds.
+    /// The device that budgets speak of, as its tables in RUN/latency are called; this one if absent. `lana profile RUN
+    /// --import` sets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// Longest time for the lookup table, in seconds; 0 for two minutes and a second more for every network to time.
     pub time_limit_s: f64,
     /// Share of the budget that is left unused on purpose, so that a measurement on another day meets it too.
     pub margin: f64,
@@ -191,7 +195,8 @@ impl Default for LatencyConfig {
             precision: Precision::default(),
             batch: 1,
             threads: 1,
-            time_limit_s: 240.0,
+            table: None,
+            time_limit_s: 0.0,
             margin: 0.015,
         }
     }
@@ -321,7 +326,6 @@ impl Config {
             }
         }
         let positive = [
-            ("latency.time_limit_s", self.latency.time_limit_s),
             ("pretrain.learning_rate", self.pretrain.learning_rate),
             ("pretrain.checkpoint_s", self.pretrain.checkpoint_s),
             ("select.time_limit_s", self.select.time_limit_s),
@@ -339,6 +343,7 @@ impl Config {
             }
         }
         let at_least_zero = [
+            ("latency.time_limit_s", self.latency.time_limit_s),
             ("pretrain.weight_decay", self.pretrain.weight_decay),
             ("finetune.weight_decay", self.finetune.weight_decay),
             ("finetune.distillation", self.finetune.distillation),
@@ -396,7 +401,7 @@ impl Config {
             select: SelectConfig::default(),
             finetune: FinetuneConfig::default(),
             pretrain: PretrainConfig { checkpoint_s: 1.0, ..c.pretrain.clone() },
-            latency: LatencyConfig { time_limit_s: 1.0, margin: 0.0, ..c.latency.clone() },
+            latency: LatencyConfig { table: None, time_limit_s: 1.0, margin: 0.0, ..c.latency.clone() },
             ..c.clone()
         };
         let (mine, theirs) = (flatten(&fixed(self)), flatten(&fixed(stored)));

@@ -49,13 +49,15 @@ pub use fresh::{MEASURE_COMMAND, measure_in_processes_of, measure_request};
 pub use inspect::{
     EvaluateOptions, ZooLayer, ZooNetwork, ZooRow, evaluate, pool, pool_of_run, status, zoo, zoo_network,
 };
+pub use lana_latency::sha256;
 pub use lana_latency::{Deployment, Precision, Processor, RuntimeKind};
 pub use lana_models::zoo::{Interpolation, ZooOptions};
 pub use progress::{Progress, Silent};
 pub use records::*;
 pub use reselect::{Change, Predicted, Previous, RuleChanges, Selection, reselect};
-pub use run::{Run, read_json, read_or_redo, read_weights, sha256, write_atomic, write_json};
+pub use run::{Run, read_json, read_or_redo, read_weights, write_atomic, write_json};
 pub use source::{HubFile, WeightsSource};
+pub use stages::tables::{Imported, check_table, import_table, write_bundle};
 pub use stages::{Stage, run_stage};
 pub use study::{StudyOptions, StudyRow, study, study_table};
 

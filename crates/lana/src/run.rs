@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lana_graph::{Graph, Weights};
+use lana_latency::{seal, sha256, unseal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 
 use crate::{Budget, Config, Error, Event, Progress, Result};
 
@@ -128,36 +128,13 @@ impl Run {
 
 /// Writes a file so that it is there whole or not at all: temporary name, fsync, rename.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-        }
-        file.persist(path).map_err(|e| e.error)?;
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(Error::io(path))
-}
-
-/// SHA-256 in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    lana_latency::write_atomic(path, bytes).map_err(Error::io(path))
 }
 
 /// Writes a JSON object with its checksum.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let damaged = |reason: String| Error::Damaged { path: path.to_path_buf(), reason };
-    let mut value = serde_json::to_value(value).map_err(|e| damaged(e.to_string()))?;
-    let sum = sha256(value.to_string().as_bytes());
-    if let serde_json::Value::Object(map) = &mut value {
-        map.insert("checksum".into(), sum.into());
-    }
+    let value = seal(value).map_err(damaged)?;
     let text = serde_json::to_string_pretty(&value).map_err(|e| damaged(e.to_string()))?;
     write_atomic(path, (text + "\n").as_bytes())
 }
@@ -172,17 +149,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         }
         Err(e) => return Err(Error::io(path)(e)),
     };
-    let damaged = |reason: String| Error::Damaged { path: path.to_path_buf(), reason };
-    let mut value: serde_json::Value =
-        serde_json::from_str(&text).map_err(|e| damaged(format!("not whole: {e}")))?;
-    if let serde_json::Value::Object(map) = &mut value {
-        let sum = map.remove("checksum");
-        let real = sha256(serde_json::Value::Object(map.clone()).to_string().as_bytes());
-        if sum.as_ref().and_then(|s| s.as_str()) != Some(real.as_str()) {
-            return Err(damaged("its checksum does not match its content".into()));
-        }
-    }
-    serde_json::from_value(value).map(Some).map_err(|e| damaged(e.to_string()))
+    unseal(&text).map(Some).map_err(|reason| Error::Damaged { path: path.to_path_buf(), reason })
 }
 
 /// As [`read_json`], but a damaged file is reported and taken as missing, so that the caller makes it again.

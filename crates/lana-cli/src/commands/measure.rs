@@ -81,7 +81,7 @@ fn conditions(report: &MeasureReport) -> String {
 }
 
 /// A positive number of seconds.
-fn positive(text: &str) -> Result<f64, String> {
+pub(super) fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
         _ => Err("it must be a positive number".into()),

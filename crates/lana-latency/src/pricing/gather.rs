@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, Reference, Subject};
 use crate::random::Random;
-use crate::{Device, MeasureOptions, Measurement, Model, OnnxRuntime, Result, measure};
+use crate::{CALM, Device, MeasureOptions, Measurement, Model, OnnxRuntime, Result, measure};
 
 /// Part of the time for timing everything once; the rest is for what is unsure after that.
 const FIRST_PASS: f64 = 0.8;
 /// How often what is unsure is timed again, at most.
 const PASSES: usize = 4;
 /// Rounds in front that do not count.
-const WARM_UP: usize = 2;
+pub(super) const WARM_UP: usize = 2;
 
 /// What was measured of one [`Subject`] in one go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,12 +78,18 @@ pub struct Progress {
 /// Times networks against the first of them.
 pub(super) type Stopwatch<'a> = dyn FnMut(&[Graph], &MeasureOptions) -> Result<Vec<Measurement>> + 'a;
 
+/// The stopwatch of this device.
+pub(super) fn open_and_measure(networks: &[Graph], options: &MeasureOptions) -> Result<Vec<Measurement>> {
+    let models = networks.iter().map(|g| Model::with_random_weights(g.name(), g));
+    measure(&models.collect::<Result<Vec<_>>>()?, options)
+}
+
 /// Networks of one plan that are timed together.
-struct Group {
-    reference: Reference,
-    subjects: Vec<Subject>,
+pub(super) struct Group {
+    pub(super) reference: Reference,
+    pub(super) subjects: Vec<Subject>,
     /// Roughly what timing them takes, in multiply-accumulates.
-    effort: f64,
+    pub(super) effort: f64,
 }
 
 impl Plan {
@@ -99,11 +105,7 @@ impl Plan {
         keep: &mut dyn FnMut(&[Reading]) -> Result<()>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<()> {
-        let mut stopwatch = |networks: &[Graph], options: &MeasureOptions| {
-            let models = networks.iter().map(|g| Model::with_random_weights(g.name(), g));
-            measure(&models.collect::<Result<Vec<_>>>()?, options)
-        };
-        self.measure_with(&mut stopwatch, readings, keep, progress)
+        self.measure_with(&mut open_and_measure, readings, keep, progress)
     }
 
     pub(super) fn measure_with(
@@ -173,7 +175,7 @@ impl Plan {
 
     /// Groups of networks with one reference, in random order, so that the machine's drift has nothing to do with what is
     /// timed, and the time left can be told from the time spent.
-    fn groups(&self, subjects: &[Subject], seed: usize) -> Result<Vec<Group>> {
+    pub(super) fn groups(&self, subjects: &[Subject], seed: usize) -> Result<Vec<Group>> {
         let mut random = Random::new(self.options.seed.wrapping_add(seed as u64) ^ 0x6772_6f75_7073);
         let mut by_reference: BTreeMap<Reference, Vec<Subject>> = BTreeMap::new();
         for &subject in subjects {
@@ -226,6 +228,7 @@ impl Plan {
                 target: self.options.target,
                 inputs: 3,
                 seed: self.options.seed.wrapping_add(seed as u64),
+                calm: CALM,
             },
         )?;
         let seconds = begun.elapsed().as_secs_f64() / group.subjects.len() as f64;
@@ -264,27 +267,16 @@ const SESSION: u64 = 16 << 20;
 
 impl Needs {
     fn of(graph: &Graph, batch: usize) -> Needs {
-        let cost = graph.deployed_cost();
-        let size = |node: usize| graph.shape(Value::of_node(node)).elements() as u64;
-        let nodes = graph.nodes();
-        let elements: u64 = (0..nodes.len()).map(size).sum();
-        // Feature maps live from their node to the last that reads them.
-        let mut last = vec![0; nodes.len()];
-        for (index, node) in nodes.iter().enumerate() {
-            node.inputs.iter().filter_map(|v| v.node()).for_each(|n| last[n] = index);
-        }
-        let (mut alive, mut peak) = (graph.input_shape().elements() as u64, 0);
-        for index in 0..nodes.len() {
-            alive += size(index);
-            peak = peak.max(alive);
-            let inputs = nodes[index].inputs.iter().filter_map(|v| v.node());
-            alive -= inputs.filter(|&n| last[n] == index).map(size).sum::<u64>().min(alive);
-        }
+        let deployed = graph.deployed();
+        let graph = deployed.as_ref().unwrap_or(graph);
+        let cost = graph.cost();
+        let elements: usize =
+            (0..graph.nodes().len()).map(|n| graph.shape(Value::of_node(n)).elements()).sum();
         let batch = batch as u64;
         Needs {
             effort: RUNS * batch as f64 * (cost.macs as f64 + PER_ELEMENT * elements as f64) + OPENING,
             // Runtimes take memory in ever larger pieces, up to twice of what they use, and repack weights.
-            memory: SESSION + 4 * (2 * batch.saturating_mul(peak) + 2 * cost.params),
+            memory: SESSION + 4 * (2 * batch.saturating_mul(graph.peak_memory()) + 2 * cost.params),
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! [`Plan::new`] says which networks are compared with which; it needs no runtime. [`Plan::measure`] times them, a few at
 //! a time, and gives [`Reading`]s, which may be kept and gone on with in another process. [`Plan::settle`] turns readings
-//! into a [`Table`]; it is a pure function. The three may happen on different machines: a [`Bundle`](crate::Bundle) carries
-//! the plan to the target device. [`build_table`] does them one after the other.
+//! into a [`Table`]; it is a pure function. The three may happen on different machines: [`Plan::save`] writes
+//! a file that carries the plan to the target device. [`build_table`] does them one after the other.
 //!
 //! Blocks timed alone add up to 19 to 37 % more than the network they make, because runtimes fuse across them and change
 //! layouts at their borders. So every price is a difference between two networks that are the same but for it:
@@ -25,6 +25,8 @@
 //! Each distinct (operation, input shape, output shape) is timed once. Weights are random: see
 //! [`random_weights`](crate::random_weights).
 
+mod bundle;
+mod check;
 mod gather;
 mod plan;
 mod selections;
@@ -39,6 +41,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Deployment, Error, Result, Table};
 
+pub use check::{Check, CheckOptions, Checked, Figures};
 pub use gather::{Conditions, Progress, Reading};
 pub use plan::{Plan, Subject};
 

@@ -6,6 +6,7 @@ use lana_graph::{Graph, GraphBuilder, Shape, Value};
 use serde::{Deserialize, Serialize};
 
 use super::{LayerCandidates, TableOptions, is_identity, selections};
+use crate::sealed::sha256;
 use crate::table::TEACHER;
 use crate::{Error, Result};
 
@@ -103,13 +104,16 @@ impl Plan {
         let (classes, keys) = classes(teacher, options)?;
         let (jobs, places) = jobs(teacher, candidates, &classes, &keys)?;
         let parts = parts(teacher, &classes)?;
-        let counts: Vec<Vec<usize>> = places
-            .iter()
-            .map(|here| (0..here.len()).filter(|&p| here[p].job.is_some()).collect())
-            .collect();
-        let whole = selections::stratified(&counts, options.whole, options.seed);
-        let options = options.clone();
-        Ok(Plan { teacher: teacher.clone(), options, classes, parts, jobs, places, whole })
+        let (teacher, options) = (teacher.clone(), options.clone());
+        let plan = Plan { teacher, options, classes, parts, jobs, places, whole: Vec::new() };
+        Ok(plan.with_selections(plan.options.whole, plan.options.seed))
+    }
+
+    /// The same with other random selections.
+    pub(super) fn with_selections(&self, count: usize, seed: u64) -> Plan {
+        let choices = |here: &Vec<Place>| (0..here.len()).filter(|&p| here[p].job.is_some()).collect();
+        let choices: Vec<Vec<usize>> = self.places.iter().map(choices).collect();
+        Plan { whole: selections::stratified(&choices, count, seed), ..self.clone() }
     }
 
     /// The teacher.
@@ -120,6 +124,19 @@ impl Plan {
     /// How it is measured.
     pub fn options(&self) -> &TableOptions {
         &self.options
+    }
+
+    /// SHA-256 of what the table will price, see [`Table::networks`](crate::Table::networks).
+    pub fn networks(&self) -> String {
+        let mut text = key(&self.teacher);
+        for (layer, here) in self.teacher.layers().iter().zip(&self.places) {
+            text += &format!("\n{}", layer.name);
+            for Place { operation, job } in here {
+                let own = job.map_or_else(String::new, |job| key(&self.jobs[job].operation));
+                text += &format!("\n {operation} {own}");
+            }
+        }
+        sha256(text.as_bytes())
     }
 
     /// How long measuring may take, in seconds: as the options say, or two minutes and a second for every network.
@@ -191,7 +208,7 @@ impl Plan {
     }
 
     /// Refuses a plan, read from a file, whose parts do not fit each other.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(super) fn check_whole(&self) -> Result<()> {
         self.options.check()?;
         let wrong = |what: String| Err(Error::Options(format!("the plan {what}")));
         let layers = self.teacher.layers().len();
@@ -200,12 +217,14 @@ impl Plan {
         }
         let known = |class: usize| class < self.classes.len();
         let job_known = |place: &Place| place.job.is_none_or(|j| j < self.jobs.len());
-        let place_known = |(at, choice): (usize, &Option<usize>)| choice.is_none_or(|c| c < self.places[at].len());
-        let sound = self.classes.iter().all(|c| !c.replaced.is_empty() && c.members.iter().all(|&m| m < layers))
-            && self.parts.iter().all(|p| p.class.is_none_or(known))
-            && self.jobs.iter().all(|j| known(j.class))
-            && self.places.iter().flatten().all(job_known)
-            && self.whole.iter().all(|w| w.iter().enumerate().all(place_known));
+        let place_known =
+            |(at, choice): (usize, &Option<usize>)| choice.is_none_or(|c| c < self.places[at].len());
+        let sound =
+            self.classes.iter().all(|c| !c.replaced.is_empty() && c.members.iter().all(|&m| m < layers))
+                && self.parts.iter().all(|p| p.class.is_none_or(known))
+                && self.jobs.iter().all(|j| known(j.class))
+                && self.places.iter().flatten().all(job_known)
+                && self.whole.iter().all(|w| w.iter().enumerate().all(place_known));
         match sound {
             true => Ok(()),
             false => wrong("refers to a class, an operation or a layer that it does not hold".into()),

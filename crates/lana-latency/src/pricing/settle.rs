@@ -78,6 +78,7 @@ impl Plan {
             deployment: self.options.deployment,
             runtime_version: conditions.runtime_version.clone(),
             method: self.method(),
+            networks: self.networks(),
             created: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs()),
             seconds: readings.iter().map(|r| r.seconds).sum(),
             teacher: self.teacher.name().to_string(),
@@ -88,6 +89,7 @@ impl Plan {
             layers: self.rows(&costs),
             whole: whole.collect(),
             correction: None,
+            check: None,
         };
         table.correct(&[])?;
         Ok(table)
@@ -165,7 +167,8 @@ impl Plan {
             let job = &self.jobs[index];
             let class = &classes[job.class];
             let (delta, error) = self.difference(index, class, merged);
-            let cost = if is_identity(&job.operation) { class.cost } else { class.cost + delta * class.stretch };
+            let cost =
+                if is_identity(&job.operation) { class.cost } else { class.cost + delta * class.stretch };
             let noisy = cost < 0.0 || error > NOISY * class.cost.abs();
             JobCost { cost, error, repeats: merged[&Subject::Operation(index)].repeats, noisy }
         };

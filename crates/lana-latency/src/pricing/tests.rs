@@ -2,6 +2,8 @@
 
 use lana_graph::{Activation, Graph, GraphBuilder, Value};
 
+use super::bundle::Notes;
+use super::check::CheckOptions;
 use super::gather::{Conditions, Progress, Reading};
 use super::plan::{Plan, Subject};
 use super::{LayerCandidates, TableOptions};
@@ -197,8 +199,9 @@ fn memory_bounds_what_is_open() {
     let teacher = teacher();
     let mut most = Vec::new();
     for memory in [0, 64 << 20, u64::MAX] {
-        let plan = Plan::new(&teacher, &candidates(&teacher), &TableOptions { memory, together: 5, ..options() })
-            .expect("a plan");
+        let plan =
+            Plan::new(&teacher, &candidates(&teacher), &TableOptions { memory, together: 5, ..options() })
+                .expect("a plan");
         let mut open = 0;
         let mut inner = stopwatch(0.0);
         let mut watch = |networks: &[Graph], options: &MeasureOptions| {
@@ -215,7 +218,8 @@ fn memory_bounds_what_is_open() {
 fn what_does_not_fit_is_refused() {
     let plan = plan();
     let readings = measured(&plan, 0.0);
-    let settle = |readings: &[Reading]| plan.settle(readings, &conditions()).expect_err("settled").to_string();
+    let settle =
+        |readings: &[Reading]| plan.settle(readings, &conditions()).expect_err("settled").to_string();
     assert!(settle(&readings[1..]).contains("has not been measured"));
     let mut wrong = readings.clone();
     wrong[0].ratio = f64::NAN;
@@ -232,8 +236,123 @@ fn what_does_not_fit_is_refused() {
     }
     let text = serde_json::to_string(&plan).expect("JSON");
     let mut read: Plan = serde_json::from_str(&text).expect("a plan");
-    read.check().expect("a sound plan");
+    read.check_whole().expect("a sound plan");
     assert_eq!(serde_json::to_string(&read).expect("JSON"), text);
     read.jobs.pop();
-    assert!(read.check().is_err());
+    assert!(read.check_whole().is_err());
+}
+
+/// A file in the temporary folder that goes away with the value.
+struct Temporary(std::path::PathBuf);
+
+impl Temporary {
+    fn new(name: &str) -> Self {
+        Temporary(std::env::temp_dir().join(format!("lana-{name}-{}", std::process::id())))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // It may never have been written.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_bundle_is_the_plan() {
+    let file = Temporary::new("bundle");
+    let plan = plan();
+    plan.save(&file.0).expect("saved");
+    let read = Plan::load(&file.0).expect("a bundle");
+    assert_eq!(serde_json::to_string(&read).expect("JSON"), serde_json::to_string(&plan).expect("JSON"));
+    assert_eq!(read.networks(), plan.networks());
+    let readings = measured(&plan, 0.02);
+    let tables = [&plan, &read].map(|p| p.settle(&readings, &conditions()).expect("a table").layers);
+    assert_eq!(tables[0], tables[1]);
+    assert_eq!(measured(&read, 0.0).len(), read.subjects().len());
+}
+
+#[test]
+fn what_is_no_bundle_is_named() {
+    let file = Temporary::new("no-bundle");
+    let refused = |bytes: &[u8]| {
+        std::fs::write(&file.0, bytes).expect("temporary file");
+        let text = Plan::load(&file.0).expect_err("read").to_string();
+        assert!(text.contains(&*file.0.to_string_lossy()), "{text}");
+        text
+    };
+    plan().save(&file.0).expect("saved");
+    let whole = std::fs::read_to_string(&file.0).expect("a bundle");
+    for cut in [30, 100, whole.len() / 2, whole.len() - 2] {
+        let text = refused(&whole.as_bytes()[..cut]);
+        assert!(text.contains("is not whole") && text.contains("lana profile RUN --bundle"), "{text}");
+    }
+    let other = whole.replacen("\"batch\":4", "\"batch\":8", 1);
+    assert!(other != whole && refused(other.as_bytes()).contains("damaged: its checksum"));
+    for foreign in [&b"PK\x03\x04"[..], b"", b"{}", b"[1, 2]", b"{\"what\": \"a song\"}", &[0xff; 300]] {
+        assert!(refused(foreign).contains("is no bundle"), "{foreign:?}");
+    }
+    let other = whole.replacen("\"format\":1", "\"format\":7", 1);
+    assert!(refused(other.as_bytes()).contains("reads format 1: use the same version on both machines"));
+    assert!(matches!(Plan::load(std::path::Path::new("/nowhere/b")), Err(Error::Io { .. })));
+}
+
+#[test]
+fn notes_survive_the_end_of_a_process() {
+    let file = Temporary::new("notes");
+    let plan = plan();
+    let all = measured(&plan, 0.01);
+    let open = |conditions: &Conditions| {
+        let mut said = Vec::new();
+        let (notes, readings) =
+            Notes::open(&file.0, &plan, conditions, &mut |line| said.push(line.to_string())).expect("notes");
+        (notes, readings, said.join("; "))
+    };
+    let (mut notes, before, said) = open(&conditions());
+    assert!(before.is_empty() && said.is_empty());
+    notes.add(&all[..3]).expect("written");
+    notes.add(&all[3..5]).expect("written");
+    drop(notes);
+    // Killed in the middle of a line.
+    let text = std::fs::read_to_string(&file.0).expect("notes");
+    std::fs::write(&file.0, &text[..text.len() - 20]).expect("temporary file");
+    let (mut notes, before, said) = open(&conditions());
+    assert_eq!(before, all[..3]);
+    assert!(said.contains("going on with 3 networks"), "{said}");
+    notes.add(&all[3..]).expect("written");
+    drop(notes);
+    assert_eq!(open(&conditions()).1, all);
+    // Another device begins anew.
+    let mut other = conditions();
+    other.device.logical_cores += 1;
+    let (_, before, said) = open(&other);
+    assert!(before.is_empty() && said.contains("begun anew"), "{said}");
+}
+
+#[test]
+fn a_check_tells_bias_and_order() {
+    let plan = plan();
+    let mut table = plan.settle(&measured(&plan, 0.0), &conditions()).expect("a table");
+    let options = CheckOptions { selections: 6, ..CheckOptions::default() };
+    let check = |table: &crate::Table| {
+        plan.check_with(&mut stopwatch(0.0), table, &options, &mut |_| ()).expect("checked")
+    };
+    let right = check(&table);
+    assert_eq!((right.networks.len(), right.table.networks, right.half.networks), (6, 6, 3));
+    assert!(right.table.worst < 1e-9 && right.teacher_error.abs() < 1e-9, "{right:?}");
+    assert!((right.table.kendall - 1.0).abs() < 1e-9 && (right.table.spearman - 1.0).abs() < 1e-9);
+    // Other selections than those that made the table.
+    assert!(right.networks.iter().all(|n| table.whole.iter().all(|w| w.choices != n.choices)));
+    // All operations too cheap: a correction by some of the networks sees it in the others.
+    table.whole.clear();
+    for entry in table.layers.iter_mut().flat_map(|l| &mut l.operations).filter(|e| e.operation == "point") {
+        entry.cost_ms *= 0.5;
+    }
+    let wrong = check(&table);
+    assert!(wrong.table.bias < -0.01 && wrong.table.worst >= wrong.table.mean, "{wrong:?}");
+    assert!(wrong.leave_one_out.mean < 0.7 * wrong.table.mean, "{wrong:?}");
+    let mut with = table.clone();
+    with.check = Some(wrong);
+    let text = serde_json::to_string(&with).expect("JSON");
+    assert_eq!(serde_json::from_str::<crate::Table>(&text).expect("a table"), with);
 }

@@ -8,6 +8,7 @@ pub(crate) mod profile;
 pub(crate) mod report;
 pub(crate) mod score;
 pub(crate) mod select;
+pub(crate) mod tables;
 pub(crate) mod teacher;
 
 use std::path::Path;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use lana_graph::Graph;
-use lana_latency::{Device, LayerCandidates, Table, TableOptions, build_table};
+use lana_latency::{Device, Table};
 
 use crate::context::{Context, LayerPool};
+use crate::stages::tables;
 use crate::{
-    Footprint, LatencyConfig, PoolLayer, PoolOperation, PoolRecord, Progress, Result, Run, read_or_redo,
+    Error, Footprint, LatencyConfig, PoolLayer, PoolOperation, PoolRecord, Progress, Result, Run, read_or_redo,
     write_json,
 };
 
@@ -37,32 +38,25 @@ fn on(context: &Context<'_>, latency: &LatencyConfig, teacher: &Graph, pool: &[L
     if let Some(table) = table(&context.run, latency, context.progress)? {
         return Ok(table);
     }
-    let candidates: Vec<LayerCandidates> = pool
-        .iter()
-        .map(|layer| LayerCandidates {
-            layer: layer.layer.clone(),
-            operations: layer.operations.iter().map(|(o, g)| (o.to_string(), g.clone())).collect(),
-        })
-        .collect();
-    let options = TableOptions {
-        deployment: latency.deployment(),
-        time_limit_s: Some(latency.time_limit_s),
-        ..TableOptions::default()
+    if let Some(device) = tables::elsewhere(latency) {
+        return Err(Error::input(
+            format!(
+                "the run has no table of `{device}`, of which `latency.table` speaks, for {}",
+                latency.deployment()
+            ),
+            format!(
+                "bring it with `lana profile {} --import FILE`, or delete `table` under [latency] in run.toml to measure this \
+                 device",
+                context.run.root().display()
+            ),
+        ));
+    }
+    let plan = tables::plan(latency, teacher, pool)?;
+    let title = match latency.deployment() == context.config.latency.deployment() {
+        true => "profile".to_string(),
+        false => format!("profile {}", latency.deployment()),
     };
-    let mut begun = false;
-    let table = build_table(teacher, &candidates, &options, &mut |p| {
-        if !begun {
-            let title = match latency.deployment() == context.config.latency.deployment() {
-                true => "profile".to_string(),
-                false => format!("profile {}", latency.deployment()),
-            };
-            context.progress.begin(&title, p.total as u64, "timings");
-            begun = true;
-        }
-        context.progress.advance(p.done as u64, "");
-    })?;
-    context.progress.finish(&format!("teacher {:.2} ms", table.teacher_ms()));
-    write_json(&table_path(&context.run, latency), &table)?;
+    let table = tables::measure(&plan, &table_path(&context.run, latency), &title, context.progress)?;
     context.run.event(
         "profile",
         serde_json::json!({"teacher_ms": table.teacher_ms(), "deployment": latency.deployment().to_string()}),
@@ -70,7 +64,7 @@ fn on(context: &Context<'_>, latency: &LatencyConfig, teacher: &Graph, pool: &[L
     Ok(table)
 }
 
-/// The table of this device, if it has been measured.
+/// The table of the device that budgets speak of, if it has been measured.
 pub(crate) fn stored(context: &Context<'_>) -> Result<Option<Table>> {
     table(&context.run, &context.config.latency, context.progress)
 }
@@ -78,17 +72,19 @@ pub(crate) fn stored(context: &Context<'_>) -> Result<Option<Table>> {
 /// Likewise, without a context.
 pub(crate) fn table(run: &Run, latency: &LatencyConfig, progress: &dyn Progress) -> Result<Option<Table>> {
     let Some(table) = read_or_redo::<Table>(&table_path(run, latency), progress)? else { return Ok(None) };
-    table.check_device(&Device::identify())?;
+    if tables::elsewhere(latency).is_none() {
+        table.check_device(&Device::identify())?;
+    }
     Ok(Some(table))
 }
 
-fn table_path(run: &Run, latency: &LatencyConfig) -> PathBuf {
+pub(crate) fn table_path(run: &Run, latency: &LatencyConfig) -> PathBuf {
     run.path("latency").join(table_name(latency))
 }
 
-/// Name of the file with the table of this device.
+/// Name of the file with the table of the device that budgets speak of.
 pub(crate) fn table_name(latency: &LatencyConfig) -> String {
-    let device = Device::identify().slug();
+    let device = latency.table.clone().unwrap_or_else(|| Device::identify().slug());
     format!("{device}-{}.json", latency.deployment())
 }
 
