@@ -1,30 +1,25 @@
 //! How well a lookup table predicts whole networks, for any teacher of the zoo and without a run:
-//! `table_error [TEACHER] [BATCH] [POOL] [SELECTIONS] [TABLE_SECONDS]
-//! [CHECK_SECONDS]`.
+//! `table_error TEACHER BATCH POOL TABLE.json [TABLE_SECONDS] [CHECK_SECONDS] [SEED]`.
 //!
-//! Makes the table as `lana profile` does and checks it as `lana profile RUN --check` does, then prints both as JSON on
-//! stdout; progress goes to stderr.
+//! Makes the table as `lana profile` does, unless the file is there, and checks it as `lana profile RUN --check` does. What
+//! is not said of seconds is as there. Stopped, it goes on. Progress goes to stderr.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use lana_latency::{CheckOptions, Conditions, Deployment, LayerCandidates, Plan, Progress, TableOptions};
+use std::path::PathBuf;
+
+use lana_latency::{CheckOptions, Deployment, Figures, LayerCandidates, Plan, Progress, Table, TableOptions};
 use lana_models::pool::Pool;
 use lana_models::zoo::{self, ZooOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let name = arguments.next().unwrap_or_else(|| "resnet56_cifar".into());
-    let batch = arguments.next().map_or(Ok(64), |a| a.parse())?;
-    let pool = Pool::parse(&arguments.next().unwrap_or_else(|| "compact".into()))?;
-    let mut check_options = CheckOptions::default();
-    if let Some(selections) = arguments.next() {
-        check_options.selections = selections.parse()?;
-    }
-    let time_limit_s = arguments.next().map(|a| a.parse()).transpose()?;
-    if let Some(seconds) = arguments.next() {
-        check_options.time_limit_s = seconds.parse()?;
-    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [name, batch, pool, file, more @ ..] = &arguments[..] else {
+        return Err("give TEACHER BATCH POOL TABLE.json".into());
+    };
+    let (pool, file) = (Pool::parse(pool)?, PathBuf::from(file));
+    let number = |at: usize| more.get(at).map(|text| text.parse::<f64>()).transpose();
 
-    let teacher = zoo::build(&name, &ZooOptions::default())?;
+    let teacher = zoo::build(name, &ZooOptions::default())?;
     let mut candidates = Vec::new();
     for layer in teacher.layers() {
         let graph = teacher.layer_graph(&layer.name)?;
@@ -32,41 +27,76 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let operations = operations.filter_map(|(o, g)| Some((o.name().to_string(), g.ok()?))).collect();
         candidates.push(LayerCandidates { layer: layer.name.clone(), operations });
     }
-    let deployment = Deployment { batch, ..Deployment::default() };
-    let plan = Plan::new(
-        &teacher,
-        &candidates,
-        &TableOptions { deployment, time_limit_s, ..TableOptions::default() },
-    )?;
-    eprintln!("{} networks to time, in {:.0} s", plan.subjects().len(), plan.time_limit());
+    let deployment = Deployment { batch: batch.parse()?, ..Deployment::default() };
+    let options = TableOptions { deployment, time_limit_s: number(0)?, ..TableOptions::default() };
+    let plan = Plan::new(&teacher, &candidates, &options)?;
+    println!("{} networks to time, in {:.0} s", plan.subjects().len(), plan.time_limit());
     let mut show = |p: Progress| {
-        eprintln!(
-            "pass {}: {} of {}, {:.0} s, {:.0} s left",
-            p.pass,
-            p.done,
-            p.total,
-            p.elapsed.as_secs_f64(),
-            p.remaining.as_secs_f64()
-        );
+        let (elapsed, remaining) = (p.elapsed.as_secs_f64(), p.remaining.as_secs_f64());
+        eprintln!("pass {}: {} of {}, {elapsed:.0} s, {remaining:.0} s left", p.pass, p.done, p.total);
     };
-    let conditions = Conditions::here(&plan)?;
-    let mut readings = Vec::new();
-    plan.measure(&mut readings, &mut |_| Ok(()), &mut show)?;
-    let mut table = plan.settle(&readings, &conditions)?;
-    let check = plan.check(&table, &check_options, &mut show)?;
-    let noisy = table.layers.iter().flat_map(|l| &l.operations).filter(|e| e.noisy).count();
-    eprintln!(
-        "{name}, batch {batch}: teacher {:.2} ms, table in {:.0} s, {noisy} noisy entries; mean error {:.1} %, worst {:.1} %, \
-         bias {:+.1} % of {} selections, measured to {:.1} %",
+    let mut table = match file.exists() {
+        true => Table::load(&file)?,
+        false => plan.measure_to(&file, &mut |line| eprintln!("{line}"), &mut show)?,
+    };
+    println!(
+        "{name}, batch {batch}: teacher {:.2} ms, table in {:.0} s, {} noisy entries, parts {:+.1} % off, memory {}",
         table.teacher_ms(),
         table.seconds,
-        100.0 * check.table.mean,
-        100.0 * check.table.worst,
-        100.0 * check.table.bias,
-        check.networks.len(),
-        100.0 * check.measured_error
+        table.noisy(),
+        100.0 * table.parts_error,
+        most_memory()
     );
+    let mut check_options =
+        CheckOptions { seed: number(2)?.unwrap_or_default() as u64, ..CheckOptions::default() };
+    if let Some(seconds) = number(1)? {
+        check_options.time_limit_s = seconds;
+    }
+    let check = plan.check(&table, &check_options, &mut show)?;
+    // As it was priced, before it was fitted to random selections.
+    let mut priced = table.clone();
+    priced.whole.clear();
+    priced.correct(&[])?;
+    let fitted = |n: &lana_latency::Checked| {
+        priced.predict(&n.choices).map(|ms| ms / priced.teacher_ms() / n.ratio - 1.0)
+    };
+    let bare: Vec<f64> = check.networks.iter().map(fitted).collect::<Result<_, _>>()?;
+    let count = bare.len() as f64;
+    println!(
+        "without the random selections: mean error {:.1} %, worst {:.1} %, bias {:+.1} %",
+        100.0 * bare.iter().map(|e| e.abs()).sum::<f64>() / count,
+        100.0 * bare.iter().fold(0.0, |m: f64, e| m.max(e.abs())),
+        100.0 * bare.iter().sum::<f64>() / count
+    );
+    for (title, figures) in
+        [("the table", check.table), ("leave one out", check.leave_one_out), ("by half", check.half)]
+    {
+        let Figures { networks, mean, worst, bias, kendall, spearman } = figures;
+        println!(
+            "{title}: mean error {:.1} %, worst {:.1} %, bias {:+.1} % of {networks}; Kendall {kendall:.2}, Spearman {spearman:.2}",
+            100.0 * mean,
+            100.0 * worst,
+            100.0 * bias
+        );
+    }
+    for n in &check.networks {
+        println!(
+            "{} replaced: {:.3} ± {:.1} %, {:+.1} %",
+            n.replaced,
+            n.ratio,
+            100.0 * n.error,
+            100.0 * (n.predicted / n.ratio - 1.0)
+        );
+    }
+    println!("measured to {:.1} %, memory {}", 100.0 * check.measured_error, most_memory());
     table.check = Some(check);
-    println!("{}", serde_json::to_string(&serde_json::json!({"table": table, "readings": readings}))?);
+    table.save(&file)?;
     Ok(())
+}
+
+/// The most memory this process ever took, where Linux tells.
+fn most_memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    line.map_or("unknown".into(), |l| l.trim().to_string())
 }

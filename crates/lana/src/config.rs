@@ -72,7 +72,7 @@ pub struct LatencyConfig {
     /// --import` sets it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
-    /// Longest time for the lookup table, in seconds; 0 for two minutes and a second more for every network to time.
+    /// Longest time for the lookup table, in seconds; 0 for 90 s and 0.75 s more for every network to time.
     pub time_limit_s: f64,
     /// Share of the budget that is left unused on purpose, so that a measurement on another day meets it too.
     pub margin: f64,

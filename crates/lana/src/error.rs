@@ -140,7 +140,11 @@ impl Error {
             ) => 1,
             Error::Select(_) => 2,
             Error::Torch(lana_torch::Error::Graph(_)) => 2,
-            Error::Io { source, .. } if is_misnamed(source) => 2,
+            Error::Io { source, .. } | Error::Latency(lana_latency::Error::Io { source, .. })
+                if is_misnamed(source) =>
+            {
+                2
+            }
             _ => 1,
         }
     }
@@ -151,7 +155,7 @@ impl Error {
             Error::Input { hint, .. } | Error::Infeasible { hint, .. } if !hint.is_empty() => hint.clone(),
             Error::NotReady { command, .. } => format!("run `{command}` first"),
             Error::Busy { .. } => "wait for it, or stop it; nothing is lost".into(),
-            Error::Io { source, .. } => match source.kind() {
+            Error::Io { source, .. } | Error::Latency(lana_latency::Error::Io { source, .. }) => match source.kind() {
                 std::io::ErrorKind::StorageFull => {
                     "free some space and give the same command again; finished work is kept".into()
                 }

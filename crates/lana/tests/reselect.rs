@@ -104,10 +104,10 @@ fn table() -> Table {
     let layers = LAYERS.map(
         |layer| json!({"layer": layer, "teacher_ms": 2.0, "teacher_spread_ms": 0.01, "operations": entries}),
     );
-    serde_json::from_value(json!({"format": 1, "device": Device::identify(), "runtime": "onnxruntime",
-        "runtime_version": "1", "batch": 1, "threads": 1, "method": "by hand", "created": 0, "seconds": 1.0,
+    serde_json::from_value(json!({"format": 2, "device": Device::identify(), "deployment": {}, "networks": "",
+        "runtime_version": "1", "method": "by hand", "created": 0, "seconds": 1.0,
         "teacher": "resnet20_cifar", "teacher_measured_ms": 10.0, "teacher_ci_ms": [9.9, 10.1], "parts_error": 0.0,
-        "fixed_ms": 2.0, "layers": layers, "correction": null}))
+        "fixed_ms": 2.0, "layers": layers, "whole": [], "correction": null, "check": null}))
     .unwrap()
 }
 

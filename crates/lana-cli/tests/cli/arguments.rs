@@ -180,6 +180,27 @@ fn stages_need_a_run() {
 }
 
 #[test]
+fn what_is_no_bundle_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("edge.lana");
+    let measure = || {
+        let mut lana = lana();
+        lana.args(["profile", "--from-bundle"]).arg(&file).current_dir(folder.path());
+        lana
+    };
+    measure().assert().code(2).stderr(contains("edge.lana"));
+    std::fs::write(&file, "no bundle").unwrap();
+    measure().assert().code(2).stdout("").stderr(contains("edge.lana: is no bundle"));
+    std::fs::write(&file, "{\"checksum\":\"12\",\"format\":1,\"pl").unwrap();
+    measure().assert().code(2).stderr(contains("is not whole").and(contains("--bundle")));
+    // One thing at a time.
+    lana().args(["profile", "run", "--bundle=a", "--import=b"]).assert().code(2);
+    lana().args(["profile", "run", "--from-bundle=a"]).assert().code(2);
+    lana().args(["profile", "run", "--seed=1"]).assert().code(2);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn a_damaged_run_toml_is_named() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("run.toml"), "teacher = \"resnet20_cifar\"\nbatch = 7\n").unwrap();

@@ -135,9 +135,9 @@ impl Plan {
                     min_repeats: self.options.min_repeats,
                     time_limit: Duration::try_from_secs_f64(left * group.effort / effort).unwrap_or_default(),
                     target: self.options.target,
-                    inputs: 3,
                     seed: options.seed.wrapping_add(done as u64),
                     calm: CALM,
+                    ..MeasureOptions::default()
                 },
             )?;
             let Some((reference, others)) = measured.split_first() else { continue };

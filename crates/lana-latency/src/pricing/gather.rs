@@ -226,9 +226,9 @@ impl Plan {
                 min_repeats: self.options.min_repeats,
                 time_limit: Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX),
                 target: self.options.target,
-                inputs: 3,
                 seed: self.options.seed.wrapping_add(seed as u64),
                 calm: CALM,
+                ..MeasureOptions::default()
             },
         )?;
         let seconds = begun.elapsed().as_secs_f64() / group.subjects.len() as f64;

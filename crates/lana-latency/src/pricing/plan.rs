@@ -11,8 +11,8 @@ use crate::table::TEACHER;
 use crate::{Error, Result};
 
 /// Seconds that every table may take, and what each network adds to that.
-const TIME_FOR_ALL: f64 = 120.0;
-const TIME_FOR_EACH: f64 = 1.0;
+const TIME_FOR_ALL: f64 = 90.0;
+const TIME_FOR_EACH: f64 = 0.75;
 
 /// What must be timed for a lookup table, and how it becomes one; the module's documentation has the method.
 ///
@@ -139,7 +139,7 @@ impl Plan {
         sha256(text.as_bytes())
     }
 
-    /// How long measuring may take, in seconds: as the options say, or two minutes and a second for every network.
+    /// How long measuring may take, in seconds: as the options say, or 90 seconds and three quarters of one for every network.
     pub fn time_limit(&self) -> f64 {
         let grown = TIME_FOR_ALL + TIME_FOR_EACH * self.subjects().len() as f64;
         self.options.time_limit_s.unwrap_or(grown)

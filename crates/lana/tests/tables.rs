@@ -1,0 +1,105 @@
+//! Lookup tables that leave the run and come back.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use lana::{
+    Accuracy, Config, Error, LatencyConfig, Run, Silent, Stage, TeacherMetrics, import_table, run_stage,
+    sha256, write_bundle, write_json,
+};
+use lana_latency::{Device, OnnxRuntime, Plan, Table, random_weights};
+use lana_models::zoo::{self, ZooOptions};
+use tempfile::TempDir;
+
+/// A run with a teacher of random weights and two operations a layer.
+fn run() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let config = Config {
+        teacher: "resnet20_cifar".into(),
+        train: "generated:shapes".into(),
+        val: "generated:shapes?split=val".into(),
+        pool: "identity,conv-k1".into(),
+        workers: 1,
+        latency: LatencyConfig { time_limit_s: 2.0, ..LatencyConfig::default() },
+        ..Config::default()
+    };
+    fs::create_dir_all(run.join("teacher")).unwrap();
+    fs::write(run.join("run.toml"), config.to_toml()).unwrap();
+    let graph = zoo::build("resnet20_cifar", &ZooOptions::default()).unwrap();
+    let weights = random_weights(&graph, 1).to_bytes();
+    fs::write(run.join("teacher/weights.safetensors"), &weights).unwrap();
+    let metrics = TeacherMetrics {
+        name: "resnet20_cifar".into(),
+        val: Accuracy { top1: 0.1, top5: 0.5, loss: 2.3, images: 100 },
+        cost: graph.cost(),
+        files: BTreeMap::from([("weights.safetensors".to_string(), sha256(&weights))]),
+    };
+    write_json(&run.join("teacher/metrics.json"), &metrics).unwrap();
+    (folder, run)
+}
+
+#[test]
+fn a_table_goes_out_and_comes_back() {
+    if let Err(reason) = OnnxRuntime::load() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let (folder, run) = run();
+    let config = || Run::open(&run).unwrap().config().unwrap();
+    let before = config();
+    let bundle = folder.path().join("bundle.lana");
+    let networks = write_bundle(&run, &bundle, Some("b2"), &Silent).unwrap();
+    // Nothing of the run is needed any more, and it is small: no weights.
+    assert!(fs::metadata(&bundle).unwrap().len() < 1 << 20);
+    let plan = Plan::load(&bundle).unwrap();
+    assert_eq!((plan.subjects().len(), plan.options().deployment.batch), (networks, 2));
+    let file = folder.path().join("table.json");
+    let mut table = plan.measure_to(&file, &mut |_| (), &mut |_| ()).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "notes are left");
+
+    // Measured here, it is a table like any other.
+    let imported = import_table(&run, &file, &Silent).unwrap();
+    assert!(imported.here && imported.table.is_file());
+    assert_eq!((config().latency.table, config().latency.batch), (None, 2));
+    run_stage(&run, Stage::Profile, &[], &Silent).unwrap();
+
+    // On another device, budgets speak of that one.
+    table.device = Device { model: "Small One".into(), logical_cores: 4, ..table.device };
+    table.save(&file).unwrap();
+    let imported = import_table(&run, &file, &Silent).unwrap();
+    assert!(!imported.here);
+    assert_eq!(config().latency.table, Some(imported.device.clone()));
+    assert_eq!(Table::load(&imported.table).unwrap(), table);
+    run_stage(&run, Stage::Profile, &[], &Silent).unwrap();
+    assert_eq!(fs::read_dir(run.join("latency")).unwrap().count(), 2);
+    let half = ["0.5x".parse().unwrap()];
+    let error = run_stage(&run, Stage::Select, &half, &Silent).unwrap_err();
+    assert!(error.to_string().contains(&imported.device), "{error}");
+
+    // Without that line they speak of this one again.
+    let here = Config { latency: LatencyConfig { table: None, ..config().latency }, ..config() };
+    fs::write(run.join("run.toml"), here.to_toml()).unwrap();
+    run_stage(&run, Stage::Profile, &[], &Silent).unwrap();
+    assert_eq!(fs::read_dir(run.join("latency")).unwrap().count(), 2);
+
+    // A table of other networks, half a table, none.
+    let other = Config { pool: "identity,conv-k3".into(), ..before };
+    fs::write(run.join("run.toml"), other.to_toml()).unwrap();
+    let refused = || {
+        let error = import_table(&run, &file, &Silent).unwrap_err();
+        assert_eq!(error.exit_status(), 2, "{error}");
+        error.to_string()
+    };
+    assert!(refused().contains("other networks"), "{}", refused());
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, &text[..text.len() / 2]).unwrap();
+    assert!(refused().contains("table.json: is no whole lookup table"), "{}", refused());
+    fs::remove_file(&file).unwrap();
+    assert!(matches!(
+        import_table(&run, &file, &Silent),
+        Err(Error::Latency(lana_latency::Error::Io { .. }))
+    ));
+}
