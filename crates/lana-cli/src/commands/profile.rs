@@ -132,11 +132,12 @@ impl Arguments {
     fn measure(&self, bundle: &Path, terminal: &Terminal) -> Result<(), Failure> {
         let plan = Plan::load(bundle)?;
         let deployment = plan.options().deployment;
-        let default = || PathBuf::from(format!("{}-{deployment}.json", Device::identify().slug()));
+        let device = Device::of(deployment.processor);
+        let default = || PathBuf::from(format!("{}-{deployment}.json", device.slug()));
         let path = self.out.clone().unwrap_or_else(default);
         let mut table = if path.exists() {
             let table = Table::load(&path)?;
-            table.check_device(&Device::identify())?;
+            table.check_device(&device)?;
             if table.networks != plan.networks() || table.deployment != deployment {
                 return Err(Failure::input(
                     format!("{}: a table of other networks than the bundle's", path.display()),

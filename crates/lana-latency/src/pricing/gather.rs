@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Plan, Reference, Subject};
 use crate::random::Random;
-use crate::{CALM, Device, MeasureOptions, Measurement, Model, OnnxRuntime, Result, measure};
+use crate::{CALM, Device, MeasureOptions, Measurement, Model, Result, measure, runtime_version};
 
 /// Part of the time for timing everything once; the rest is for what is unsure after that.
 const FIRST_PASS: f64 = 0.8;
@@ -52,10 +52,11 @@ impl Conditions {
     ///
     /// # Errors
     /// If the runtime is missing.
-    pub fn here(_plan: &Plan) -> Result<Self> {
+    pub fn here(plan: &Plan) -> Result<Self> {
+        let deployment = &plan.options.deployment;
         Ok(Conditions {
-            device: Device::identify(),
-            runtime_version: OnnxRuntime::load()?.version().to_string(),
+            device: Device::of(deployment.processor),
+            runtime_version: runtime_version(deployment)?,
         })
     }
 }

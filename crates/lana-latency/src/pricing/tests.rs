@@ -87,6 +87,7 @@ fn stopwatch(noise: f64) -> impl FnMut(&[Graph], &MeasureOptions) -> Result<Vec<
                 ci_ms: [0.99 * ms, 1.01 * ms],
                 relative_error: noise,
                 repeats: options.min_repeats,
+                settled: true,
                 spread: noise,
                 waiting: 0.0,
                 ratio: ms / reference,

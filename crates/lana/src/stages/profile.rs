@@ -73,7 +73,7 @@ pub(crate) fn stored(context: &Context<'_>) -> Result<Option<Table>> {
 pub(crate) fn table(run: &Run, latency: &LatencyConfig, progress: &dyn Progress) -> Result<Option<Table>> {
     let Some(table) = read_or_redo::<Table>(&table_path(run, latency), progress)? else { return Ok(None) };
     if tables::elsewhere(latency).is_none() {
-        table.check_device(&Device::identify())?;
+        table.check_device(&Device::of(latency.processor))?;
     }
     Ok(Some(table))
 }
@@ -84,7 +84,7 @@ pub(crate) fn table_path(run: &Run, latency: &LatencyConfig) -> PathBuf {
 
 /// Name of the file with the table of the device that budgets speak of.
 pub(crate) fn table_name(latency: &LatencyConfig) -> String {
-    let device = latency.table.clone().unwrap_or_else(|| Device::identify().slug());
+    let device = latency.table.clone().unwrap_or_else(|| Device::of(latency.processor).slug());
     format!("{device}-{}.json", latency.deployment())
 }
 

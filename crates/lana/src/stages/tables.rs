@@ -114,7 +114,7 @@ pub fn import_table(run: &Path, file: &Path, progress: &dyn Progress) -> Result<
         write_json(&path, &record)?;
     }
     let device = table.device.slug();
-    let here = table.device.differences(&Device::identify()).is_none();
+    let here = table.device.differences(&Device::of(table.deployment.processor)).is_none();
     let latency = LatencyConfig {
         table: (!here).then(|| device.clone()),
         ..context.config.latency.on(table.deployment)
@@ -181,5 +181,5 @@ fn check(plan: &Plan, table: &Table, options: &CheckOptions, progress: &dyn Prog
 
 /// The other device that the run's budgets speak of, if any.
 pub(crate) fn elsewhere(latency: &LatencyConfig) -> Option<&str> {
-    latency.table.as_deref().filter(|device| *device != Device::identify().slug())
+    latency.table.as_deref().filter(|device| *device != Device::of(latency.processor).slug())
 }
