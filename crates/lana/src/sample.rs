@@ -99,11 +99,10 @@ pub(crate) fn table(layers: usize, deployment: &Deployment, scale: f64) -> Table
         })
         .collect();
     let teacher = (layers as f64 * LAYER_MS + FIXED_MS) * scale;
-    serde_json::from_value(json!({"format": 1, "device": Device::identify(), "runtime": "onnxruntime",
-        "runtime_version": "1", "batch": deployment.batch, "threads": deployment.threads, "method": "by hand",
-        "created": 0, "seconds": 1.0, "teacher": "made up", "teacher_measured_ms": teacher,
+    serde_json::from_value(json!({"format": 2, "device": Device::identify(), "deployment": deployment,
+        "runtime_version": "1", "method": "by hand", "networks": "", "created": 0, "seconds": 1.0, "teacher": "made up", "teacher_measured_ms": teacher,
         "teacher_ci_ms": [teacher * 0.99, teacher * 1.01], "parts_error": 0.0, "fixed_ms": FIXED_MS * scale,
-        "layers": rows, "correction": null}))
+        "layers": rows, "whole": [], "correction": null, "check": null}))
     .unwrap()
 }
 

@@ -25,7 +25,7 @@ pub(crate) enum Target {
 impl Target {
     /// Of a table.
     pub(crate) fn of(table: &Table) -> Target {
-        match table.check_device(&Device::identify()) {
+        match table.check_device(&Device::of(table.deployment.processor)) {
             Ok(()) => Target::Here,
             Err(lana_latency::Error::OtherDevice { differences }) => Target::Elsewhere { differences },
             Err(other) => Target::Elsewhere { differences: other.to_string() },
