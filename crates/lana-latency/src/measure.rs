@@ -226,8 +226,7 @@ fn calm(times: &[Vec<f64>], share: f64) -> Vec<Vec<f64>> {
     if keep >= count {
         return times.to_vec();
     }
-    let scales: Vec<f64> =
-        times.iter().map(|t| quantile(&sorted(t), 0.5).max(f64::MIN_POSITIVE)).collect();
+    let scales: Vec<f64> = times.iter().map(|t| quantile(&sorted(t), 0.5).max(f64::MIN_POSITIVE)).collect();
     let level = |round: usize| times.iter().zip(&scales).map(|(t, scale)| t[round] / scale).sum::<f64>();
     let mut rounds: Vec<(f64, usize)> = (0..count).map(|round| (level(round), round)).collect();
     rounds.sort_by(|a, b| a.0.total_cmp(&b.0));

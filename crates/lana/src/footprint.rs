@@ -30,7 +30,7 @@ impl Footprint {
         Ok(Footprint {
             peak_elements: deployed.peak_memory(),
             weights: weights(&deployed),
-            file_bytes: lana_onnx::file_size(&deployed, 4),
+            file_bytes: file_bytes(&deployed)?,
         })
     }
 
@@ -46,20 +46,29 @@ impl Footprint {
         Ok(Footprint {
             peak_elements,
             weights: weights(&deployed),
-            file_bytes: lana_onnx::file_size(&named, 4)
-                .saturating_sub(lana_onnx::file_size(&empty(input)?, 4)),
+            file_bytes: file_bytes(&named)?.saturating_sub(file_bytes(&empty(input)?)?),
         })
     }
 
     /// Of what stands in no layer of a teacher, which is given as it is deployed, with its layers' own.
-    pub(crate) fn outside(teacher: &Graph, own: &[Footprint]) -> Footprint {
+    pub(crate) fn outside(teacher: &Graph, own: &[Footprint]) -> Result<Footprint> {
         let sum = |of: fn(&Footprint) -> u64| own.iter().map(of).sum::<u64>();
-        Footprint {
+        Ok(Footprint {
             peak_elements: teacher.peak_memory_outside(),
             weights: weights(teacher).saturating_sub(sum(|f| f.weights)),
-            file_bytes: lana_onnx::file_size(teacher, 4).saturating_sub(sum(|f| f.file_bytes)),
-        }
+            file_bytes: file_bytes(teacher)?.saturating_sub(sum(|f| f.file_bytes)),
+        })
     }
+}
+
+/// Bytes of the ONNX file of a network with 32-bit weights.
+fn file_bytes(deployed: &Graph) -> Result<u64> {
+    Ok(lana_onnx::file_size(deployed, Precision::Fp32)?)
+}
+
+/// Bytes of the file that a network is deployed as.
+pub(crate) fn file_size(graph: &Graph, precision: Precision) -> Result<u64> {
+    Ok(lana_onnx::file_size(&graph.deployed()?, precision)?)
 }
 
 fn empty(input: Shape) -> Result<Graph> {

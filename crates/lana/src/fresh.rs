@@ -170,6 +170,7 @@ mod tests {
             ci_ms: [ms * (1.0 - half), ms * (1.0 + half)],
             relative_error: half / 1.96,
             repeats: 20,
+            settled: true,
             spread: 0.0,
             waiting: 0.0,
             ratio,

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What the program of one budget is made of.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Program<'a> {
     pub(crate) config: &'a Config,
     pub(crate) budget: &'a Budget,
@@ -434,9 +434,8 @@ mod tests {
 
     /// Latency as a share of the teacher's.
     fn share(solution: &Solution) -> f64 {
-        let ms = |choice: &String| {
-            sample::OPERATIONS.iter().find(|o| o.0 == choice).unwrap().1 * sample::LAYER_MS
-        };
+        let ms =
+            |choice: &String| sample::OPERATIONS.iter().find(|o| o.0 == choice).unwrap().1 * sample::LAYER_MS;
         let sum: f64 = solution.choices.iter().map(ms).sum::<f64>() + sample::FIXED_MS;
         sum / (LAYERS as f64 * sample::LAYER_MS + sample::FIXED_MS)
     }
@@ -477,7 +476,10 @@ mod tests {
         assert!(share(&solution) <= 0.6);
         let teacher = sample::cost(LAYERS);
         assert!(program.cost(&solution).params as f64 <= 0.45 * teacher.params as f64);
-        assert!(program.footprint(&solution).memory_bytes(Precision::Fp32) as f64 <= 0.9 * 4.0 * sample::ELEMENTS as f64);
+        assert!(
+            program.footprint(&solution).memory_bytes(Precision::Fp32) as f64
+                <= 0.9 * 4.0 * sample::ELEMENTS as f64
+        );
     }
 
     #[test]
@@ -493,7 +495,10 @@ mod tests {
         let error = solve("memory=10kB", &config()).unwrap_err();
         assert_eq!(error.exit_status(), 3);
         let message = error.to_string();
-        assert!(message.contains("no selection meets memory=10kB") && message.contains("stands in no layer"), "{message}");
+        assert!(
+            message.contains("no selection meets memory=10kB") && message.contains("stands in no layer"),
+            "{message}"
+        );
         assert!(message.contains("12kB") && message.contains("40kB"), "{message}");
 
         let mut config = config();
@@ -506,8 +511,17 @@ mod tests {
     #[test]
     fn what_cannot_be_met_is_said_in_the_words_of_the_budget() {
         for (budget, words) in [
-            ("0.05x", &["no selection meets 0.05x", "smallest reachable latency is 1 ms, 0.0588x of the teacher's 17 ms"][..]),
-            ("params=900", &["no selection meets params=900", "number of parameters is 1k", "teacher's 9k"][..]),
+            (
+                "0.05x",
+                &[
+                    "no selection meets 0.05x",
+                    "smallest reachable latency is 1 ms, 0.0588x of the teacher's 17 ms",
+                ][..],
+            ),
+            (
+                "params=900",
+                &["no selection meets params=900", "number of parameters is 1k", "teacher's 9k"][..],
+            ),
             ("size=0.1x", &["no selection meets size=0.1x", "size of the file is 5.3kB", "binds"][..]),
             (
                 "cpu-b1:0.5x,cpu-b64:0.01x",
@@ -535,7 +549,8 @@ mod tests {
         let budget: Budget = "size=0.5x".parse().unwrap();
         let mut pool = sample::pool(LAYERS);
         pool.outside = Footprint::default();
-        let program = Program { config: &config, budget: &budget, pool: &pool, teacher: sample::cost(LAYERS) };
+        let program =
+            Program { config: &config, budget: &budget, pool: &pool, teacher: sample::cost(LAYERS) };
         let table = sample::priced(LAYERS, Deployment::default(), None, 1.0);
         let error = program.problem(None, &[table], 1.0).unwrap_err();
         assert!(error.hint().unwrap().contains("lana profile"), "{error}");

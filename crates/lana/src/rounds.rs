@@ -489,7 +489,8 @@ mod tests {
         fn normal(&mut self) -> f64 {
             let mut sum = -6.0;
             for _ in 0..12 {
-                self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                self.dice =
+                    self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 sum += (self.dice >> 11) as f64 / (1_u64 << 53) as f64;
             }
             sum
@@ -647,12 +648,18 @@ mod tests {
                     assert!(winner.confirmed && winner.meets_budget, "{what}");
                     assert!(world.rounds <= 4, "{what}");
                     let used = found.used.unwrap();
-                    assert_eq!(found.ended == Ended::Inside, used >= ENOUGH, "{what}: {used}, {:?}", found.ended);
+                    assert_eq!(
+                        found.ended == Ended::Inside,
+                        used >= ENOUGH,
+                        "{what}: {used}, {:?}",
+                        found.ended
+                    );
                     cases += 1;
                     inside += usize::from(truth >= 0.965);
                     rounds_in_all += world.rounds;
                     // Nothing better that was confirmed was passed over.
-                    let better = |c: &&Candidate| c.confirmed && c.loss < winner.loss && world.goal.fits_well(c);
+                    let better =
+                        |c: &&Candidate| c.confirmed && c.loss < winner.loss && world.goal.fits_well(c);
                     assert_eq!(rounds.candidates.iter().filter(better).count(), 0, "{what}");
                 }
             }
@@ -741,7 +748,8 @@ mod tests {
             // Losses have noise of their own, so that the winner may be another; nothing was evaluated twice.
             assert!((again.used.unwrap() - used.unwrap()).abs() < 0.05, "{at}");
             assert!(world.rounds <= 4 && world.examined <= 4 * 12, "{at}: {}", world.examined);
-            let distinct: std::collections::BTreeSet<_> = rounds.candidates.iter().map(|c| &c.choices).collect();
+            let distinct: std::collections::BTreeSet<_> =
+                rounds.candidates.iter().map(|c| &c.choices).collect();
             assert_eq!(distinct.len(), rounds.candidates.len());
         }
         assert!(examined > 0);

@@ -8,9 +8,7 @@ use serde_json::json;
 
 use crate::program::Priced;
 use crate::target::Target;
-use crate::{
-    Amount, Estimate, Footprint, PoolLayer, PoolOperation, PoolRecord, Score, Scores,
-};
+use crate::{Amount, Estimate, Footprint, PoolLayer, PoolOperation, PoolRecord, Score, Scores};
 
 /// Name, share of the layer's latency, of its parameters, of its memory, score at the first layer.
 pub(crate) const OPERATIONS: [(&str, f64, f64, f64, f64); 6] = [
@@ -57,6 +55,7 @@ pub(crate) fn pool(layers: usize) -> PoolRecord {
             .collect(),
         left_out: BTreeMap::new(),
         latency: None,
+        learned: BTreeMap::new(),
     };
     PoolRecord {
         pool: "made up".into(),

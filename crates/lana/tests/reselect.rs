@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lana::{
-    Accuracy, Budget, Candidates, Change, Config, Error, Estimate, Footprint, PoolLayer, PoolOperation, PoolRecord,
-    Previous, RuleChanges, Run, Score, Scores, Selection, Silent, Solutions, TeacherMetrics, read_json,
-    reselect, write_json,
+    Accuracy, Budget, Candidates, Change, Config, Error, Estimate, Footprint, PoolLayer, PoolOperation,
+    PoolRecord, Previous, RuleChanges, Run, Score, Scores, Selection, Silent, Solutions, TeacherMetrics,
+    read_json, reselect, write_json,
 };
 use lana_graph::Cost;
 use lana_latency::{Deployment, Device, Table};
@@ -80,7 +80,12 @@ fn pool() -> PoolRecord {
         latency: None,
         learned: BTreeMap::new(),
     });
-    PoolRecord { pool: "compact".into(), rules: Vec::new(), layers: layers.to_vec(), outside: Footprint::default() }
+    PoolRecord {
+        pool: "compact".into(),
+        rules: Vec::new(),
+        layers: layers.to_vec(),
+        outside: Footprint::default(),
+    }
 }
 
 fn scores() -> Scores {

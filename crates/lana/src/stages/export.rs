@@ -10,6 +10,7 @@ use lana_onnx::ExportOptions;
 use lana_torch::{Batch, BatchNorm, Network};
 
 use crate::context::{Context, Teacher};
+use crate::footprint::file_size;
 use crate::program::Priced;
 use crate::run::{read_or_redo, read_weights};
 use crate::stages::finetune::{self, Finetuned};
@@ -65,7 +66,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetri
     let footprint = Footprint::of(graph)?;
     let teacher_footprint = Footprint::of(&teacher.graph)?;
     let precision = budget.precision(&context.config.latency.deployment())?;
-    let (memory_bytes, size_bytes) = (footprint.memory_bytes(precision), footprint.size_bytes(precision));
+    let (memory_bytes, size_bytes) = (footprint.memory_bytes(precision), file_size(graph, precision)?);
     let goal = select::goal(context, budget, &teacher)?;
     let tables = select::tables(context, budget)?;
     let cost = graph.deployed_cost();
@@ -118,7 +119,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetri
         memory_bytes,
         teacher_memory_bytes: teacher_footprint.memory_bytes(precision),
         size_bytes,
-        teacher_size_bytes: teacher_footprint.size_bytes(precision),
+        teacher_size_bytes: file_size(&teacher.graph, precision)?,
         top1: val.top1,
         teacher_top1: teacher_metrics.val.top1,
         val,

@@ -121,6 +121,6 @@ pub(crate) fn record(
         .collect::<Result<Vec<PoolLayer>>>()?;
     let own: Vec<Footprint> =
         layers.iter().filter_map(|l| l.operations.first()).map(|own| own.footprint).collect();
-    let outside = Footprint::outside(&deployed, &own);
+    let outside = Footprint::outside(&deployed, &own)?;
     Ok(PoolRecord { pool: name.to_string(), rules: rules.to_vec(), layers, outside })
 }

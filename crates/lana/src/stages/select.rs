@@ -15,6 +15,7 @@ use lana_torch::{Batch, BatchNorm, Evaluation, Network};
 use rayon::prelude::*;
 
 use crate::context::{Context, Teacher};
+use crate::footprint::file_size;
 use crate::program::{Priced, Program, settings};
 use crate::rounds::{Bench, Examined, Goal, Proposed, Rounds, Told, search};
 use crate::stages::export::{measure_options, network_files, to_measured};
@@ -114,13 +115,14 @@ pub(crate) fn goal(context: &Context<'_>, budget: &Budget, teacher: &Teacher) ->
     let base = latency.deployment();
     let (cost, footprint) = (teacher.graph.deployed_cost(), Footprint::of(&teacher.graph)?);
     let precision = budget.precision(&base)?;
+    let size = file_size(&teacher.graph, precision)?;
     let exact = budget.limits().iter().filter_map(|limit| {
         let whole = match limit.quantity {
             Quantity::Latency => return None,
             Quantity::Params => cost.params,
             Quantity::Macs => cost.macs,
             Quantity::Memory => footprint.memory_bytes(precision),
-            Quantity::Size => footprint.size_bytes(precision),
+            Quantity::Size => size,
         };
         Some((limit.quantity, limit.amount.most(whole as f64, 1)))
     });
@@ -271,7 +273,7 @@ impl Bench for Work<'_> {
         let (mut candidates, mut size_error) = (Vec::new(), 1.0_f64);
         for (index, (rank, solution, (graph, _), evaluation)) in sound.iter().enumerate() {
             let footprint = Footprint::of(graph)?;
-            let size_bytes = footprint.size_bytes(precision);
+            let size_bytes = file_size(graph, precision)?;
             let foretold = self.program.footprint(solution).size_bytes(precision);
             size_error = size_error.max(size_bytes as f64 / foretold.max(1) as f64);
             let timing = |number: usize| -> Result<Timing> {
