@@ -21,15 +21,8 @@ const TORCH: Deployment = Deployment {
 };
 
 fn network(name: &str) -> Result<Graph, Box<dyn std::error::Error>> {
-    let small = ZooOptions { resolution: Some(64), num_classes: Some(7), ..ZooOptions::default() };
-    Ok(zoo::build(
-        name,
-        if name.contains("cifar") {
-            &ZooOptions { num_classes: Some(7), ..ZooOptions::default() }
-        } else {
-            &small
-        },
-    )?)
+    let resolution = (!name.contains("cifar")).then_some(64);
+    Ok(zoo::build(name, &ZooOptions { resolution, num_classes: Some(7), ..ZooOptions::default() })?)
 }
 
 /// Largest difference relative to the largest number.
