@@ -276,7 +276,7 @@ pub(crate) mod tests {
         table.save(&path).expect("temporary file");
         let read = Table::load(&path);
         let text = std::fs::read_to_string(&path).expect("a table");
-        let mut refused = |text: &str| {
+        let refused = |text: &str| {
             std::fs::write(&path, text).expect("temporary file");
             Table::load(&path).expect_err("a damaged table was read").to_string()
         };

@@ -91,9 +91,9 @@ fn measuring_and_tables_go_through_libtorch() -> Outcome {
     let operations = operations.filter_map(|(o, g)| Some((o.name().to_string(), g.ok()?))).collect();
     let candidates = [LayerCandidates { layer: layer.into(), operations }];
     let options =
-        TableOptions { deployment: TORCH, time_limit: Duration::from_secs(1), ..TableOptions::default() };
+        TableOptions { deployment: TORCH, time_limit_s: Some(1.0), whole: 2, ..TableOptions::default() };
     let table = build_table(&graph, &candidates, &options, &mut |_| {})?;
-    assert_eq!((table.runtime.as_str(), table.runtime_version), ("torch", runtime_version(&TORCH)?));
+    assert_eq!((table.deployment, table.runtime_version), (TORCH, runtime_version(&TORCH)?));
     Ok(())
 }
 

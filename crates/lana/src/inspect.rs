@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lana_data::{Loader, LoaderConfig};
 use lana_graph::{Cost, Shape};
-use lana_latency::{CALM, Deployment, Device as Machine, Dim, MeasureOptions, Model, OnnxRuntime, Session};
+use lana_latency::{Deployment, Dim, Model, Session};
 use lana_models::pool::Pools;
 use lana_models::zoo::{self, Interpolation, Preprocessing, ZooOptions};
 use lana_torch::{BatchNorm, Evaluation, Network};

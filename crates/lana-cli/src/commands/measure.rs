@@ -1,7 +1,10 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use lana::MeasureReport;
+use std::time::Duration;
+
+use lana::Progress as _;
+use lana_latency::{CALM, Deployment, MeasureOptions, MeasureReport, measure_files};
 
 use crate::failure::Failure;
 use crate::format;
@@ -44,8 +47,14 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(super) fn run(&self, terminal: &Terminal) -> Result<(), Failure> {
         self.files.iter().try_for_each(|file| output::must_exist(file))?;
-        let (batch, threads) = (self.batch.get(), self.threads.get());
-        let report = lana::measure(&self.files, batch, threads, self.time_limit, terminal)?;
+        let options = MeasureOptions {
+            deployment: Deployment { threads: self.threads.get(), ..Deployment::default() },
+            time_limit: Duration::from_secs_f64(self.time_limit),
+            calm: CALM,
+            ..MeasureOptions::default()
+        };
+        let report =
+            measure_files(&self.files, Some(self.batch.get()), &options).map_err(lana::Error::from)?;
         if self.json {
             return output::json(&report);
         }
@@ -90,7 +99,7 @@ pub(super) fn positive(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use lana::MeasuredModel;
+    use lana_latency::{MeasuredModel, Precision, Processor};
 
     use super::*;
 
@@ -102,11 +111,19 @@ mod tests {
             ci_ms: [median_ms - 0.1, median_ms + 0.1],
             ratio,
             ratio_ci: [ratio - 0.01, ratio + 0.01],
+            repeats: 20,
+            spread: 0.01,
+            waiting: 0.0,
+            inputs: Vec::new(),
         };
         let report = MeasureReport {
             models: vec![model("teacher.onnx", 12.34, 1.0), model("student.onnx", 6.0, 0.486)],
             runtime: "onnxruntime 1.32.0".into(),
             device: "some-cpu".into(),
+            processor: Processor::Cpu,
+            precision: Precision::Fp32,
+            settled: true,
+            notes: Vec::new(),
             batch: 64,
             threads: 1,
         };

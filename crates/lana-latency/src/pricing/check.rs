@@ -110,7 +110,7 @@ impl Plan {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Check> {
         let begun = Instant::now();
-        let plan = self.with_selections(options.selections, options.seed ^ 0x6368_6563_6b);
+        let plan = self.with_selections(options.selections, options.seed ^ 0x0063_6865_636b);
         if plan.whole.is_empty() {
             return Err(Error::Options(
                 "a check needs at least one selection and one operation to select".into(),

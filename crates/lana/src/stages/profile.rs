@@ -9,8 +9,8 @@ use lana_latency::{Device, Table};
 use crate::context::{Context, LayerPool};
 use crate::stages::tables;
 use crate::{
-    Error, Footprint, LatencyConfig, PoolLayer, PoolOperation, PoolRecord, Progress, Result, Run, read_or_redo,
-    write_json,
+    Error, Footprint, LatencyConfig, PoolLayer, PoolOperation, PoolRecord, Progress, Result, Run,
+    read_or_redo, write_json,
 };
 
 /// Gives the table of the run's own deployment, measuring it if that has not been done; makes those of the further
