@@ -47,6 +47,8 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(super) fn run(&self, terminal: &Terminal) -> Result<(), Failure> {
         self.files.iter().try_for_each(|file| output::must_exist(file))?;
+        let count = format::plural(self.files.len(), "file");
+        terminal.say(&format!("measuring {count} in turns, at most {} s", self.time_limit));
         let options = MeasureOptions {
             deployment: Deployment { threads: self.threads.get(), ..Deployment::default() },
             time_limit: Duration::from_secs_f64(self.time_limit),
