@@ -55,7 +55,8 @@ pub enum Error {
     Table(String),
     /// A lookup table was made on another device.
     #[error(
-        "the lookup table was made on another device ({differences}): measure this one with `lana profile`"
+        "the lookup table was made on another device ({differences}): measure this one with `lana profile`, or use it all \
+         the same with --force"
     )]
     OtherDevice {
         /// What differs.
@@ -77,4 +78,20 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// Whether it is the arguments or files that are at fault, and not what happened on the way.
+    pub fn is_input(&self) -> bool {
+        use std::io::ErrorKind::{IsADirectory, NotFound};
+        match self {
+            Error::Graph(_)
+            | Error::Onnx(_)
+            | Error::Model { .. }
+            | Error::Options(_)
+            | Error::File { .. } => true,
+            Error::Io { source, .. } => matches!(source.kind(), NotFound | IsADirectory),
+            _ => false,
+        }
+    }
 }

@@ -49,7 +49,7 @@ pub use pricing::{
     Check, CheckOptions, Checked, Conditions, Figures, LayerCandidates, Plan, Progress, Reading, Subject,
     TableOptions, build_table,
 };
-pub use runtime::runtime_version;
+pub use runtime::{runtime_version, try_runtime};
 pub use sealed::{seal, sha256, unseal, write_atomic};
 pub use session::Session;
 pub use synthetic::random_weights;

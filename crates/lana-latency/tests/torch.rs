@@ -90,8 +90,7 @@ fn measuring_and_tables_go_through_libtorch() -> Outcome {
     let operations = Pool::compact().operations_for(&site).into_iter().take(3);
     let operations = operations.filter_map(|(o, g)| Some((o.name().to_string(), g.ok()?))).collect();
     let candidates = [LayerCandidates { layer: layer.into(), operations }];
-    let options =
-        TableOptions { deployment: TORCH, time_limit_s: Some(1.0), whole: 2, ..TableOptions::default() };
+    let options = TableOptions { deployment: TORCH, time_limit_s: Some(1.0), ..TableOptions::default() };
     let table = build_table(&graph, &candidates, &options, &mut |_| {})?;
     assert_eq!((table.deployment, table.runtime_version), (TORCH, runtime_version(&TORCH)?));
     Ok(())

@@ -274,3 +274,10 @@ pub enum Error {
         seconds: f64,
     },
 }
+
+impl Error {
+    /// Whether it is the problem that is at fault, and not time or memory that ran out.
+    pub fn is_input(&self) -> bool {
+        !matches!(self, Error::TimeLimit { .. } | Error::CurveTimeLimit { .. } | Error::CurveTooLong { .. })
+    }
+}

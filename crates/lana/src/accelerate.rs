@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use lana_data::DataSpec;
-use lana_latency::{OnnxRuntime, Table};
+use lana_latency::{OnnxRuntime, Table, try_runtime};
 use lana_models::pool::Pools;
 use lana_models::zoo;
 
@@ -174,7 +174,9 @@ fn check_inputs(config: &Config, out: &Path, progress: &dyn Progress) -> Result<
         }
     }
     Pools::parse(&config.pool, &config.pool_rules)?.check(&graph)?;
+    // Exports are verified by ONNX Runtime, whatever measures them.
     OnnxRuntime::load()?;
+    try_runtime(&config.latency.deployment())?;
     for spec in [&config.train, &config.val] {
         spec.parse::<DataSpec>()?;
     }

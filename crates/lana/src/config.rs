@@ -2,8 +2,9 @@
 //! and the images.
 
 use std::path::Path;
+use std::time::Duration;
 
-use lana_latency::{Deployment, Precision, Processor, RuntimeKind};
+use lana_latency::{CALM, Deployment, MeasureOptions, Precision, Processor, RuntimeKind, TableOptions};
 use lana_models::zoo::ZooOptions;
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +75,15 @@ pub struct LatencyConfig {
     pub table: Option<String>,
     /// Longest time for the lookup table, in seconds; 0 for 90 s and 0.75 s more for every network to time.
     pub time_limit_s: f64,
+    /// Runs of each network that do not count, in front.
+    pub warm_up: usize,
+    /// Runs of each network that count, at least, as long as there is time.
+    pub repeats: usize,
+    /// Relative standard error at which a measurement of whole networks ends; the differences in the lookup table are
+    /// measured to 0.3 of it.
+    pub target_error: f64,
+    /// Whether measurements stay on the same cores, where the system can.
+    pub pin: bool,
     /// Share of the budget that is left unused on purpose, so that a measurement on another day meets it too.
     pub margin: f64,
 }
@@ -197,6 +207,10 @@ impl Default for LatencyConfig {
             threads: 1,
             table: None,
             time_limit_s: 0.0,
+            warm_up: 3,
+            repeats: 12,
+            target_error: 0.01,
+            pin: true,
             margin: 0.015,
         }
     }
@@ -258,6 +272,34 @@ impl LatencyConfig {
         let LatencyConfig { runtime, processor, precision, batch, threads, .. } = *self;
         Deployment { runtime, processor, precision, batch, threads }
     }
+
+    /// How whole networks are measured, in so many seconds at most.
+    pub(crate) fn measure_options(&self, seconds: f64, seed: u64) -> MeasureOptions {
+        MeasureOptions {
+            deployment: self.deployment(),
+            warm_up: self.warm_up,
+            min_repeats: self.repeats,
+            time_limit: Duration::from_secs_f64(seconds),
+            target: self.target_error,
+            pin: self.pin,
+            seed,
+            calm: CALM,
+            ..MeasureOptions::default()
+        }
+    }
+
+    /// How the lookup table is measured.
+    pub(crate) fn table_options(&self) -> TableOptions {
+        TableOptions {
+            deployment: self.deployment(),
+            time_limit_s: (self.time_limit_s > 0.0).then_some(self.time_limit_s),
+            warm_up: self.warm_up,
+            min_repeats: self.repeats,
+            target: 0.3 * self.target_error,
+            pin: self.pin,
+            ..TableOptions::default()
+        }
+    }
 }
 
 impl Config {
@@ -298,6 +340,7 @@ impl Config {
         let whole = [
             ("batch", self.latency.batch),
             ("threads", self.latency.threads),
+            ("latency.repeats", self.latency.repeats),
             ("pretrain.images", self.pretrain.images),
             ("pretrain.batch", self.pretrain.batch),
             ("score.images", self.score.images),
@@ -367,6 +410,19 @@ impl Config {
                 "it counts standard errors and must be 0 or more",
             );
         }
+        if !(1e-6..=0.5).contains(&self.latency.target_error) {
+            return wrong(
+                "latency.target_error",
+                self.latency.target_error.to_string(),
+                "it is a share of the latency and must lie between 0.000001 and 0.5",
+            );
+        }
+        if let Err(impossible) = self.latency.deployment().check() {
+            return Err(Error::input(
+                impossible.to_string(),
+                "these are --runtime, --processor and --precision, or `[latency]` in --config",
+            ));
+        }
         if !(0.0..0.5).contains(&self.latency.margin) {
             return wrong("latency.margin", self.latency.margin.to_string(), "it must lie between 0 and 0.5");
         }
@@ -401,7 +457,15 @@ impl Config {
             select: SelectConfig::default(),
             finetune: FinetuneConfig::default(),
             pretrain: PretrainConfig { checkpoint_s: 1.0, ..c.pretrain.clone() },
-            latency: LatencyConfig { table: None, time_limit_s: 1.0, margin: 0.0, ..c.latency.clone() },
+            // What networks are run on counts, not how long they are measured.
+            latency: LatencyConfig {
+                runtime: c.latency.runtime,
+                processor: c.latency.processor,
+                precision: c.latency.precision,
+                batch: c.latency.batch,
+                threads: c.latency.threads,
+                ..LatencyConfig::default()
+            },
             ..c.clone()
         };
         let (mine, theirs) = (flatten(&fixed(self)), flatten(&fixed(stored)));

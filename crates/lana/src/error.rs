@@ -127,18 +127,9 @@ impl Error {
             | Error::Graph(_)
             | Error::Models(_)
             | Error::Data(_)
-            | Error::Onnx(_)
-            | Error::Latency(
-                lana_latency::Error::Model { .. }
-                | lana_latency::Error::File { .. }
-                | lana_latency::Error::Options(_),
-            ) => 2,
-            Error::Select(
-                lana_select::Error::TimeLimit { .. }
-                | lana_select::Error::CurveTimeLimit { .. }
-                | lana_select::Error::CurveTooLong { .. },
-            ) => 1,
-            Error::Select(_) => 2,
+            | Error::Onnx(_) => 2,
+            Error::Latency(error) if error.is_input() => 2,
+            Error::Select(error) if error.is_input() => 2,
             Error::Torch(lana_torch::Error::Graph(_)) => 2,
             Error::Io { source, .. } | Error::Latency(lana_latency::Error::Io { source, .. })
                 if is_misnamed(source) =>

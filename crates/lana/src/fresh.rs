@@ -44,6 +44,9 @@ struct Request {
     /// ONNX files; ratios are to the first.
     files: Vec<PathBuf>,
     deployment: Deployment,
+    warm_up: usize,
+    repeats: usize,
+    pin: bool,
     time_limit_s: f64,
     seed: u64,
 }
@@ -76,6 +79,9 @@ pub(crate) fn measure(
         let request = Request {
             files: vec![teacher.to_path_buf(), network.to_path_buf()],
             deployment: options.deployment,
+            warm_up: options.warm_up,
+            repeats: options.min_repeats,
+            pin: options.pin,
             time_limit_s: options.time_limit.as_secs_f64() / PROCESSES as f64,
             seed: options.seed.wrapping_add(process as u64),
         };
@@ -123,6 +129,9 @@ fn here(request: &Request) -> Result<Vec<Measurement>> {
     let models = request.files.iter().map(|f| Model::from_file(f)).collect::<Result<Vec<_>, _>>()?;
     let options = MeasureOptions {
         deployment: request.deployment,
+        warm_up: request.warm_up,
+        min_repeats: request.repeats,
+        pin: request.pin,
         time_limit: Duration::try_from_secs_f64(request.time_limit_s).unwrap_or(Duration::MAX),
         // The time is there to be used: what ends early is sure of itself alone.
         target: 0.002,
@@ -202,8 +211,15 @@ mod tests {
 
     #[test]
     fn a_program_that_cannot_measure_is_named() {
-        let request =
-            Request { files: Vec::new(), deployment: Deployment::default(), time_limit_s: 1.0, seed: 0 };
+        let request = Request {
+            files: Vec::new(),
+            deployment: Deployment::default(),
+            warm_up: 1,
+            repeats: 3,
+            pin: false,
+            time_limit_s: 1.0,
+            seed: 0,
+        };
         let error = elsewhere(Path::new("/no/such/program"), &request).unwrap_err();
         assert!(error.to_string().contains("/no/such/program") && error.hint().is_some(), "{error}");
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::gather::{Progress, Stopwatch, WARM_UP, open_and_measure};
+use super::gather::{Progress, Stopwatch, open_and_measure};
 use super::plan::{Plan, Reference, Subject};
 use crate::statistics::{kendall, spearman};
 use crate::{CALM, Error, MeasureOptions, Result, Table, Whole};
@@ -131,12 +131,13 @@ impl Plan {
                 &networks,
                 &MeasureOptions {
                     deployment: self.options.deployment,
-                    warm_up: WARM_UP,
+                    warm_up: self.options.warm_up,
                     min_repeats: self.options.min_repeats,
                     time_limit: Duration::try_from_secs_f64(left * group.effort / effort).unwrap_or_default(),
                     target: self.options.target,
                     seed: options.seed.wrapping_add(done as u64),
                     calm: CALM,
+                    pin: self.options.pin,
                     ..MeasureOptions::default()
                 },
             )?;

@@ -14,8 +14,6 @@ use crate::{CALM, Device, MeasureOptions, Measurement, Model, Result, measure, r
 const FIRST_PASS: f64 = 0.8;
 /// How often what is unsure is timed again, at most.
 const PASSES: usize = 4;
-/// Rounds in front that do not count.
-pub(super) const WARM_UP: usize = 2;
 
 /// What was measured of one [`Subject`] in one go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -223,12 +221,13 @@ impl Plan {
             &networks,
             &MeasureOptions {
                 deployment: self.options.deployment,
-                warm_up: WARM_UP,
+                warm_up: self.options.warm_up,
                 min_repeats: self.options.min_repeats,
                 time_limit: Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX),
                 target: self.options.target,
                 seed: self.options.seed.wrapping_add(seed as u64),
                 calm: CALM,
+                pin: self.options.pin,
                 ..MeasureOptions::default()
             },
         )?;

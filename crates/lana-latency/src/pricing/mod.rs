@@ -63,6 +63,8 @@ pub struct TableOptions {
     /// How long it may take, in seconds; what then is unsure, is marked so. A few rounds are always run. None for
     /// [`Plan::time_limit`], which grows with the number of networks.
     pub time_limit_s: Option<f64>,
+    /// Rounds per network that do not count, in front.
+    pub warm_up: usize,
     /// Rounds per network, at least, as long as there is time.
     pub min_repeats: usize,
     /// Relative standard error of a ratio to stop at.
@@ -77,6 +79,8 @@ pub struct TableOptions {
     pub together: usize,
     /// Memory that they may take together, in bytes, as far as can be told beforehand; two are always open.
     pub memory: u64,
+    /// Whether to stay on the same cores meanwhile, where the system can.
+    pub pin: bool,
     /// Decides inputs, order and the random selections.
     pub seed: u64,
 }
@@ -86,6 +90,7 @@ impl Default for TableOptions {
         TableOptions {
             deployment: Deployment::default(),
             time_limit_s: None,
+            warm_up: 2,
             min_repeats: 12,
             target: 0.003,
             replaced: 4,
@@ -93,6 +98,7 @@ impl Default for TableOptions {
             whole: 8,
             together: 8,
             memory: 4 << 30,
+            pin: true,
             seed: 0,
         }
     }

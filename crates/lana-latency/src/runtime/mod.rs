@@ -19,9 +19,11 @@ mod torch;
 
 use std::fmt;
 
+use lana_graph::{Activation, GraphBuilder, Shape};
+
 use crate::array::Array;
 use crate::clock::Timed;
-use crate::{Deployment, Model, OnnxRuntime, Port, Result, RuntimeKind};
+use crate::{Deployment, Model, OnnxRuntime, Port, Result, RuntimeKind, Session};
 
 /// What a runtime answers: on failure its reason in words, to which the caller adds the model's name.
 pub(crate) type Answer<T> = std::result::Result<T, String>;
@@ -85,4 +87,18 @@ pub(crate) fn load(deployment: &Deployment) -> Result<Box<dyn Runtime>> {
 /// If no runtime can run networks so, or this one is not here; with the cure.
 pub fn runtime_version(deployment: &Deployment) -> Result<String> {
     Ok(load(deployment)?.version())
+}
+
+/// Runs a small network as a deployment says: whatever is missing shows before hours have gone into the rest.
+///
+/// # Errors
+/// If no runtime can run networks so, or this one is not here, or a library or device that it needs; with the cure.
+pub fn try_runtime(deployment: &Deployment) -> Result<()> {
+    let mut b = GraphBuilder::new("trial", Shape::image(8, 8, 8));
+    let x = b.conv("conv", b.input(), 8, 3, 1, 1)?;
+    let x = b.activation("act", x, Activation::Relu)?;
+    let graph = b.finish(x)?;
+    let deployment = Deployment { batch: 1, ..*deployment };
+    let mut session = Session::open(&Model::with_random_weights("trial", &graph)?, &deployment)?;
+    session.run(&[1.0; 512], 1).map(drop)
 }

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use lana_graph::{Graph, Weights, deploy};
-use lana_latency::{CALM, Deployment, MeasureOptions, Measurement, Model, Session};
+use lana_latency::{Deployment, MeasureOptions, Measurement, Model, Session};
 use lana_onnx::ExportOptions;
 use lana_torch::{Batch, BatchNorm, Network};
 
@@ -234,13 +233,7 @@ fn time(
 }
 
 pub(crate) fn measure_options(context: &Context<'_>, deployment: Deployment, seconds: f64) -> MeasureOptions {
-    MeasureOptions {
-        deployment,
-        time_limit: Duration::from_secs_f64(seconds),
-        seed: context.config.seed,
-        calm: CALM,
-        ..MeasureOptions::default()
-    }
+    context.config.latency.on(deployment).measure_options(seconds, context.config.seed)
 }
 
 pub(crate) fn to_measured(m: &Measurement) -> Measured {

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lana_latency::{Check, CheckOptions, Deployment, Device, LayerCandidates, Plan, Table, TableOptions};
+use lana_latency::{Check, CheckOptions, Deployment, Device, LayerCandidates, Plan, Table};
 use serde::Serialize;
 
 use crate::context::{Context, LayerPool};
@@ -24,12 +24,7 @@ pub(crate) fn plan(latency: &LatencyConfig, teacher: &lana_graph::Graph, pool: &
             operations: layer.operations.iter().map(|(o, g)| (o.to_string(), g.clone())).collect(),
         })
         .collect();
-    let options = TableOptions {
-        deployment: latency.deployment(),
-        time_limit_s: (latency.time_limit_s > 0.0).then_some(latency.time_limit_s),
-        ..TableOptions::default()
-    };
-    Ok(Plan::new(teacher, &candidates, &options)?)
+    Ok(Plan::new(teacher, &candidates, &latency.table_options())?)
 }
 
 /// Measures a table on this device and writes it to `path`; what was timed before a process ended is not timed again.
