@@ -7,7 +7,7 @@
 //! * one factor on all savings, 5 % either way;
 //! * one share of every layer that is replaced, 5 % of the teacher's layer either way (ten random selections of ResNet-56
 //!   with 22 to 45 % saved were all predicted 2 to 6 % of the teacher too slow, whatever they saved);
-//! * an error of each distinct timing, 5 % of the teacher's layer either way;
+//! * an error of each distinct timing, 5 % of the teacher's layer either way, and its standard error;
 //!
 //! against measurements of 0.5 %. A single measured network moves all that it has in common with others, several tell the
 //! operations apart, and no operation is moved that none of them uses, except by what is common to all. The teacher itself
@@ -16,7 +16,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::table::{TEACHER, Whole};
-use crate::{Error, Result, Table};
+use crate::{Entry, Error, Result, Table};
 
 /// How far the savings may be off together, as a fraction of them.
 const SAVINGS: f64 = 0.05;
@@ -86,7 +86,7 @@ impl Table {
                 let saving = entry.cost_ms - teacher_ms;
                 entry.correction_ms = SAVINGS.powi(2) * saving * savings
                     + REPLACED.powi(2) * teacher_ms * replaced
-                    + OWN * teacher_ms.abs() * own.get(&entry.timing).copied().unwrap_or(0.0);
+                    + entry.doubt(teacher_ms) * own.get(&entry.timing).copied().unwrap_or(0.0);
             }
         }
         let mut error_after = 0.0;
@@ -124,7 +124,7 @@ impl Table {
             };
             saving += entry.cost_ms - row.teacher_ms;
             replaced += row.teacher_ms;
-            let deviation = OWN * row.teacher_ms.abs();
+            let deviation = entry.doubt(row.teacher_ms);
             match uses.iter_mut().find(|(timing, _)| *timing == entry.timing) {
                 Some((_, sum)) => *sum += deviation,
                 None => uses.push((entry.timing, deviation)),
@@ -132,6 +132,13 @@ impl Table {
         }
         let noise = noise.max(MEASURED * measured);
         Ok(Observation { measured, noise, predicted: teacher + saving, saving, replaced, uses })
+    }
+}
+
+impl Entry {
+    /// How far its cost may be off by itself, milliseconds.
+    fn doubt(&self, teacher_ms: f64) -> f64 {
+        (OWN * teacher_ms).hypot(self.spread_ms)
     }
 }
 

@@ -23,19 +23,19 @@ use crate::{Deployment, Element, Error, Model, Port, Result, Session, Shapes};
 
 /// Bytes of one input beyond which nobody can mean to time it.
 const LARGEST_INPUT: usize = 8 << 30;
-/// Rounds without which there is no median worth the name, whatever the time limit.
-const FEWEST_ROUNDS: usize = 3;
-
 /// How to measure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeasureOptions {
     /// How the models are run.
     pub deployment: Deployment,
-    /// Rounds that do not count, in front.
+    /// Rounds that do not count, in front, whatever the time limit: the first ones take memory from the system, which made
+    /// EfficientNet-B0 at batch 64 twice as slow.
     pub warm_up: usize,
     /// Rounds that count, at least.
     pub min_repeats: usize,
-    /// When to stop, however unsure the result; three rounds are always run.
+    /// Rounds that count, at least, whatever the time limit.
+    pub fewest: usize,
+    /// When to stop, however unsure the result.
     pub time_limit: Duration,
     /// Relative standard error to stop at: of the first model's median and of every other's ratio to it.
     pub target: f64,
@@ -67,6 +67,7 @@ impl Default for MeasureOptions {
             deployment: Deployment::default(),
             warm_up: 3,
             min_repeats: 20,
+            fewest: 3,
             time_limit: Duration::from_secs(60),
             target: 0.01,
             inputs: 3,
@@ -124,8 +125,10 @@ pub fn measure(models: &[Model], options: &MeasureOptions) -> Result<Vec<Measure
 /// If a setting is impossible, or a session does not take such a batch.
 pub fn measure_sessions(sessions: &mut [Session], options: &MeasureOptions) -> Result<Vec<Measurement>> {
     options.deployment.check()?;
-    if options.inputs == 0 {
-        return Err(Error::Options("a model is measured on at least one input".into()));
+    if options.inputs == 0 || options.fewest == 0 {
+        return Err(Error::Options(
+            "a model is measured on at least one input, for at least one round".into(),
+        ));
     }
     if !(options.calm > 0.0 && options.calm <= 1.0) {
         return Err(Error::Options(format!(
@@ -194,12 +197,12 @@ fn interleave(
     let mut order: Vec<usize> = (0..names.len()).collect();
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
     // Rounds after which to look whether they suffice.
-    let mut look = options.min_repeats.max(FEWEST_ROUNDS);
+    let mut look = options.min_repeats.max(options.fewest);
     let mut sure = false;
     for round in 0.. {
         let counted = times[0].len();
         let late = start.elapsed() >= options.time_limit;
-        if counted >= look || late && counted >= FEWEST_ROUNDS {
+        if counted >= look || late && counted >= options.fewest {
             sure = settled(&times, options);
             if sure || late {
                 break;
@@ -209,7 +212,7 @@ fn interleave(
         random.shuffle(&mut order);
         for &model in &order {
             let time = run(model, round)?;
-            if round >= options.warm_up || late {
+            if round >= options.warm_up {
                 times[model].push(time);
             }
         }
@@ -338,7 +341,7 @@ mod tests {
         let options = MeasureOptions { time_limit: Duration::ZERO, ..MeasureOptions::default() };
         let result = interleave(names(2), &options, |model, round| Ok((1 + model + round % 3) as f64));
         let result = result.expect("no error");
-        assert_eq!((result[1].repeats, result[1].settled), (FEWEST_ROUNDS, false));
+        assert_eq!((result[1].repeats, result[1].settled), (options.fewest, false));
     }
 
     #[test]

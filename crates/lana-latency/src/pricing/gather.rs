@@ -14,6 +14,10 @@ use crate::{CALM, Device, MeasureOptions, Measurement, Model, Result, measure, r
 const FIRST_PASS: f64 = 0.8;
 /// How often what is unsure is timed again, at most.
 const PASSES: usize = 4;
+/// Rounds without which an interval says little: a network has these, whatever the time, unless somebody limits it. Then
+/// it has the fewest that make a median.
+const FEW: usize = 6;
+const FEWEST: usize = 3;
 
 /// What was measured of one [`Subject`] in one go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,9 +133,8 @@ impl Plan {
             let mut effort: f64 = groups.iter().map(|g| g.effort).sum();
             let (mut seconds, mut done, mut finished) = (0.0, 0, 0.0);
             for group in groups {
-                let share = group.effort / effort;
-                let time = (until - spent - seconds).max(0.0) * share;
-                let new = self.time(stopwatch, &group, time, readings.len())?;
+                let share = (until - spent - seconds).max(0.0) * group.effort / effort;
+                let new = self.time(stopwatch, &group, share, readings.len())?;
                 keep(&new)?;
                 done += new.len();
                 seconds += new.iter().map(|r| r.seconds).sum::<f64>();
@@ -163,8 +166,8 @@ impl Plan {
             *most = most.max(reading.seconds);
         }
         let mut left = seconds;
-        let unsure = self.noisy(readings)?.into_iter();
-        Ok(unsure
+        let doubtful = self.doubtful(readings)?.into_iter();
+        Ok(doubtful
             .take_while(|subject| {
                 left -= took.get(subject).copied().unwrap_or_default();
                 left >= 0.0
@@ -228,6 +231,7 @@ impl Plan {
                 seed: self.options.seed.wrapping_add(seed as u64),
                 calm: CALM,
                 pin: self.options.pin,
+                fewest: if self.options.time_limit_s.is_some() { FEWEST } else { FEW },
                 ..MeasureOptions::default()
             },
         )?;

@@ -17,6 +17,8 @@ const ALONE_ERROR: f64 = 0.2;
 const SKIPPED_ERROR: f64 = 0.04;
 /// An entry less sure than this, as a fraction of the teacher's layer, is noisy.
 const NOISY: f64 = 0.1;
+/// An error of one entry that counts, as a fraction of the whole teacher.
+const COUNTS: f64 = 0.004;
 
 /// All readings of one subject.
 #[derive(Clone, Copy)]
@@ -95,19 +97,19 @@ impl Plan {
         Ok(table)
     }
 
-    /// Operations that are hardly known, the worst first.
-    pub(super) fn noisy(&self, readings: &[Reading]) -> Result<Vec<Subject>> {
+    /// Operations that are hardly known, or of whose cost so much is unknown that it counts in the whole network; the most
+    /// milliseconds first.
+    pub(super) fn doubtful(&self, readings: &[Reading]) -> Result<Vec<Subject>> {
         let merged = self.merge(readings)?;
         let costs = self.costs(readings, &merged);
-        let doubt = |job: usize| {
-            let own = costs.classes[self.jobs[job].class].cost.abs().max(f64::MIN_POSITIVE);
-            let JobCost { cost, error, .. } = costs.jobs[job];
-            (error / own).max(-cost / own)
-        };
-        let mut noisy: Vec<(f64, usize)> =
-            (0..self.jobs.len()).filter(|&j| costs.jobs[j].noisy).map(|j| (doubt(j), j)).collect();
-        noisy.sort_by(|a, b| b.0.total_cmp(&a.0));
-        Ok(noisy.into_iter().map(|(_, job)| Subject::Operation(job)).collect())
+        let doubt = |job: &JobCost| job.error.max(-job.cost);
+        let jobs = costs.jobs.iter().enumerate();
+        let mut found: Vec<(f64, usize)> = jobs
+            .filter(|(_, job)| job.noisy || job.error > COUNTS * costs.teacher_ms)
+            .map(|(index, job)| (doubt(job), index))
+            .collect();
+        found.sort_by(|a, b| b.0.total_cmp(&a.0));
+        Ok(found.into_iter().map(|(_, job)| Subject::Operation(job)).collect())
     }
 
     /// Several readings of a subject count by their rounds.
