@@ -3,7 +3,7 @@
 use lana_graph::Graph;
 
 use super::name::{Arguments, Parameter, Range};
-use super::preset::{dense, listed};
+use super::preset::{KERNELS, dense, listed};
 use super::site::Site;
 use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, start_as_shortcut};
 use crate::blocks::{Bottleneck, round_channels};
@@ -14,7 +14,7 @@ pub(super) static FAMILY: Family = Family {
     parameters: &[Parameter::or("k", Range::Odd(11.0), 3.0), Parameter::new("w", Range::Positive(4.0))],
     members: |preset| match preset {
         Preset::Compact | Preset::Extended => listed(&["bottleneck-w0.25", "bottleneck-w0.5"]),
-        Preset::Paper => dense("bottleneck", |k, w| 2.0 * w + k * k * w * w),
+        Preset::Paper => dense("bottleneck", &KERNELS, |k, w| 2.0 * w + k * k * w * w),
     },
     initialisation: START_AS_SHORTCUT,
     build,

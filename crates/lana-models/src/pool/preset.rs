@@ -10,10 +10,17 @@ pub enum Preset {
     /// The 197 operations of LANA's experiments (Molchanov et al. 2022, section 3).
     ///
     /// Teacher, identity, 54 inverted residuals, 93 dense convolutions and 48 with attention. The paper gives the values
-    /// that are varied but not which combinations of the 128 dense ones were left out. Here those are, among operations
-    /// with a width, the ones that take more multiply-accumulates than two dense 3×3 convolutions of the layer's channels
-    /// (a residual block), which could hardly make anything faster; and RepVGG's with a 1×1 kernel, where two branches
-    /// would be the same: 93 stay.
+    /// that are varied, which make 128 dense ones, but not which of them were left out. Here those are
+    ///
+    /// * the eleven that another operation is already: two stacked 1×1 convolutions (`stack-k1-*`), which are the fused
+    ///   inverted residual with a 1×1 kernel (`fused-e*-k1`), and RepVGG's with a 1×1 kernel, whose branches are all the
+    ///   same convolution;
+    /// * of the 117 others the 24 that take the most multiply-accumulates, all more than five dense 3×3 convolutions of the
+    ///   layer's channels, where what stays takes less: two and a half residual blocks could hardly make anything faster.
+    ///
+    /// 93 stay: 19 `stack`, 31 `bottleneck`, 36 `shuffle`, 4 `conv`, 3 `repvgg`. In a wide layer whose shape stays all 197
+    /// apply, and are 197 different networks. In narrow ones widths round to the same number of channels, and some layers
+    /// have the form of a member of the pool (basic blocks are `stack-k3-w1`): twins stand once.
     Paper,
     /// The compact pool, and what later work shows to pay: edits of the teacher's own layer that start from its weights
     /// (without gates, smaller kernels, ReLU, more groups, low rank), mixed kernels, ECA, ACNet.
@@ -72,11 +79,13 @@ pub(super) const ATTENTION_WIDTHS: [f64; 6] = [0.25, 0.5, 1.0, 2.0, 3.0, 4.0];
 
 /// Members of the paper's dense families: kernel and width. `macs` are the multiply-accumulates for a pixel in units of
 /// the layer's channels squared.
-pub(super) fn dense(family: &str, macs: fn(f64, f64) -> f64) -> Vec<String> {
-    let block = 2.0 * 9.0;
-    let widths = |k: f64| WIDTHS.into_iter().filter(move |&w| macs(k, w) <= block);
-    KERNELS
-        .into_iter()
+pub(super) fn dense(family: &str, kernels: &[f64], macs: fn(f64, f64) -> f64) -> Vec<String> {
+    // Five 3×3 convolutions: see `Preset::Paper`.
+    let most = 5.0 * 9.0;
+    let widths = |k: f64| WIDTHS.into_iter().filter(move |&w| macs(k, w) <= most);
+    kernels
+        .iter()
+        .copied()
         .flat_map(|k| grid(family, &[("k", &[k]), ("w", &widths(k).collect::<Vec<_>>())]))
         .collect()
 }

@@ -6,7 +6,7 @@
 use lana_graph::Graph;
 
 use super::name::{Arguments, Parameter, Range};
-use super::preset::dense;
+use super::preset::{KERNELS, dense};
 use super::site::Site;
 use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, start_as_shortcut};
 use crate::blocks::{Conv, conv_bn, conv_bn_act, round_channels};
@@ -16,7 +16,8 @@ pub(super) static FAMILY: Family = Family {
     summary: "two dense k×k convolutions, with the share w of the output's channels between them",
     parameters: &[Parameter::new("k", Range::Odd(11.0)), Parameter::new("w", Range::Positive(4.0))],
     members: |preset| match preset {
-        Preset::Paper => dense("stack", |k, w| 2.0 * k * k * w),
+        // With 1×1 kernels it is `fused-e*-k1`.
+        Preset::Paper => dense("stack", &KERNELS[1..], |k, w| 2.0 * k * k * w),
         _ => Vec::new(),
     },
     initialisation: START_AS_SHORTCUT,
