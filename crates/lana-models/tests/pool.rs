@@ -352,6 +352,25 @@ fn all_197_apply_in_a_wide_layer_whose_shape_stays() {
 }
 
 #[test]
+fn shuffles_are_as_wide_as_their_names_say() {
+    // 16, 24 and 88 channels; the inner ones are a multiple of four groups.
+    for (name, layer, inner) in [
+        ("resnet20_cifar", "layer1.1", [4, 4, 4, 16, 16, 64]),
+        ("efficientnet_b2", "blocks.1.1", [4, 4, 8, 24, 24, 96]),
+        ("efficientnet_b2", "blocks.3.1", [4, 8, 24, 88, 88, 352]),
+    ] {
+        let own = teacher(name).0.layer_graph(layer).unwrap();
+        for (width, inner) in ["0.0625", "0.1", "0.25", "1", "1.01", "4"].into_iter().zip(inner) {
+            let built = operation(&format!("shuffle-k3-w{width}")).build(&own).unwrap();
+            let first = built.parameters().into_iter().find(|p| p.name == "conv1.weight").unwrap();
+            assert_eq!(first.shape[0], inner, "w{width} at {layer} of {name}");
+            let shuffle = Op::ShuffleChannels { outer: 4, inner: inner / 4 };
+            assert_eq!(find_op(&built, |op| *op == shuffle), inner > 4, "w{width} at {layer} of {name}");
+        }
+    }
+}
+
+#[test]
 fn layers_have_pools_of_their_own() {
     let (graph, _) = teacher("resnet20_cifar");
     let rules = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();

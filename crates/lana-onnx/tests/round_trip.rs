@@ -168,6 +168,21 @@ fn every_operation_comes_back() -> Outcome {
 }
 
 #[test]
+fn shuffles_of_any_runs_come_back() -> Outcome {
+    for (outer, inner) in [(4, 3), (4, 22), (2, 1), (1, 12), (4, 1)] {
+        let mut b = GraphBuilder::new("shuffle", Shape::image(4, 5, 5));
+        let x = b.conv("in", b.input(), outer * inner, 3, 1, outer.min(4))?;
+        let x = b.node("shuffle", Op::ShuffleChannels { outer, inner }, &[x])?;
+        let x = b.conv("out", x, 4, 3, 1, outer.min(4))?;
+        let graph = b.finish(x)?;
+        let read = import(&without_metadata(&bytes_of(&graph)?))?.0;
+        let ops = |g: &Graph| g.nodes().iter().map(|n| n.op.clone()).collect::<Vec<_>>();
+        assert_eq!(ops(&read), ops(&graph), "{outer} runs of {inner}");
+    }
+    Ok(())
+}
+
+#[test]
 fn nodes_alone_say_all_but_layers() -> Outcome {
     let graph = every_operation()?;
     let (read, weights) = import(&without_metadata(&bytes_of(&graph)?))?;

@@ -6,6 +6,10 @@
 //! groups: ShuffleNet's tables find more groups better at equal cost, and runtimes want whole blocks of channels; two
 //! where four do not divide the channels. Where the layer ends without an activation, so does the second convolution, or
 //! its range could not be the layer's.
+//!
+//! The channels between are a multiple of the groups, no more: where there are fewer than the square of them, a group hears
+//! from as many others as it has channels. (To let every group hear from all would take 16 channels at least, so that
+//! all widths up to 1 were the same in a layer of 16.)
 
 use lana_graph::{Graph, Op};
 
@@ -36,12 +40,19 @@ fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
         let (channels, out) = (site.channels, site.out);
         NotApplicable::new(format!("{channels} to {out} channels cannot be divided into two groups"))
     })?;
-    // Every group has a channel for every other one.
-    let hidden = round_channels(site.out as f64 * arguments.number("w")).next_multiple_of(groups * groups);
+    let wanted = site.out as f64 * arguments.number("w");
+    // From 16 on that is a multiple of the groups already.
+    let hidden = match round_channels(wanted) {
+        wide if wide >= 16 => wide,
+        _ => ((wanted / groups as f64).round() as usize).max(1) * groups,
+    };
     site.graph(|b, x| {
         let first = Conv { out: hidden, kernel, stride: site.stride, groups };
-        let y = conv_bn_act(b, x, ["conv1", "bn1", "act1"], first, site.activation)?;
-        let y = b.node("shuffle", Op::ShuffleChannels { outer: groups, inner: hidden / groups }, &[y])?;
+        let mut y = conv_bn_act(b, x, ["conv1", "bn1", "act1"], first, site.activation)?;
+        // Of a single channel in each group there is nothing to shuffle.
+        if hidden > groups {
+            y = b.node("shuffle", Op::ShuffleChannels { outer: groups, inner: hidden / groups }, &[y])?;
+        }
         let second = Conv { out: site.out, kernel, stride: 1, groups };
         let y = conv_bn(b, y, ["conv2", "bn2"], second)?;
         site.ending.build(b, x, y)
