@@ -19,7 +19,11 @@ pub enum Error {
         reason: String,
     },
     /// A name or pattern that no operation of the pool has.
-    #[error("pool: `{name}` {reason}; nearest: {}; `lana pool` lists them all", .nearest.join(", "))]
+    #[error(
+        "pool: `{name}` {reason}; nearest: {}; `lana pool --families` shows the forms of names, `lana pool --pool \
+         paper,extended` those of all presets",
+        .nearest.join(", ")
+    )]
     UnknownOperation {
         /// The name or pattern.
         name: String,
@@ -39,14 +43,17 @@ pub enum Error {
     Graph(#[from] lana_graph::Error),
 }
 
-/// The `count` names most like `name`, best first: those that share its beginning, then those the fewest edits away.
+/// The names most like `name`, at most `count`, best first: those that share its beginning, then those the fewest edits
+/// away. Those that are much less like it than the best one are none.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>, count: usize) -> Vec<String> {
-    let mut ranked: Vec<_> = known
-        .into_iter()
-        .map(|k| ((strsim::jaro_winkler(name, k) * -1e9) as i64, strsim::levenshtein(name, k), k))
-        .collect();
+    const MUCH: f64 = 0.1;
+    let likeness = |k: &str| strsim::jaro_winkler(name, k);
+    let mut ranked: Vec<_> =
+        known.into_iter().map(|k| ((likeness(k) * -1e9) as i64, strsim::levenshtein(name, k), k)).collect();
     ranked.sort();
     // Presets share operations.
     ranked.dedup();
+    let best = ranked.first().map_or(0, |(likeness, ..)| *likeness);
+    ranked.retain(|(likeness, ..)| *likeness <= best + (MUCH * 1e9) as i64);
     ranked.into_iter().take(count).map(|(_, _, k)| k.to_string()).collect()
 }

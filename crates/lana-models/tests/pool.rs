@@ -260,7 +260,7 @@ fn operations_fit_tensorflows_padding_and_take_the_layers_gates() {
     }
     let graph = zoo::build("mobilenetv3_small_100", &ZooOptions::default()).unwrap();
     let own = graph.layer_graph("blocks.3.1").unwrap();
-    let built = operation("mbconv-e3-k3-se0.25").build(&own).unwrap();
+    let built = operation("mbconv-e3-k3-se0.08").build(&own).unwrap();
     for kind in [Activation::HardSwish, Activation::HardSigmoid] {
         assert!(find_op(&built, |op| *op == Op::Activation { kind }), "{kind:?}");
     }
@@ -302,6 +302,12 @@ fn names_parse_back() {
         ("teacher-w1", "does not belong"),
         ("teachr", "nearest: teacher"),
         ("", "is no operation"),
+        ("own", "`own` can stand nowhere: it changes nothing; write own-nogate"),
+        ("acnet-k1", "all branches are the same"),
+        ("mixconv-e3-k3", "nothing to mix"),
+        ("mbconv-e3-k3-se0.25-eca", "choose one"),
+        ("fused-e3-k3-se0.25-eca", "choose one"),
+        ("vit-d1-w30-h4", "4 heads do not divide tokens of length 30"),
     ] {
         let error = text.parse::<Operation>().unwrap_err().to_string();
         assert!(error.contains(part) && error.contains("lana pool"), "{text}: {error}");
@@ -371,6 +377,30 @@ fn shuffles_are_as_wide_as_their_names_say() {
 }
 
 #[test]
+fn squeeze_and_excitation_is_a_share_of_the_expanded_channels() {
+    let squeezed = |name: &str, own: &Graph| {
+        let built = operation(name).build(own).unwrap();
+        let shape = built.parameters().into_iter().find(|p| p.name == "se.conv_reduce.weight").unwrap().shape;
+        [shape[0], shape[1]]
+    };
+    // 88 channels, expanded to 528, squeezed to a quarter of 88 in EfficientNet.
+    let own = teacher("efficientnet_b2").0.layer_graph("blocks.3.1").unwrap();
+    for (name, expected) in [
+        ("narrow-w1", [22, 528]),
+        ("mbconv-e6-k3-se0.04", [21, 528]),
+        ("mbconv-e3-k3-se0.08", [21, 264]),
+        ("mbconv-e1-k3-se0.25", [22, 88]),
+        ("fused-e3-k3-se0.025", [7, 264]),
+        ("mbconv-e1-k3-se0.001", [1, 88]),
+    ] {
+        assert_eq!(squeezed(name, &own), expected, "{name}");
+    }
+    // In the narrowest layer of ResNet-56 the paper's two still differ where there is an expansion.
+    let own = teacher("resnet20_cifar").0.layer_graph("layer1.1").unwrap();
+    assert_eq!(["0.04", "0.025"].map(|se| squeezed(&format!("mbconv-e6-k3-se{se}"), &own)[0]), [4, 2]);
+}
+
+#[test]
 fn layers_have_pools_of_their_own() {
     let (graph, _) = teacher("resnet20_cifar");
     let rules = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -409,7 +439,7 @@ fn pools_are_chosen_by_patterns() {
     assert_eq!(names("conv-k3,-identity,identity"), "teacher,identity,conv-k3");
     assert_eq!(names("-*"), "teacher,-identity");
     assert_eq!(names("paper,-compact,repvgg-*,-*-k*,-*-w*"), "teacher,-identity");
-    assert_eq!(Pool::parse("mbconv-*-k3*,identity").unwrap().operations().len(), 2 + 9 + 3 + 3);
+    assert_eq!(Pool::parse("mbconv-*-k3*,identity").unwrap().operations().len(), 2 + 9 + 2 + 3);
     for text in ["compact", "conv-k3,-identity", "-*", "narrow-w0.75,-identity"] {
         let pool = Pool::parse(text).unwrap();
         assert_eq!(Pool::parse(&pool.to_string()).unwrap(), pool, "{text}");
@@ -418,8 +448,21 @@ fn pools_are_chosen_by_patterns() {
         let error = Pool::parse(text).unwrap_err();
         assert!(matches!(error, Error::UnknownOperation { .. }), "{text}: {error}");
     }
-    for text in ["", " , ", "-teacher"] {
-        assert!(matches!(Pool::parse(text), Err(Error::Pool { .. })), "{text}");
+    for (text, part) in [
+        ("", "no operation is named"),
+        (" , ", "no operation is named"),
+        ("-teacher", "cannot be taken out"),
+        ("compact,-teacher*", "`-teacher*`: the teacher's own layer cannot"),
+        ("-t*", "cannot be taken out"),
+        ("conv-k3,-conv-k7", "`-conv-k7` takes nothing out"),
+        ("conv-k3,-vit-*", "`-vit-*` takes nothing out"),
+        ("narrow-*,-narrow-w0.5,-narrow-w0.5", "takes nothing out"),
+        ("vit-*,-identity,-compact", "`-compact` takes nothing out"),
+    ] {
+        match Pool::parse(text) {
+            Err(Error::Pool { reason }) => assert!(reason.contains(part), "{text}: {reason}"),
+            other => panic!("{text}: {other:?}"),
+        }
     }
     let error = Pool::parse("narow-w0.5").unwrap_err().to_string();
     assert!(error.contains("nearest: narrow-w0.5"), "{error}");
@@ -581,6 +624,30 @@ fn reasons_say_why_an_operation_does_not_apply() {
         assert_eq!(built.is_ok(), !op.is_identity() && op.family() != "narrow", "{op}");
     }
 
+    // Of two names for the same network one stands, whatever their order: that which starts from the teacher's weights.
+    let gated = zoo::build("efficientnet_b2", &ZooOptions { resolution: Some(64), ..ZooOptions::default() });
+    let gated = gated.unwrap().layer_graph("blocks.2.2").unwrap();
+    assert!(operation("mbconv-e6-k5").build(&gated).is_ok());
+    for list in ["mbconv-e6-k5,own-nogate", "own-nogate,mbconv-e6-k5", "paper,extended,mbconv-e6-k5"] {
+        for (op, built) in Pool::parse(list).unwrap().operations_for(&gated) {
+            match op.name() {
+                "own-nogate" => assert!(built.is_ok(), "{list}"),
+                "mbconv-e6-k5" => {
+                    assert!(built.unwrap_err().to_string().contains("same network as own-nogate"), "{list}");
+                }
+                _ => {}
+            }
+        }
+    }
+    let random = |family: &lana_models::pool::FamilyInfo| family.initialisation.starts_with("random");
+    assert!(families().is_sorted_by_key(random), "those that start from the teacher come first");
+    for list in ["stack-k1-w1,fused-e1-k1", "fused-e1-k1,stack-k1-w1"] {
+        let own = teacher("resnet20_cifar").0.layer_graph("layer1.0").unwrap();
+        let built = Pool::parse(list).unwrap().operations_for(&own);
+        let standing: Vec<&str> = built[2..].iter().filter(|b| b.1.is_ok()).map(|b| b.0.name()).collect();
+        assert_eq!(standing, ["fused-e1-k1"], "{list}");
+    }
+
     // Widths that round to the same channels stand once.
     let own = teacher("resnet20_cifar").0.layer_graph("layer1.0").unwrap();
     let twins = Pool::parse("narrow-w0.25,narrow-w0.26").unwrap().operations_for(&own);
@@ -608,7 +675,7 @@ fn a_skipped_layer_and_wrong_weights_are_no_trouble() {
 #[test]
 fn a_mistyped_preset_is_answered_with_it_and_nothing_twice() {
     let error = Pool::parse("papr").unwrap_err().to_string();
-    assert!(error.contains("nearest: paper, "), "{error}");
+    assert!(error.contains("nearest: paper; "), "{error}");
     let error = Pool::parse("narow-w0.5").unwrap_err().to_string();
     assert_eq!(error.matches("narrow-w0.5,").count(), 1, "{error}");
 }

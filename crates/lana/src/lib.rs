@@ -51,6 +51,7 @@ pub use inspect::{
 };
 pub use lana_latency::sha256;
 pub use lana_latency::{Deployment, Precision, Processor, RuntimeKind};
+pub use lana_models::pool::{FamilyInfo, families as pool_families};
 pub use lana_models::zoo::{Interpolation, ZooOptions};
 pub use progress::{Progress, Silent};
 pub use records::*;

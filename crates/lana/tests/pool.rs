@@ -58,7 +58,7 @@ const OPERATIONS: [&str; 16] = [
 
 /// Edits of the teacher's layer, which begin close to it, where they apply.
 const EDITS: [&str; 7] =
-    ["narrow-w0.5", "own-nose", "own-k3", "own-relu", "grouped-g2", "lowrank-r0.25", "own-nose-relu"];
+    ["narrow-w0.5", "own-nogate", "own-k3", "own-relu", "grouped-g2", "lowrank-r0.25", "own-nogate-relu"];
 
 #[test]
 fn operations_learn_and_are_exported_as_they_learnt() -> Outcome {
@@ -235,7 +235,7 @@ fn a_gate_that_depends_on_no_image_is_taken_out_without_a_trace() -> Outcome {
                 weights.insert(name.clone(), bias);
             }
         }
-        let operation: Operation = "own-nose".parse()?;
+        let operation: Operation = "own-nogate".parse()?;
         let graph = operation.build(&own)?;
         let start = operation.initialise(&own, &weights, &graph, 1)?;
         let pixels = images(&own, 3);

@@ -82,7 +82,7 @@ pub(crate) struct Arguments {
     #[arg(long, help_heading = "Work")]
     device: Option<String>,
 
-    /// Operations to try: compact, paper, names, patterns such as narrow-*, a hyphen in front takes out; joined by
+    /// Operations to try: compact, paper, extended, names, patterns such as narrow-*, a hyphen in front takes out; joined by
     /// commas [default: compact]
     #[arg(long, allow_hyphen_values = true, help_heading = "Work")]
     pool: Option<String>,

@@ -3,7 +3,7 @@ mod families;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use lana::{PoolLayer, PoolRecord};
+use lana::{FamilyInfo, PoolLayer, PoolRecord, pool_families};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -16,6 +16,7 @@ Example:
   lana pool --teacher resnet56_cifar --layer layer2.0
   lana pool --pool 'narrow-*,mbconv-e4-k5'
   lana pool --teacher efficientnet_b2 --pool paper --pool-rule 'blocks.0.*:narrow-*,identity'
+  lana pool --families
   lana pool RUN --layer layer2.0";
 
 /// List the operations that may stand in the place of a teacher's layers
@@ -38,7 +39,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     network: super::Network,
 
-    /// Operations: compact, paper, names, patterns such as narrow-*, a hyphen in front takes out; joined by commas
+    /// Operations: compact, paper, extended, names, patterns such as narrow-*, a hyphen in front takes out; joined by
+    /// commas
     #[arg(long, default_value = "compact", allow_hyphen_values = true)]
     pool: String,
 
@@ -55,6 +57,12 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "run", conflicts_with = "json")]
     by_family: bool,
 
+    /// Show the families of operations: the form of their names, what they are, what they start from
+    #[arg(long, conflicts_with_all = [
+        "run", "teacher", "resolution", "num_classes", "pool", "pool_rule", "layer", "by_family", "json",
+    ])]
+    families: bool,
+
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -62,6 +70,9 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(&self) -> Result<(), Failure> {
+        if self.families {
+            return output::results(&forms(&pool_families()));
+        }
         let (teacher, mut record) = match &self.run {
             Some(run) => lana::pool_of_run(run)?,
             None => {
@@ -99,6 +110,24 @@ impl Arguments {
             _ => output::results(&all_layers(&teacher, &record)),
         }
     }
+}
+
+/// Each family by the form of its members' names, with what they are and how many of them stand in which preset.
+fn forms(families: &[FamilyInfo]) -> String {
+    let mut text = String::new();
+    for family in families {
+        let counts = family.members.iter().filter(|(_, members)| !members.is_empty());
+        let presets: Vec<String> =
+            counts.map(|(preset, members)| format!("{preset} {}", members.len())).collect();
+        text += &format!(
+            "{}\n  {}\n  starts from: {}\n  members of presets: {}\n\n",
+            family.grammar,
+            family.summary,
+            family.initialisation,
+            presets.join(", ")
+        );
+    }
+    text + "Parts in brackets may be left out. Any name of such a form may be given to --pool, in a preset or not.\n"
 }
 
 /// Shares of the teacher's own layer, which stands first: MACs, parameters.
@@ -260,6 +289,23 @@ mod tests {
         assert_eq!(range([0.25, 0.251].into_iter()), "0.25x");
         assert_eq!(range([0.12, 0.25, 0.2].into_iter()), "0.12x–0.25x");
         assert_eq!(range(std::iter::empty()), "");
+    }
+
+    #[test]
+    fn families_show_the_form_of_names() {
+        let text = forms(&pool_families());
+        assert!(
+            text.starts_with("teacher\n  the teacher's own layer\n  starts from: the teacher's weights\n"),
+            "{text}"
+        );
+        for part in [
+            "\nmbconv-e<number up to 16>-k<odd number up to 11>[-se<number up to 1>][-eca]\n",
+            "  members of presets: compact 3, extended 3\n",
+            "  members of presets: paper 36\n",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(text.matches("starts from: ").count(), pool_families().len());
     }
 
     fn record() -> PoolRecord {

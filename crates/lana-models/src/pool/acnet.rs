@@ -16,6 +16,10 @@ pub(super) static FAMILY: Family = Family {
     name: "acnet",
     summary: "dense k×k, 1×k and k×1 convolutions, summed: one k×k convolution when deployed",
     parameters: &[Parameter::new("k", Range::Odd(11.0))],
+    check: |arguments| match arguments.whole("k") {
+        1 => Err("with a 1×1 kernel all branches are the same".into()),
+        _ => Ok(()),
+    },
     members: |preset| match preset {
         Preset::Extended => listed(&["acnet-k3", "acnet-k5"]),
         _ => Vec::new(),
@@ -31,9 +35,6 @@ const NORMS: [&str; 3] = ["bn_dense", "bn_row", "bn_column"];
 fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
     let site = Site::of(layer)?;
     let kernel = arguments.whole("k");
-    if kernel == 1 {
-        return Err(NotApplicable::new("all branches are the same with a 1×1 kernel"));
-    }
     let [dense, row, column] = NORMS;
     site.graph(|b, x| {
         let mut sum = conv_bn(b, x, ["conv_dense", dense], Conv::dense(site.out, kernel, site.stride))?;

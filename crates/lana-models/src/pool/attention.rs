@@ -21,7 +21,7 @@ use lana_graph::{Graph, GraphBuilder, Op, Shape, Value};
 use super::name::{Arguments, Parameter, Range};
 use super::preset::{ATTENTION_WIDTHS, grid};
 use super::site::Site;
-use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, start_as_shortcut};
+use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, any, start_as_shortcut};
 use crate::blocks::{
     Conv, LambdaLayer, RelativeAttention, Shortcut, Transformer, attention_weights, conv_bn, conv_bn_act,
     round_channels,
@@ -41,6 +41,12 @@ pub(super) static TRANSFORMER: Family = Family {
         Parameter::new("w", Range::Whole(4096.0)),
         Parameter::new("h", Range::Whole(64.0)),
     ],
+    check: |arguments| match (arguments.whole("w"), arguments.whole("h")) {
+        (dim, heads) if dim % heads != 0 => {
+            Err(format!("{heads} heads do not divide tokens of length {dim}"))
+        }
+        _ => Ok(()),
+    },
     members: |preset| match preset {
         Preset::Paper => {
             let dims = [32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
@@ -58,6 +64,7 @@ pub(super) static BOTNET: Family = Family {
     summary: "bottleneck of the share w of the output's channels with attention of all pixels to all, by content and \
               relative position",
     parameters: &[Parameter::new("w", Range::Positive(4.0))],
+    check: any,
     members: |preset| match preset {
         Preset::Paper => grid("botnet", &[("w", &ATTENTION_WIDTHS)]),
         _ => Vec::new(),
@@ -72,6 +79,7 @@ pub(super) static LAMBDA: Family = Family {
     summary: "bottleneck of the share w of the output's channels with a lambda layer: surroundings of 9×9 as a linear \
               function",
     parameters: &[Parameter::new("w", Range::Positive(4.0))],
+    check: any,
     members: |preset| match preset {
         Preset::Paper => grid("lambda", &[("w", &ATTENTION_WIDTHS)]),
         _ => Vec::new(),
@@ -94,9 +102,6 @@ fn few_enough(heads: usize, map: &Shape) -> Result<(), NotApplicable> {
 fn transformer(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
     let site = Site::of(layer)?;
     let (dim, heads) = (arguments.whole("w"), arguments.whole("h"));
-    if dim % heads != 0 {
-        return Err(NotApplicable::new(format!("{heads} heads do not divide tokens of length {dim}")));
-    }
     few_enough(heads, layer.output_shape())?;
     let blocks = Transformer { depth: arguments.whole("d"), dim, heads, patch: site.stride };
     site.graph(|b, x| {

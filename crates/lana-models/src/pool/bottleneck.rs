@@ -5,13 +5,14 @@ use lana_graph::Graph;
 use super::name::{Arguments, Parameter, Range};
 use super::preset::{KERNELS, dense, listed};
 use super::site::Site;
-use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, start_as_shortcut};
+use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, any, start_as_shortcut};
 use crate::blocks::{Bottleneck, round_channels};
 
 pub(super) static FAMILY: Family = Family {
     name: "bottleneck",
     summary: "1×1, k×k (3×3 if not given) and 1×1 convolutions, with the share w of the output's channels inside",
     parameters: &[Parameter::or("k", Range::Odd(11.0), 3.0), Parameter::new("w", Range::Positive(4.0))],
+    check: any,
     members: |preset| match preset {
         Preset::Compact | Preset::Extended => listed(&["bottleneck-w0.25", "bottleneck-w0.5"]),
         Preset::Paper => dense("bottleneck", &KERNELS, |k, w| 2.0 * w + k * k * w * w),

@@ -5,13 +5,14 @@ use lana_graph::Graph;
 use super::name::{Arguments, Parameter, Range};
 use super::preset::{KERNELS, grid, listed};
 use super::site::Site;
-use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, start_as_shortcut};
+use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, any, start_as_shortcut};
 use crate::blocks::{Conv, conv_bn};
 
 pub(super) static FAMILY: Family = Family {
     name: "conv",
     summary: "one dense k×k convolution with BatchNorm and, where shapes allow, a residual connection",
     parameters: &[Parameter::new("k", Range::Odd(11.0))],
+    check: any,
     members: |preset| match preset {
         Preset::Compact | Preset::Extended => listed(&["conv-k3"]),
         Preset::Paper => grid("conv", &[("k", &KERNELS)]),

@@ -16,13 +16,14 @@ use super::edit::{push, rewrite};
 use super::moments::{input_strengths, keep_shares};
 use super::name::{Arguments, Parameter, Range};
 use super::preset::listed;
-use super::{Family, NotApplicable, Preset, Start};
+use super::{Family, NotApplicable, Preset, Start, any};
 
 pub(super) static FAMILY: Family = Family {
     name: "grouped",
     summary: "the teacher's own layer, its k×k convolutions in g times as many groups, shuffled where two follow one \
               another",
     parameters: &[Parameter::new("g", Range::Whole(64.0))],
+    check: any,
     members: |preset| match preset {
         Preset::Extended => listed(&["grouped-g2", "grouped-g4", "grouped-g8"]),
         _ => Vec::new(),

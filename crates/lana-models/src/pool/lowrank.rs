@@ -17,7 +17,7 @@ use super::moments::{floored, input_strengths, keep_shares, norm_behind};
 use super::name::{Arguments, Parameter, Range};
 use super::preset::listed;
 use super::principal::{Rows, directions, dot, transpose};
-use super::{Family, NotApplicable, Preset, Start};
+use super::{Family, NotApplicable, Preset, Start, any};
 use crate::blocks::round_channels;
 
 pub(super) static FAMILY: Family = Family {
@@ -25,6 +25,7 @@ pub(super) static FAMILY: Family = Family {
     summary: "the teacher's own layer, its dense k×k convolutions (1×1 if there are no others) as k×k to the share r of \
               their channels and 1×1 to all",
     parameters: &[Parameter::new("r", Range::Positive(1.0))],
+    check: any,
     members: |preset| match preset {
         Preset::Extended => listed(&["lowrank-r0.5", "lowrank-r0.25", "lowrank-r0.125"]),
         _ => Vec::new(),

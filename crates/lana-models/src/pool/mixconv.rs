@@ -18,6 +18,10 @@ pub(super) static FAMILY: Family = Family {
     summary: "inverted residual with expansion by e and depthwise kernels of 3×3, 5×5 … k×k, each for its part of the \
               channels",
     parameters: &[Parameter::new("e", Range::Positive(16.0)), Parameter::new("k", Range::Odd(11.0))],
+    check: |arguments| match arguments.whole("k") < 5 {
+        true => Err("there is nothing to mix below 5×5".into()),
+        false => Ok(()),
+    },
     members: |preset| match preset {
         Preset::Extended => listed(&["mixconv-e3-k5", "mixconv-e3-k7", "mixconv-e6-k5"]),
         _ => Vec::new(),
@@ -32,11 +36,7 @@ const NORMS: [&str; 5] = ["k3.bn3", "k5.bn3", "k7.bn3", "k9.bn3", "k11.bn3"];
 
 fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
     let site = Site::of(layer)?;
-    let largest = arguments.whole("k");
-    if largest < 5 {
-        return Err(NotApplicable::new("there is nothing to mix below 5×5"));
-    }
-    let kernels: Vec<usize> = (3..=largest).step_by(2).collect();
+    let kernels: Vec<usize> = (3..=arguments.whole("k")).step_by(2).collect();
     let hidden = round_channels(site.channels as f64 * arguments.number("e") / kernels.len() as f64);
     let activation = site.activation;
     site.graph(|b, x| {

@@ -1,7 +1,7 @@
 //! Candidate operations: what may stand in the place of a teacher's layer.
 //!
-//! A *pool* is a list of [`Operation`]s, each known by its name alone: `mbconv-e3-k5-se0.25` is an MBConv with expansion 3,
-//! a 5×5 depthwise kernel and squeeze-and-excitation to a quarter of the channels. Names parse back, so that a run
+//! A *pool* is a list of [`Operation`]s, each known by its name alone: `mbconv-e3-k5-se0.08` is an MBConv with expansion 3,
+//! a 5×5 depthwise kernel and squeeze-and-excitation to 0.08 of the expanded channels. Names parse back, so that a run
 //! directory holds nothing but names and weights. Stride, channels, inner activation, normalisation, residual connection
 //! and the activation at the end are no part of the name: they come from the layer that is replaced, because only an
 //! operation with the layer's input and output shape, and with its range of outputs, can stand in its place. Where the
@@ -55,7 +55,8 @@ use site::{Projection, Site};
 pub use preset::Preset;
 pub use selection::{Pool, Pools};
 
-/// Every family, in the order in which pools list its members: the one place where a new one is named.
+/// Every family, in the order in which pools list its members: the one place where a new one is named. Those that start
+/// from the teacher's weights come first, since of operations that are the same network somewhere the first one stands.
 static FAMILIES: [&Family; 18] = [
     &teacher::TEACHER,
     &teacher::IDENTITY,
@@ -88,6 +89,8 @@ struct Family {
     summary: &'static str,
     /// The numbers in the name, in their order.
     parameters: &'static [Parameter],
+    /// Says why numbers that are fine one by one make no operation anywhere; [`any`] where they always do.
+    check: fn(&Arguments) -> Result<(), String>,
     /// Its members in a preset.
     members: fn(Preset) -> Vec<String>,
     /// What it starts from.
@@ -96,6 +99,11 @@ struct Family {
     build: fn(&Graph, &Arguments) -> Result<Graph, NotApplicable>,
     /// Weights to start from.
     initialise: fn(&Start<'_>) -> lana_graph::Result<Weights>,
+}
+
+/// The check of families whose numbers always fit together.
+fn any(_: &Arguments) -> Result<(), String> {
+    Ok(())
 }
 
 /// What an operation's first weights are made of.
@@ -141,7 +149,7 @@ impl Operation {
     /// The operation that skips a layer.
     pub const IDENTITY: &'static str = "identity";
 
-    /// Its name, such as `mbconv-e3-k5-se0.25`.
+    /// Its name, such as `mbconv-e3-k5-se0.08`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -159,6 +167,12 @@ impl Operation {
     /// Whether it skips the layer.
     pub fn is_identity(&self) -> bool {
         self.name == Self::IDENTITY
+    }
+
+    /// Which of operations that are the same network stands: the least.
+    fn rank(&self) -> (usize, usize, &str) {
+        let family = FAMILIES.iter().position(|f| f.name == self.family.name);
+        (family.unwrap_or(FAMILIES.len()), self.name.len(), &self.name)
     }
 
     /// What it starts from, in words.
@@ -220,6 +234,7 @@ impl FromStr for Operation {
         let arguments = Arguments::parse(family.parameters, rest).map_err(|reason| {
             wrong(format!("is not of the form {}: {reason}", name::grammar(family.name, family.parameters)))
         })?;
+        (family.check)(&arguments).map_err(|reason| wrong(format!("can stand nowhere: {reason}")))?;
         let name = format!("{}{}", family.name, arguments);
         Ok(Operation { family, arguments, name })
     }

@@ -1,4 +1,4 @@
-//! Grammar of operation names: a family, then numbers, each behind a hyphen and a key (`mbconv-e3-k5-se0.25`), or words
+//! Grammar of operation names: a family, then numbers, each behind a hyphen and a key (`mbconv-e3-k5-se0.08`), or words
 //! (`own-relu`).
 
 use std::fmt;

@@ -9,13 +9,14 @@ use lana_graph::{Graph, Node, Op, Value, Weights};
 
 use super::name::{Arguments, Parameter, Range};
 use super::preset::listed;
-use super::{Family, NotApplicable, Preset, Start};
+use super::{Family, NotApplicable, Preset, Start, any};
 use crate::blocks::round_channels;
 
 pub(super) static FAMILY: Family = Family {
     name: "narrow",
     summary: "the teacher's own layer with only the share w of the channels inside it",
     parameters: &[Parameter::new("w", Range::Positive(1.0))],
+    check: any,
     members: |preset| match preset {
         Preset::Compact | Preset::Extended => listed(&["narrow-w0.5", "narrow-w0.25", "narrow-w0.125"]),
         _ => Vec::new(),

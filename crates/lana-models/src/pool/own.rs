@@ -1,13 +1,13 @@
 //! The teacher's own block with one thing about it cheaper.
 //!
-//! * `nose`: no squeeze-and-excitation, no split attention. Their gates depend on the image; in their place stands the
+//! * `nogate`: no squeeze-and-excitation, no split attention. Their gates depend on the image; in their place stands the
 //!   gate of the average image, computed from the weights alone ([`moments`]) and multiplied into the convolution behind
 //!   it (or, between ReLU and a sum, into the BatchNorm before it, which ReLU lets pass). Global pooling makes a runtime
 //!   wait for the whole feature map twice; MobileNetV3 and EfficientNet-Lite leave it out where latency counts.
 //! * `k`: kernels larger than that are cut down to their middle, where trained kernels have most of their weight.
 //! * `relu`: ReLU in the place of SiLU, hard swish and GELU, as in EfficientNet-Lite. Gates keep theirs: they are few.
 //!
-//! Any of them go together: `own-nose-relu`. Each must have something to change.
+//! Any of them go together: `own-nogate-relu`. Each must have something to change.
 
 use lana_graph::{Activation, Graph, Node, Op, Tensor, Value, Weights};
 
@@ -19,21 +19,26 @@ use super::{Family, NotApplicable, Preset, Start};
 
 pub(super) static FAMILY: Family = Family {
     name: "own",
-    summary: "the teacher's own layer without its gates (nose), with kernels cut down to k, with ReLU (relu)",
+    summary: "the teacher's own layer without its gates (nogate), with kernels cut down to k, with ReLU (relu)",
     parameters: &[
-        Parameter::flag("nose"),
+        Parameter::flag("nogate"),
         Parameter::optional("k", Range::Odd(11.0)),
         Parameter::flag("relu"),
     ],
+    check: |arguments| match arguments.has("nogate") || arguments.has("relu") || arguments.get("k").is_some()
+    {
+        true => Ok(()),
+        false => Err("it changes nothing; write own-nogate, own-k3 or own-relu".into()),
+    },
     members: |preset| match preset {
         Preset::Extended => listed(&[
-            "own-nose",
+            "own-nogate",
             "own-k3",
             "own-relu",
-            "own-nose-k3",
-            "own-nose-relu",
+            "own-nogate-k3",
+            "own-nogate-relu",
             "own-k3-relu",
-            "own-nose-k3-relu",
+            "own-nogate-k3-relu",
         ]),
         _ => Vec::new(),
     },
@@ -100,21 +105,18 @@ fn gates(layer: &Graph) -> Result<Vec<Gate>, NotApplicable> {
         gates.push(Gate { product, features, factor, pool, into });
     }
     match gates.is_empty() {
-        true => Err(NotApplicable::new("the layer has no squeeze-and-excitation")),
+        true => Err(NotApplicable::new("the layer has no squeeze-and-excitation and no split attention")),
         false => Ok(gates),
     }
 }
 
 fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
-    let gates = match arguments.has("nose") {
+    let gates = match arguments.has("nogate") {
         true => gates(layer)?,
         false => Vec::new(),
     };
     let kernel = arguments.get("k").map(|k| k as usize);
     let relu = arguments.has("relu");
-    if gates.is_empty() && kernel.is_none() && !relu {
-        return Err(NotApplicable::new("it changes nothing; write own-nose, own-k3 or own-relu"));
-    }
     let pooled = pooled(layer);
     let (mut cut, mut rectified, mut uncut) = (0, 0, None);
     let graph = rewrite(layer, |index, mut node, nodes| {
@@ -164,7 +166,7 @@ fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
 
 fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
     let (layer, mut weights) = (start.layer, start.layer_weights.clone());
-    if start.arguments.has("nose") {
+    if start.arguments.has("nogate") {
         for gate in gates(layer).unwrap_or_default() {
             // Of another form than any gate there is: as if it were open.
             let Some(factors) = average_gate(layer, start.layer_weights, &gate) else { continue };

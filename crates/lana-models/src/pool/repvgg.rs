@@ -11,13 +11,14 @@ use lana_graph::Graph;
 use super::name::{Arguments, Parameter, Range};
 use super::preset::{KERNELS, grid};
 use super::site::Site;
-use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, start_branches_as_shortcut};
+use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, any, start_branches_as_shortcut};
 use crate::blocks::{Conv, conv_bn};
 
 pub(super) static FAMILY: Family = Family {
     name: "repvgg",
     summary: "dense k×k and 1×1 convolutions and the input, summed: one k×k convolution when deployed",
     parameters: &[Parameter::new("k", Range::Odd(11.0))],
+    check: any,
     members: |preset| match preset {
         Preset::Paper => grid("repvgg", &[("k", &KERNELS[1..])]),
         _ => Vec::new(),

@@ -29,7 +29,8 @@ impl Pool {
     /// * the name of a preset (`compact`, `paper`, `extended`) stands for all that is in it,
     /// * a pattern with `*` (anything) or `?` (one character) for those of all presets it fits,
     /// * any other name for the operation it is the name of, in a preset or not (`mbconv-e4-k7`),
-    /// * a hyphen in front takes out what was put in before, or out of the compact pool if the list begins so.
+    /// * a hyphen in front takes out what was put in before, or out of the compact pool if the list begins so; it is an
+    ///   error if there is nothing to take out.
     ///
     /// The teacher's layer is always in, identity unless it is taken out.
     ///
@@ -87,21 +88,31 @@ impl Pool {
     }
 
     /// The operations in the place of a layer, given by the layer's own graph ([`Graph::layer_graph`]), each with its
-    /// graph or the reason why it does not apply. One that would be the same network as one before it (narrow widths
-    /// that round to the same) does not apply.
+    /// graph or the reason why it does not apply.
+    ///
+    /// Of operations that would be the same network (narrow widths that round to the same, a bottleneck where the layer is
+    /// one) only one does, whatever their order: the teacher's layer, otherwise one that starts from the teacher's weights,
+    /// otherwise that of the family that stands first in [`families`](super::families), and within a family the one with
+    /// the shortest name, the first by the alphabet.
     pub fn operations_for(&self, layer: &Graph) -> Vec<(Operation, Result<Graph, NotApplicable>)> {
-        let mut list: Vec<(Operation, Result<Graph, NotApplicable>)> = Vec::new();
-        for operation in &self.operations {
-            let built = operation.build(layer).and_then(|graph| {
-                let twin = list.iter().find(|(_, g)| g.as_ref().is_ok_and(|g| same_structure(g, &graph)));
-                match twin {
-                    Some((other, _)) => {
-                        Err(NotApplicable::new(format!("it is the same network as {other} here")))
-                    }
-                    None => Ok(graph),
+        let mut list: Vec<(Operation, Result<Graph, NotApplicable>)> =
+            self.operations.iter().map(|operation| (operation.clone(), operation.build(layer))).collect();
+        let mut ranked: Vec<usize> = (0..list.len()).collect();
+        ranked.sort_by_key(|&at| list[at].0.rank());
+        let mut standing: Vec<usize> = Vec::new();
+        for at in ranked {
+            let Ok(graph) = &list[at].1 else { continue };
+            let twin = standing
+                .iter()
+                .map(|&other| &list[other])
+                .find(|(_, other)| other.as_ref().is_ok_and(|other| same_structure(other, graph)));
+            match twin {
+                Some((other, _)) => {
+                    let reason = format!("it is the same network as {other} here");
+                    list[at].1 = Err(NotApplicable::new(reason));
                 }
-            });
-            list.push((operation.clone(), built));
+                None => standing.push(at),
+            }
         }
         list
     }
@@ -123,21 +134,27 @@ impl fmt::Display for Pool {
 }
 
 fn take_out(operations: &mut Vec<Operation>, pattern: &str, known: &[Operation]) -> Result<()> {
-    if pattern == Operation::TEACHER {
-        return Err(Error::Pool { reason: "the teacher's own layer cannot be taken out".into() });
-    }
-    if is_pattern(pattern) {
+    let gone: Vec<Operation> = if is_pattern(pattern) {
         let found = operations.iter().chain(known).filter(|o| fits(pattern, o.name())).cloned().collect();
-        none_is_wrong(found, pattern)?;
-        operations.retain(|o| o.is_teacher() || !fits(pattern, o.name()));
+        none_is_wrong(found, pattern)?
     } else if let Some(preset) = Preset::find(pattern) {
-        let gone = members(preset);
-        operations.retain(|o| o.is_teacher() || !gone.contains(o));
+        members(preset)
     } else {
-        let operation: Operation = pattern.parse()?;
-        operations.retain(|o| *o != operation);
+        vec![pattern.parse()?]
+    };
+    if gone.iter().all(Operation::is_teacher) {
+        return Err(Error::Pool {
+            reason: format!("`-{pattern}`: the teacher's own layer cannot be taken out"),
+        });
     }
-    Ok(())
+    let before = operations.len();
+    operations.retain(|o| o.is_teacher() || !gone.contains(o));
+    match operations.len() < before {
+        true => Ok(()),
+        false => Err(Error::Pool {
+            reason: format!("`-{pattern}` takes nothing out: nothing that is named before it fits"),
+        }),
+    }
 }
 
 fn none_is_wrong(found: Vec<Operation>, pattern: &str) -> Result<Vec<Operation>> {

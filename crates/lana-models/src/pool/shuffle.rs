@@ -16,13 +16,14 @@ use lana_graph::{Graph, Op};
 use super::name::{Arguments, Parameter, Range};
 use super::preset::{KERNELS, dense};
 use super::site::Site;
-use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, start_as_shortcut};
+use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, any, start_as_shortcut};
 use crate::blocks::{Conv, conv_bn, conv_bn_act, round_channels};
 
 pub(super) static FAMILY: Family = Family {
     name: "shuffle",
     summary: "two k×k convolutions in four groups, shuffled between them, with the share w of the output's channels there",
     parameters: &[Parameter::new("k", Range::Odd(11.0)), Parameter::new("w", Range::Positive(4.0))],
+    check: any,
     members: |preset| match preset {
         Preset::Paper => dense("shuffle", &KERNELS, |k, w| 2.0 * k * k * w / 4.0),
         _ => Vec::new(),

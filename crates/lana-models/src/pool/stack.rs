@@ -8,13 +8,14 @@ use lana_graph::Graph;
 use super::name::{Arguments, Parameter, Range};
 use super::preset::{KERNELS, dense};
 use super::site::Site;
-use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, start_as_shortcut};
+use super::{Family, NotApplicable, Preset, START_AS_SHORTCUT, any, start_as_shortcut};
 use crate::blocks::{Conv, conv_bn, conv_bn_act, round_channels};
 
 pub(super) static FAMILY: Family = Family {
     name: "stack",
     summary: "two dense k×k convolutions, with the share w of the output's channels between them",
     parameters: &[Parameter::new("k", Range::Odd(11.0)), Parameter::new("w", Range::Positive(4.0))],
+    check: any,
     members: |preset| match preset {
         // With 1×1 kernels it is `fused-e*-k1`.
         Preset::Paper => dense("stack", &KERNELS[1..], |k, w| 2.0 * k * k * w),

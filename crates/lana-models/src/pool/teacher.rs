@@ -3,12 +3,13 @@
 use lana_graph::{Graph, Value, Weights};
 
 use super::preset::listed;
-use super::{Family, NotApplicable};
+use super::{Family, NotApplicable, any};
 
 pub(super) static TEACHER: Family = Family {
     name: "teacher",
     summary: "the teacher's own layer",
     parameters: &[],
+    check: any,
     members: |_| listed(&["teacher"]),
     initialisation: "the teacher's weights",
     build: |layer, _| Ok(layer.clone()),
@@ -19,6 +20,7 @@ pub(super) static IDENTITY: Family = Family {
     name: "identity",
     summary: "skips the layer, where input and output have the same shape",
     parameters: &[],
+    check: any,
     members: |_| listed(&["identity"]),
     initialisation: "nothing to initialise",
     build: |layer, _| {

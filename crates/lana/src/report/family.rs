@@ -73,7 +73,7 @@ pub(super) fn family_of(operation: &str) -> &'static Family {
 }
 
 /// What tells the operation from others of its family, short enough for a cell: `½` for `narrow-w0.5`, `e3k5s` for
-/// `mbconv-e3-k5-se0.25`.
+/// `mbconv-e3-k5-se0.08`.
 pub(super) fn detail(operation: &str) -> String {
     let parts = operation.split('-').skip(1).map(|part| match part {
         "w0.75" => "¾".to_string(),
@@ -96,7 +96,7 @@ mod tests {
             ("teacher", "teacher", ""),
             ("identity", "identity", ""),
             ("narrow-w0.125", "narrow", "⅛"),
-            ("mbconv-e3-k5-se0.25", "mbconv", "e3k5s"),
+            ("mbconv-e3-k5-se0.08", "mbconv", "e3k5s"),
             ("fused-e1-k3", "fused", "e1k3"),
             ("ghost-r2", "other", "r2"),
             ("vit-d1-w64-h4", "vit", "d1w64h"),
