@@ -1,50 +1,57 @@
 //! What makes a command fail, and how the failure is told.
 
-use std::error::Error as _;
+use std::error::Error;
 
 /// Why a command did not end well.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// What the library reports.
-    Lana(lana::Error),
-    /// What only the command line knows: message, hint, exit status.
-    Other { message: String, hint: Option<String>, status: u8 },
+    /// What is reported: message, cure, exit status.
+    Told { message: String, hint: Option<String>, status: u8 },
     /// Whoever read our results has seen enough: no failure at all.
     ClosedPipe,
 }
 
+/// Exit statuses.
+const FAILED: u8 = 1;
+const WRONG_INPUT: u8 = 2;
+
 impl Failure {
     /// A wrong argument or input file, with its cure.
     pub(crate) fn input(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Failure::Lana(lana::Error::input(message, hint))
+        let hint = hint.into();
+        Failure::Told {
+            message: message.into(),
+            hint: (!hint.is_empty()).then_some(hint),
+            status: WRONG_INPUT,
+        }
+    }
+
+    /// An error of a library, with its causes.
+    fn of(error: &dyn Error, hint: Option<String>, status: u8) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            source = cause.source();
+        }
+        Failure::Told { message, hint, status }
     }
 
     /// What went wrong, in one line.
     pub(crate) fn message(&self) -> String {
-        let text = match self {
-            Failure::Lana(error) => {
-                let mut text = error.to_string();
-                let mut source = error.source();
-                while let Some(cause) = source {
-                    let cause_text = cause.to_string();
-                    if !text.contains(&cause_text) {
-                        text = format!("{text}: {cause_text}");
-                    }
-                    source = cause.source();
-                }
-                text
-            }
-            Failure::Other { message, .. } => message.clone(),
+        match self {
+            Failure::Told { message, .. } => one_line(message),
             Failure::ClosedPipe => String::new(),
-        };
-        one_line(&text)
+        }
     }
 
     /// The cure in one line, where there is one.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Failure::Lana(error) => error.hint().map(|hint| one_line(&hint)),
-            Failure::Other { hint, .. } => hint.as_deref().map(one_line),
+            Failure::Told { hint, .. } => hint.as_deref().map(one_line),
             Failure::ClosedPipe => None,
         }
     }
@@ -52,28 +59,28 @@ impl Failure {
     /// Exit status of the process.
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
-            Failure::Lana(error) => error.exit_status(),
-            Failure::Other { status, .. } => *status,
+            Failure::Told { status, .. } => *status,
             Failure::ClosedPipe => 0,
         }
     }
 }
 
+#[cfg(feature = "training")]
 impl From<lana::Error> for Failure {
     fn from(error: lana::Error) -> Self {
-        Failure::Lana(error)
+        Failure::of(&error, error.hint(), error.exit_status())
     }
 }
 
 impl From<lana_latency::Error> for Failure {
     fn from(error: lana_latency::Error) -> Self {
-        Failure::Lana(lana::Error::Latency(error))
+        Failure::of(&error, None, if error.is_input() { WRONG_INPUT } else { FAILED })
     }
 }
 
 impl From<lana_select::Error> for Failure {
     fn from(error: lana_select::Error) -> Self {
-        Failure::Lana(lana::Error::Select(error))
+        Failure::of(&error, None, if error.is_input() { WRONG_INPUT } else { FAILED })
     }
 }
 
@@ -93,7 +100,7 @@ mod tests {
         assert_eq!(failure.exit_status(), 2);
 
         let source = std::io::Error::other("the disk is gone");
-        let failure = Failure::from(lana::Error::Io { path: "x.json".into(), source });
+        let failure = Failure::from(lana_latency::Error::Io { path: "x.json".into(), source });
         assert_eq!(failure.message(), "x.json: the disk is gone");
         assert_eq!(failure.exit_status(), 1);
     }

@@ -2,8 +2,11 @@
 //!
 //! Arguments go through two stages, as in ripgrep. The *low-level* arguments are what clap understands: each
 //! subcommand's `Arguments` struct under `commands`, one file each, texts and numbers with their help. A command's
-//! `run` then turns them into what the library takes ([`lana::Config`], [`lana::Budget`], …), where whatever is
-//! wrong beyond spelling is reported by the library's own [`lana::Error`], hint included.
+//! `run` then turns them into what the libraries take (`lana::Config`, `lana::Budget`, …), where whatever is wrong beyond
+//! spelling is reported by the library's own error, hint included.
+//!
+//! Without the feature `training` there is no libtorch, and what is left is for a device that is only measured on:
+//! `measure`, `solve` and `profile --from-bundle`.
 //!
 //! Where things go is decided once and for all here: results on stdout (`output`), everything else on stderr (`progress`,
 //! `logging`, and errors from `failure`), and the exit status is 0 for done, 1 for failed, 2 for wrong
@@ -45,10 +48,6 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let terminal = Terminal::new();
-    // Without a path to this program, what counts is measured in this process.
-    if let Ok(program) = std::env::current_exe() {
-        lana::measure_in_processes_of(program);
-    }
     let result = catch_unwind(AssertUnwindSafe(|| {
         logging::start()?;
         arguments.command.run(&terminal)

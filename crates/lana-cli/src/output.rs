@@ -21,7 +21,7 @@ pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Re
     let written = BARS.suspend(|| write(&mut stdout).and_then(|()| stdout.flush()));
     written.map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => Failure::ClosedPipe,
-        _ => Failure::Other { message: format!("stdout: {error}"), hint: None, status: 1 },
+        _ => Failure::Told { message: format!("stdout: {error}"), hint: None, status: 1 },
     })
 }
 
@@ -41,11 +41,7 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<serde_json::Value, Failu
 }
 
 fn unwritable(error: serde_json::Error) -> Failure {
-    Failure::Other {
-        message: format!("the result cannot be written as JSON: {error}"),
-        hint: None,
-        status: 1,
-    }
+    Failure::Told { message: format!("the result cannot be written as JSON: {error}"), hint: None, status: 1 }
 }
 
 /// Writes a line to stderr, above the bar if there is one. Nothing can be done about a stderr that is closed.
@@ -64,7 +60,7 @@ pub(crate) fn must_exist(file: &Path) -> Result<(), Failure> {
         )),
         Ok(_) => Ok(()),
         Err(error) => {
-            Err(Failure::Other { message: format!("{}: {error}", file.display()), hint: None, status: 2 })
+            Err(Failure::Told { message: format!("{}: {error}", file.display()), hint: None, status: 2 })
         }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use lana::Progress;
 
 use crate::format;
 use crate::output::error_line;
@@ -41,10 +40,9 @@ impl Terminal {
         // A thread that panicked while it held the lock leaves nothing worse than an old number.
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Progress for Terminal {
-    fn begin(&self, stage: &str, total: u64, unit: &str) {
+    /// A stage begins: `total` units lie ahead.
+    pub(crate) fn begin(&self, stage: &str, total: u64, unit: &str) {
         self.clear();
         let meter = Meter::new(stage, total, unit, Instant::now());
         let bar = (!BARS.is_hidden()).then(|| BARS.add(new_bar(stage, total)));
@@ -55,7 +53,8 @@ impl Progress for Terminal {
         *self.stage() = Some(Stage { meter, bar });
     }
 
-    fn advance(&self, done: u64, note: &str) {
+    /// So many units are done in all.
+    pub(crate) fn advance(&self, done: u64, note: &str) {
         let now = Instant::now();
         let mut stage = self.stage();
         let Some(Stage { meter, bar }) = stage.as_mut() else { return };
@@ -73,7 +72,8 @@ impl Progress for Terminal {
         }
     }
 
-    fn finish(&self, summary: &str) {
+    /// The stage is over.
+    pub(crate) fn finish(&self, summary: &str) {
         let Some(Stage { meter, bar }) = self.stage().take() else { return };
         if let Some(bar) = bar {
             bar.finish_and_clear();
@@ -84,8 +84,28 @@ impl Progress for Terminal {
         error_line(&format!("{}: {summary} ({time})", meter.stage));
     }
 
-    fn say(&self, line: &str) {
+    /// A line for people.
+    pub(crate) fn say(&self, line: &str) {
         error_line(line);
+    }
+}
+
+#[cfg(feature = "training")]
+impl lana::Progress for Terminal {
+    fn begin(&self, stage: &str, total: u64, unit: &str) {
+        self.begin(stage, total, unit);
+    }
+
+    fn advance(&self, done: u64, note: &str) {
+        self.advance(done, note);
+    }
+
+    fn finish(&self, summary: &str) {
+        self.finish(summary);
+    }
+
+    fn say(&self, line: &str) {
+        self.say(line);
     }
 
     fn warn(&self, line: &str) {

@@ -55,8 +55,8 @@ pub enum Error {
     Table(String),
     /// A lookup table was made on another device.
     #[error(
-        "the lookup table was made on another device ({differences}): measure this one with `lana profile`, or use it all \
-         the same with --force"
+        "the lookup table was made on another device ({differences}): measure this one with `lana profile RUN`, or go by that \
+         table all the same with `lana profile RUN --force`"
     )]
     OtherDevice {
         /// What differs.

@@ -90,7 +90,7 @@ pub struct LatencyConfig {
 
 impl LatencyConfig {
     /// The same for another deployment.
-    pub(crate) fn on(&self, deployment: Deployment) -> LatencyConfig {
+    pub fn on(&self, deployment: Deployment) -> LatencyConfig {
         let Deployment { runtime, processor, precision, batch, threads } = deployment;
         LatencyConfig { runtime, processor, precision, batch, threads, ..self.clone() }
     }

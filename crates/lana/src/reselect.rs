@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::not_ready;
 use crate::program::{Priced, Program, settings};
-use crate::stages::profile;
+use crate::stages::{profile, tables};
 use crate::target::Target;
 use crate::{
     Budget, Candidates, Error, PoolRecord, Progress, Result, Run, Scores, SelectConfig, Silent, Solutions,
@@ -145,8 +145,9 @@ pub fn reselect(
         let program = Program { config: &config, budget, pool: &pool, teacher: teacher.cost };
         let mut tables = Vec::new();
         for (deployment, amount) in budget.deployments(&config.latency.deployment())? {
-            let table = profile::table(&run, &config.latency.on(deployment), progress)?
-                .ok_or_else(|| missing(&format!("the latency table for {deployment}"), "profile"))?;
+            let latency = config.latency.on(deployment);
+            let table =
+                profile::table(&run, &latency, progress)?.ok_or_else(|| tables::missing(&run, &latency))?;
             tables.push(Priced { deployment, amount, target: Target::of(&table), table, drift: 1.0 });
         }
         let problem = Problem { solutions: 1, gap: 0.0, ..program.problem(Some(&scores), &tables, 1.0)? };

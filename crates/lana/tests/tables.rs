@@ -6,8 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use lana::{
-    Accuracy, Config, Error, LatencyConfig, Run, Silent, Stage, TeacherMetrics, import_table, run_stage,
-    sha256, write_bundle, write_json,
+    Accuracy, Config, Error, LatencyConfig, Run, Silent, Stage, TeacherMetrics, force_table, import_table,
+    run_stage, sha256, write_bundle, write_json,
 };
 use lana_latency::{Device, OnnxRuntime, Plan, Table, random_weights};
 use lana_models::zoo::{self, ZooOptions};
@@ -99,4 +99,53 @@ fn a_table_goes_out_and_comes_back() {
         import_table(&run, &file, &Silent),
         Err(Error::Latency(lana_latency::Error::Io { .. }))
     ));
+}
+
+#[test]
+fn a_table_of_another_device_is_refused_unless_it_is_forced() {
+    if let Err(reason) = OnnxRuntime::load() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let (_folder, run) = run();
+    let config = || Run::open(&run).unwrap().config().unwrap();
+    let error = force_table(&run, &Silent).unwrap_err();
+    assert!(error.to_string().contains("no latency table") && error.exit_status() == 2, "{error}");
+    run_stage(&run, Stage::Profile, &[], &Silent).unwrap();
+    assert_eq!(force_table(&run, &Silent).unwrap(), None);
+
+    // The run moves to a device of the same name that is another one.
+    let file = fs::read_dir(run.join("latency")).unwrap().next().unwrap().unwrap().path();
+    let mut table = Table::load(&file).unwrap();
+    table.device.architecture = "riscv64".into();
+    table.save(&file).unwrap();
+    let error = run_stage(&run, Stage::Pretrain, &[], &Silent).unwrap_err().to_string();
+    assert!(error.contains("architecture `riscv64` there") && error.contains("--force"), "{error}");
+
+    // And to one of another name.
+    let other =
+        file.with_file_name(file.file_name().unwrap().to_string_lossy().replacen("cpu-", "cpu-small-", 1));
+    fs::rename(&file, &other).unwrap();
+    let error = run_stage(&run, Stage::Pretrain, &[], &Silent).unwrap_err();
+    assert!(
+        error.to_string().contains("only of cpu-small-") && error.hint().unwrap().contains("--force"),
+        "{error}"
+    );
+    let device = force_table(&run, &Silent).unwrap().unwrap();
+    assert!(device.starts_with("cpu-small-"), "{device}");
+    assert_eq!(config().latency.table, Some(device));
+    // Nothing is measured: the table counts.
+    run_stage(&run, Stage::Profile, &[], &Silent).unwrap();
+    assert_eq!(fs::read_dir(run.join("latency")).unwrap().count(), 1);
+
+    fs::copy(
+        &other,
+        other.with_file_name(other.file_name().unwrap().to_string_lossy().replacen("small", "tiny", 1)),
+    )
+    .unwrap();
+    let error = force_table(&run, &Silent).unwrap_err();
+    assert!(
+        error.to_string().contains("several devices") && error.hint().unwrap().contains("table ="),
+        "{error}"
+    );
 }

@@ -1,6 +1,5 @@
 use std::path::{Path, PathBuf};
 
-use lana::{Progress as _, Stage};
 use lana_latency::{Check, CheckOptions, Device, Figures, Plan, Progress, Table};
 use serde_json::json;
 
@@ -53,8 +52,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TABLE.json", group = "mode")]
     import: Option<PathBuf>,
 
+    /// Go by the table of another device that the run has, instead of measuring this one; kept in run.toml
+    #[arg(long, group = "mode")]
+    force: bool,
+
     /// Measure the whole teacher and random selections, and show how well the table predicts them
-    #[arg(long, conflicts_with_all = ["bundle", "import"])]
+    #[arg(long, conflicts_with_all = ["bundle", "import", "force"])]
     check: bool,
 
     /// Random selections for --check
@@ -79,9 +82,25 @@ impl Arguments {
         if let Some(bundle) = &self.from_bundle {
             return self.measure(bundle, terminal);
         }
-        let Some(run) = &self.run else {
-            return Err(Failure::input("no run is given", "give the run directory, or --from-bundle FILE"));
-        };
+        match &self.run {
+            Some(run) => self.on_run(run, terminal),
+            None => Err(Failure::input("no run is given", "give the run directory, or --from-bundle FILE")),
+        }
+    }
+
+    #[cfg(not(feature = "training"))]
+    fn on_run(&self, run: &Path, _: &Terminal) -> Result<(), Failure> {
+        Err(Failure::input(
+            format!(
+                "{}: this lana was built without its feature `training` and knows no runs",
+                run.display()
+            ),
+            "here, it measures what --bundle wrote elsewhere: --from-bundle FILE",
+        ))
+    }
+
+    #[cfg(feature = "training")]
+    fn on_run(&self, run: &Path, terminal: &Terminal) -> Result<(), Failure> {
         if let Some(file) = &self.bundle {
             let networks = lana::write_bundle(run, file, self.deployment.as_deref(), terminal)?;
             return self.written(file, networks);
@@ -106,8 +125,21 @@ impl Arguments {
             }
             return output::results(&text);
         }
+        if self.force {
+            let device = lana::force_table(run, terminal)?;
+            if self.json {
+                return output::json(&json!({ "run": run, "device": device }));
+            }
+            return output::results(&match device {
+                Some(device) => format!(
+                    "Budgets of the run now speak of {device}: `table` under [latency] in run.toml.\n\
+                     Networks cannot be timed for it here: `lana select` goes by the table alone.\n"
+                ),
+                None => "The run has a table of this device, which counts.\n".to_string(),
+            });
+        }
         if !self.check {
-            lana::run_stage(run, Stage::Profile, &[], terminal)?;
+            lana::run_stage(run, lana::Stage::Profile, &[], terminal)?;
             return if self.json { output::json(&json!({ "run": run })) } else { Ok(()) };
         }
         let check = lana::check_table(run, &self.options(), terminal)?;
@@ -118,6 +150,7 @@ impl Arguments {
         CheckOptions { selections: self.selections.get(), time_limit_s: self.time_limit, seed: self.seed }
     }
 
+    #[cfg(feature = "training")]
     fn written(&self, file: &Path, networks: usize) -> Result<(), Failure> {
         if self.json {
             return output::json(&json!({ "bundle": file, "networks": networks }));

@@ -79,9 +79,9 @@ impl Arguments {
         let (name, text) = self.read()?;
         let problem = self.problem(&name, &text)?;
         // What is wrong with the numbers is wrong in that file.
-        let in_file = |error: lana_select::Error| match lana::Error::from(error) {
-            error if error.exit_status() == 2 => Failure::input(format!("{name}: {error}"), ""),
-            error => error.into(),
+        let in_file = |error: lana_select::Error| match error.is_input() {
+            true => Failure::input(format!("{name}: {error}"), ""),
+            false => error.into(),
         };
         if self.format == Format::Lp {
             return output::results(&problem.to_lp().map_err(in_file)?);
@@ -109,12 +109,12 @@ impl Arguments {
             let text = std::fs::read(&self.problem);
             return text
                 .map(|text| (name, text))
-                .map_err(|source| lana::Error::Io { path: self.problem.clone(), source }.into());
+                .map_err(|error| unreadable(&self.problem.display().to_string(), &error));
         }
         let mut text = Vec::new();
         match std::io::stdin().lock().read_to_end(&mut text) {
             Ok(_) => Ok(("stdin".into(), text)),
-            Err(source) => Err(lana::Error::Io { path: "stdin".into(), source }.into()),
+            Err(error) => Err(unreadable("stdin", &error)),
         }
     }
 
@@ -171,13 +171,20 @@ fn explain_empty(problem: Problem, cost: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+fn unreadable(name: &str, error: &std::io::Error) -> Failure {
+    Failure::Told { message: format!("{name}: {error}"), hint: None, status: 1 }
+}
+
+/// Exit status where no selection meets the budgets.
+const INFEASIBLE: u8 = 3;
+
 /// What the exit status and stderr say about an outcome.
 fn conclude(outcome: &Outcome) -> Result<(), Failure> {
     if outcome.status == Status::Infeasible {
         let infeasible = outcome.infeasible.as_ref().map(|i| i.message.clone());
         let shortfall = outcome.shortfall.as_ref().map(|s| s.message.clone());
         let message = infeasible.or(shortfall).unwrap_or_else(|| "no selection meets the budgets".into());
-        return Err(Failure::Lana(lana::Error::Infeasible { message, hint: String::new() }));
+        return Err(Failure::Told { message, hint: None, status: INFEASIBLE });
     }
     if let Some(shortfall) = &outcome.shortfall {
         output::error_line(&format!("warning: {}", shortfall.message));

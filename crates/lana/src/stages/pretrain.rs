@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint;
 use crate::context::{Context, LayerPool, Teacher};
 use crate::run::read_or_redo;
+use crate::stages::{profile, tables};
 use crate::{Error, Limit, OperationRecord, PoolError, Quantity, Result, sha256, write_atomic, write_json};
 
 /// One operation of the pass.
@@ -53,7 +54,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<()> {
     let (teacher, _) = context.teacher()?;
     let pool = context.pool(&teacher.graph)?;
     let table =
-        super::profile::stored(context)?.ok_or_else(|| context.not_ready("the latency table", "profile"))?;
+        profile::stored(context)?.ok_or_else(|| tables::missing(&context.run, &context.config.latency))?;
     let mut todo = Vec::new();
     for (index, layer) in pool.iter().enumerate() {
         for (operation, graph) in &layer.operations {

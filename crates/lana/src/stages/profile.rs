@@ -72,7 +72,8 @@ pub(crate) fn stored(context: &Context<'_>) -> Result<Option<Table>> {
 /// Likewise, without a context.
 pub(crate) fn table(run: &Run, latency: &LatencyConfig, progress: &dyn Progress) -> Result<Option<Table>> {
     let Some(table) = read_or_redo::<Table>(&table_path(run, latency), progress)? else { return Ok(None) };
-    if tables::elsewhere(latency).is_none() {
+    // Whoever names a device means its table.
+    if latency.table.is_none() {
         table.check_device(&Device::of(latency.processor))?;
     }
     Ok(Some(table))

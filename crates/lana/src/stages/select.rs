@@ -19,7 +19,7 @@ use crate::footprint::file_size;
 use crate::program::{Priced, Program, settings};
 use crate::rounds::{Bench, Examined, Goal, Proposed, Rounds, Told, search};
 use crate::stages::export::{measure_options, network_files, to_measured};
-use crate::stages::{profile, score};
+use crate::stages::{profile, score, tables};
 use crate::target::{Target, UNMEASURED};
 use crate::{
     Budget, Candidate, Candidates, Error, Footprint, Measured, Quantity, Result, Scores, Solutions, Timing,
@@ -101,9 +101,9 @@ pub(crate) fn tables(context: &Context<'_>, budget: &Budget) -> Result<Vec<Price
     deployments
         .into_iter()
         .map(|(deployment, amount)| {
-            let table = profile::table(&context.run, &latency.on(deployment), context.progress)?.ok_or_else(
-                || context.not_ready(&format!("the latency table for {deployment}"), "profile"),
-            )?;
+            let latency = latency.on(deployment);
+            let table = profile::table(&context.run, &latency, context.progress)?
+                .ok_or_else(|| tables::missing(&context.run, &latency))?;
             Ok(Priced { deployment, amount, target: Target::of(&table), table, drift: 1.0 })
         })
         .collect()

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use lana_latency::{Check, CheckOptions, Deployment, Device, LayerCandidates, Plan, Table};
 use serde::Serialize;
 
-use crate::context::{Context, LayerPool};
+use crate::context::{Context, LayerPool, not_ready};
 use crate::stages::profile::{record, table_path};
 use crate::{
-    Config, Error, LatencyConfig, PoolRecord, Progress, Result, read_or_redo, write_atomic, write_json,
+    Config, Error, LatencyConfig, PoolRecord, Progress, Result, Run, read_or_redo, write_atomic, write_json,
 };
 
 /// What a table of the run prices.
@@ -138,8 +138,8 @@ pub fn import_table(run: &Path, file: &Path, progress: &dyn Progress) -> Result<
 pub fn check_table(run: &Path, options: &CheckOptions, progress: &dyn Progress) -> Result<Check> {
     let context = Context::open(run, progress)?;
     let latency = &context.config.latency;
-    let mut table = crate::stages::profile::stored(&context)?
-        .ok_or_else(|| context.not_ready("the latency table", "profile"))?;
+    let mut table =
+        crate::stages::profile::stored(&context)?.ok_or_else(|| missing(&context.run, latency))?;
     if let Some(device) = elsewhere(latency) {
         return Err(Error::input(
             format!("the run's table is of another device (`{device}`): it can be checked only there"),
@@ -172,6 +172,71 @@ fn check(plan: &Plan, table: &Table, options: &CheckOptions, progress: &dyn Prog
     })?;
     progress.finish(&format!("mean error {:.1} %", 100.0 * check.table.mean));
     Ok(check)
+}
+
+/// Makes the budgets of a run speak of the other device of which it has a table, instead of measuring this one: `latency.table`
+/// in run.toml. Gives that device; none if the run has a table of this device, which is then what counts.
+///
+/// # Errors
+/// If there is no such table, or those of several devices.
+pub fn force_table(run: &Path, progress: &dyn Progress) -> Result<Option<String>> {
+    let mut run = Run::open(run)?;
+    let config = run.config()?;
+    run.lock()?;
+    let here = LatencyConfig { table: None, ..config.latency.clone() };
+    if let Ok(Some(_)) = crate::stages::profile::table(&run, &here, progress) {
+        return Ok(None);
+    }
+    let name = here.deployment();
+    let (message, hint) = match others(&run, &here).as_slice() {
+        [device] => {
+            let latency = LatencyConfig { table: Some(device.clone()), ..here };
+            let config = Config { latency, ..config };
+            write_atomic(&run.path("run.toml"), config.to_toml().as_bytes())?;
+            return Ok(config.latency.table);
+        }
+        [] => (
+            format!("{}: there is no latency table for {name} of any device", run.root().display()),
+            format!("measure this one with `lana profile {}`", run.root().display()),
+        ),
+        several => (
+            format!(
+                "{}: there are latency tables for {name} of several devices: {}",
+                run.root().display(),
+                several.join(", ")
+            ),
+            "say which counts by `table = \"DEVICE\"` under [latency] in run.toml".into(),
+        ),
+    };
+    Err(Error::input(message, hint))
+}
+
+/// Devices other than this of which a run has a table, as `latency.table` names them.
+fn others(run: &Run, latency: &LatencyConfig) -> Vec<String> {
+    let end = format!("-{}.json", latency.deployment());
+    let here = Device::of(latency.processor);
+    let files = std::fs::read_dir(run.path("latency")).into_iter().flatten().flatten();
+    let mut devices: Vec<String> = files
+        .filter(|file| Table::load(&file.path()).is_ok_and(|t| t.check_device(&here).is_err()))
+        .filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(&end)?.to_string()))
+        .collect();
+    devices.sort();
+    devices
+}
+
+/// There is no table of the device that budgets speak of.
+pub(crate) fn missing(run: &Run, latency: &LatencyConfig) -> Error {
+    let (others, name) = (others(run, latency), latency.deployment());
+    if others.is_empty() || latency.table.is_some() {
+        return not_ready(run, &format!("the latency table for {name}"), "profile");
+    }
+    let run = run.root().display();
+    Error::input(
+        format!("{run}: there is no latency table of this device for {name}, only of {}", others.join(", ")),
+        format!(
+            "measure this device with `lana profile {run}`, or go by the other's with `lana profile {run} --force`"
+        ),
+    )
 }
 
 /// The other device that the run's budgets speak of, if any.

@@ -1,10 +1,11 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use lana::{Config, Preparation, RuntimeKind, StudentMetrics};
+use lana::{Config, Preparation, StudentMetrics};
 use serde_json::json;
 
 use super::{stage, summary};
+use crate::commands::deployment::DeploymentArguments;
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::Terminal;
@@ -62,17 +63,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
 
-    /// Runtime whose latency counts [default: onnxruntime]
-    #[arg(long, help_heading = "Deployment")]
-    runtime: Option<RuntimeKind>,
-
-    /// Images in a batch when latency is measured [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Deployment")]
-    batch: Option<NonZeroUsize>,
-
-    /// Threads of the runtime when latency is measured [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Deployment")]
-    threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    deployment: DeploymentArguments,
 
     /// End after a step that all budgets share; the same command without it goes on
     #[arg(long, value_name = "STEP", help_heading = "Work")]
@@ -211,9 +203,7 @@ impl Arguments {
         set(&mut config.device, &self.device);
         set(&mut config.seed, &self.seed);
         set(&mut config.workers, &self.workers);
-        set(&mut config.latency.runtime, &self.runtime);
-        set(&mut config.latency.batch, &self.batch.map(NonZeroUsize::get));
-        set(&mut config.latency.threads, &self.threads.map(NonZeroUsize::get));
+        config.latency = config.latency.on(self.deployment.over(config.latency.deployment()));
         set(&mut config.pretrain.images, &self.images.map(NonZeroUsize::get));
         set(&mut config.finetune.epochs, &self.epochs.map(NonZeroUsize::get));
         config.num_classes = self.network.num_classes.or(config.num_classes);
@@ -230,7 +220,7 @@ impl Arguments {
 
 /// A student that met its budget when it was selected, but not in the last measurement.
 fn over_budget(student: &StudentMetrics) -> Failure {
-    Failure::Other {
+    Failure::Told {
         message: format!(
             "the student for budget {} is over it in the final measurement ({:.3}x of the teacher's latency; {:.1} % of the \
              budget used)",
@@ -262,7 +252,7 @@ fn refuse_onnx(teacher: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use lana::{Budget, PretrainConfig};
+    use lana::{Budget, Precision, PretrainConfig, Processor, RuntimeKind};
 
     use super::*;
 
@@ -290,6 +280,8 @@ mod tests {
             ("--pool", config.pool.clone()),
             ("--device", config.device.clone()),
             ("--runtime", config.latency.runtime.to_string()),
+            ("--processor", config.latency.processor.to_string()),
+            ("--precision", config.latency.precision.to_string()),
         ] {
             let after = help.split(option).nth(1).unwrap_or_default();
             let shown = after.split("[default: ").nth(1).and_then(|text| text.split(']').next());
@@ -321,7 +313,9 @@ mod tests {
             "--val=generated:shapes?split=val",
             "--budget=0.5x,params=0.6x",
             "--budget=12ms",
-            "--runtime=onnxruntime",
+            "--runtime=torch",
+            "--processor=cuda",
+            "--precision=bf16",
             "--batch=64",
             "--threads=2",
             "--device=cuda",
@@ -348,6 +342,9 @@ mod tests {
             workers: 5,
             ..Config::default()
         };
+        expected.latency.runtime = RuntimeKind::Torch;
+        expected.latency.processor = Processor::Cuda;
+        expected.latency.precision = Precision::Bf16;
         expected.latency.batch = 64;
         expected.latency.threads = 2;
         expected.pretrain.images = 1000;
@@ -400,7 +397,7 @@ mod tests {
 
     #[test]
     fn a_student_over_its_budget_is_a_failure_that_says_by_how_much() {
-        let failure = over_budget(&crate::commands::summary::tests::student("0.34x", false));
+        let failure = over_budget(&crate::commands::training::summary::tests::student("0.34x", false));
         assert_eq!(failure.exit_status(), 1);
         assert!(failure.message().contains("0.34x") && failure.message().contains("0.485x"));
     }

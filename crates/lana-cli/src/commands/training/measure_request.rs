@@ -18,7 +18,7 @@ pub(crate) struct Arguments {}
 impl Arguments {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let mut request = String::new();
-        std::io::stdin().read_to_string(&mut request).map_err(|error| Failure::Other {
+        std::io::stdin().read_to_string(&mut request).map_err(|error| Failure::Told {
             message: format!("stdin: {error}"),
             hint: None,
             status: 2,
