@@ -37,6 +37,7 @@ mod fold;
 mod graph;
 mod memory;
 mod merge;
+pub mod moments;
 mod op;
 mod precision;
 mod replace;

@@ -65,7 +65,8 @@ fn the_extended_pool_stands_at_every_layer_or_says_why_not() {
                             let start = operation.initialise(&own, &own_weights, &built, 1).unwrap();
                             assert_eq!(start, operation.initialise(&own, &own_weights, &built, 1).unwrap());
                         }
-                        let edit = ["own", "grouped", "lowrank"].contains(&operation.family());
+                        let edit =
+                            ["own", "grouped", "radix", "lowrank", "narrow"].contains(&operation.family());
                         assert!(!edit || built.cost().macs <= own.cost().macs, "{place}");
                     }
                     Err(reason) => {
@@ -90,6 +91,11 @@ fn the_extended_pool_stands_at_every_layer_or_says_why_not() {
             assert!(families.contains_key(family), "{family} at {name}");
         }
         assert_eq!(families.contains_key("own"), name != "resnet56_cifar");
+        assert_eq!(families.contains_key("radix"), name == "resnest50d");
+        if name == "resnest50d" {
+            assert_eq!(families["narrow"], 3 * seen.len());
+            assert_eq!(families["radix"], seen.len());
+        }
     }
 }
 

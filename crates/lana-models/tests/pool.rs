@@ -159,6 +159,8 @@ fn costs_are_those_counted_by_hand() {
     let products = |size: u64| (n * n * size, 0);
     let block =
         [&[norm(32); 2][..], &[linear(32, 32); 4], &[products(32); 2], &[linear(32, 128), linear(128, 32)]];
+    let row = |from: u64, to: u64| (n * from * to * 3, from * to * 3);
+    let squeeze = |from: u64, to: u64| (2 * from * to, 2 * from * to + from + to);
     let relative = |size: u64| (n * 4 * size * 31, size * 31);
     for (name, parts) in [
         ("conv-k5", vec![conv(c, c, 5), bn(c)]),
@@ -167,6 +169,20 @@ fn costs_are_those_counted_by_hand() {
         ("repvgg-k3", vec![conv(c, c, 3), bn(c), conv(c, c, 1), bn(c), bn(c)]),
         ("shuffle-k3-w1", vec![conv(c, c / 4, 3), bn(c), conv(c, c / 4, 3), bn(c)]),
         ("mbconv-e3-k5", vec![conv(c, 96, 1), bn(96), conv(1, 96, 5), bn(96), conv(96, c, 1), bn(c)]),
+        ("fused-e3-k3", vec![conv(c, 96, 3), bn(96), conv(96, c, 1), bn(c)]),
+        ("fused-e3-k1-se0.04", vec![conv(c, 96, 1), bn(96), squeeze(96, 4), conv(96, c, 1), bn(c)]),
+        // The kernel of efficient channel attention is three long for 32 channels.
+        ("mbconv-e1-k3-eca", vec![conv(1, c, 3), bn(c), (c * 3, 3), conv(c, c, 1), bn(c)]),
+        (
+            "mixconv-e3-k5",
+            [3, 5]
+                .map(|k| vec![conv(c, 48, 1), bn(48), conv(1, 48, k), bn(48), conv(48, c, 1), bn(c)])
+                .concat(),
+        ),
+        ("acnet-k3", vec![conv(c, c, 3), bn(c), row(c, c), bn(c), row(c, c), bn(c)]),
+        ("grouped-g2", [vec![conv(c / 2, c, 3), bn(c)], vec![conv(c / 2, c, 3), bn(c)]].concat()),
+        ("lowrank-r0.25", [[conv(c, 8, 3), conv(8, c, 1), bn(c)]; 2].concat()),
+        ("narrow-w0.25", vec![conv(c, 8, 3), bn(8), conv(8, c, 3), bn(c)]),
         (
             "vit-d2-w32-h4",
             [
@@ -203,6 +219,48 @@ fn costs_are_those_counted_by_hand() {
         let trained = graph.parameters().into_iter().filter(|p| p.role.is_trained());
         let elements: usize = trained.map(|p| p.shape.iter().product::<usize>()).sum();
         assert_eq!(elements as u64, params, "{name}");
+    }
+}
+
+/// Of 48 channels, expanded to 288, with a gate of 12.
+#[test]
+fn costs_of_edits_are_those_counted_by_hand() {
+    let own = teacher("efficientnet_b2").0.layer_graph("blocks.2.1").unwrap();
+    let (_, height, width) = own.output_shape().as_image().unwrap();
+    let n = (height * width) as u64;
+    let (c, inner) = (48, 288);
+    let bn = |channels: u64| (2 * n * channels, 2 * channels);
+    let conv = |from: u64, to: u64, k: u64| (n * from * to * k * k, from * to * k * k);
+    let gate = (2 * inner * 12, 2 * inner * 12 + inner + 12);
+    let block = |inner: u64, k: u64| {
+        vec![conv(c, inner, 1), bn(inner), conv(1, inner, k), bn(inner), conv(inner, c, 1), bn(c)]
+    };
+    for (name, parts) in [
+        ("teacher", [block(inner, 5), vec![gate]].concat()),
+        ("own-nogate", block(inner, 5)),
+        ("own-k3", [block(inner, 3), vec![gate]].concat()),
+        ("own-relu", [block(inner, 5), vec![gate]].concat()),
+        ("own-nogate-k3-relu", block(inner, 3)),
+        ("narrow-w0.5", [block(144, 5), vec![(2 * 144 * 12, 2 * 144 * 12 + 144 + 12)]].concat()),
+        // 1×1 convolutions in two factors of 12 channels, for there is no dense one larger than that.
+        (
+            "lowrank-r0.25",
+            vec![
+                conv(c, 12, 1),
+                conv(12, inner, 1),
+                bn(inner),
+                conv(1, inner, 5),
+                bn(inner),
+                gate,
+                conv(inner, 12, 1),
+                conv(12, c, 1),
+                bn(c),
+            ],
+        ),
+    ] {
+        let cost = operation(name).build(&own).unwrap().cost();
+        let (macs, params) = parts.iter().fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        assert_eq!((cost.macs, cost.params), (macs, params), "{name}");
     }
 }
 
@@ -613,7 +671,7 @@ fn reasons_say_why_an_operation_does_not_apply() {
     });
     assert!(reason("conv-k3", &valid).contains("no stride makes 9×9 into 7×7"));
     assert!(reason("identity", &valid).contains("8×9×9 to 8×7×7"));
-    assert!(reason("narrow-w0.5", &valid).contains("no channels"));
+    assert!(reason("narrow-w0.5", &valid).contains("no channels that only it sees"));
 
     let vector = layer(&|b| b.node("flatten", Op::Flatten, &[lana_graph::Value::INPUT]));
     assert!(reason("mbconv-e3-k3", &vector).contains("not both feature maps"));

@@ -57,8 +57,16 @@ const OPERATIONS: [&str; 16] = [
 ];
 
 /// Edits of the teacher's layer, which begin close to it, where they apply.
-const EDITS: [&str; 7] =
-    ["narrow-w0.5", "own-nogate", "own-k3", "own-relu", "grouped-g2", "lowrank-r0.25", "own-nogate-relu"];
+const EDITS: [&str; 8] = [
+    "narrow-w0.5",
+    "own-nogate",
+    "own-k3",
+    "own-relu",
+    "grouped-g2",
+    "lowrank-r0.25",
+    "own-nogate-relu",
+    "radix-r1",
+];
 
 #[test]
 fn operations_learn_and_are_exported_as_they_learnt() -> Outcome {

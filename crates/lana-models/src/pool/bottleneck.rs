@@ -1,4 +1,4 @@
-//! Bottlenecks: `cb_bottle` in LANA's pool, with the dense convolutions its best compromise of accuracy and speed.
+//! Bottlenecks (ResNet, He et al. 2015, section 4.1: 1×1, 3×3, 1×1): `cb_bottle` in LANA's pool (CBR-CBR-CB), with the dense convolutions its best compromise of accuracy and speed.
 
 use lana_graph::Graph;
 

@@ -1,4 +1,8 @@
 //! One convolution with a residual connection: `cb_res` in LANA's pool.
+//!
+//! The paper says "conv-BN pair with residual". We read *pair* as one convolution and its BatchNorm, which are named so in the
+//! same list ("CBR pairs"), and the residual connection as ResNet's (He et al. 2015): added behind the BatchNorm, with the
+//! layer's own activation behind the sum. A pair of such pairs would be `stack-*`.
 
 use lana_graph::Graph;
 

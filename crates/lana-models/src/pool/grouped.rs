@@ -89,9 +89,17 @@ fn shuffled(layer: &Graph) -> Vec<usize> {
     let convs: Vec<usize> = convs(layer).into_iter().filter(|(_, c)| c.groups == 1).map(|c| c.0).collect();
     let made = |&reader: &usize| {
         let set = sets.group(layer.nodes()[reader].inputs[0]);
-        sets.inner().contains(&set) && convs.iter().any(|&c| sets.group(Value::of_node(c)) == set)
+        sets.inner().contains(&set)
+            && is_free(layer, &sets, set)
+            && convs.iter().any(|&c| sets.group(Value::of_node(c)) == set)
     };
     convs.iter().copied().filter(made).collect()
+}
+
+/// Whether each channel of a set may go anywhere: not if convolutions that are in groups already, or parts, tie several
+/// of them together.
+fn is_free(layer: &Graph, sets: &ChannelGroups, set: usize) -> bool {
+    sets.places(set) == layer.shape(Value::of_node(set - 1)).channels()
 }
 
 fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
@@ -155,7 +163,7 @@ fn deal_out(layer: &Graph, weights: &Weights, times: usize) -> Weights {
     const TURNS: usize = 4;
     for _ in 0..TURNS {
         orders.clear();
-        for &set in sets.inner() {
+        for &set in sets.inner().iter().filter(|&&set| is_free(layer, &sets, set)) {
             let maker = energies.iter().position(|(n, _)| sets.group(Value::of_node(*n)) == set);
             let reader = energies.iter().position(|(n, _)| sets.group(layer.nodes()[*n].inputs[0]) == set);
             let made = maker.map(|m| energies[m].1.of_outputs(&into[m], times));

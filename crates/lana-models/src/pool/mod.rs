@@ -34,6 +34,7 @@ mod narrow;
 mod own;
 mod preset;
 mod principal;
+mod radix;
 mod repvgg;
 mod selection;
 mod shuffle;
@@ -57,12 +58,13 @@ pub use selection::{Pool, Pools};
 
 /// Every family, in the order in which pools list its members: the one place where a new one is named. Those that start
 /// from the teacher's weights come first, since of operations that are the same network somewhere the first one stands.
-static FAMILIES: [&Family; 18] = [
+static FAMILIES: [&Family; 19] = [
     &teacher::TEACHER,
     &teacher::IDENTITY,
     &narrow::FAMILY,
     &own::FAMILY,
     &grouped::FAMILY,
+    &radix::FAMILY,
     &lowrank::FAMILY,
     &mbconv::FAMILY,
     &mixconv::FAMILY,

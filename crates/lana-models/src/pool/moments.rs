@@ -4,14 +4,8 @@
 //! normal, what the activation makes of it follows (Nagel et al. 2019, "Data-Free Quantization", section 4.2). Edits of
 //! the teacher's layer use it where others would run images.
 
-use lana_graph::{Activation, Conv2d, Graph, Op, Value, Weights};
-
-/// Mean and mean square of one channel.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moments {
-    pub(super) mean: f64,
-    pub(super) power: f64,
-}
+use lana_graph::moments::Moments;
+use lana_graph::{Conv2d, Graph, Op, Value, Weights};
 
 /// The moments of every channel of `value`; none where no BatchNorm, or one with an activation, makes it.
 pub(super) fn moments(layer: &Graph, weights: &Weights, value: Value) -> Option<Vec<Moments>> {
@@ -24,7 +18,7 @@ pub(super) fn moments(layer: &Graph, weights: &Weights, value: Value) -> Option<
     let Op::BatchNorm { .. } = node.op else { return None };
     let scale = weights.get(&format!("{}.weight", node.name))?;
     let shift = weights.get(&format!("{}.bias", node.name))?;
-    let of = |(scale, shift): (&f32, &f32)| behind(activation, f64::from(*shift), f64::from(*scale).abs());
+    let of = |(scale, shift): (&f32, &f32)| Moments::behind(activation, f64::from(*shift), f64::from(*scale));
     Some(scale.data.iter().zip(&shift.data).map(of).collect())
 }
 
@@ -67,49 +61,5 @@ pub(super) fn keep_shares(layer: &Graph, weights: &mut Weights, conv_node: usize
             tensor.data.iter_mut().zip(shares).for_each(scaled);
             weights.insert(name, tensor);
         }
-    }
-}
-
-/// Moments of what the activation makes of a normal variable: a sum over ±4 deviations.
-fn behind(activation: Option<Activation>, mean: f64, deviation: f64) -> Moments {
-    const STEPS: i32 = 40;
-    let points = (-STEPS..=STEPS).map(|i| 4.0 * f64::from(i) / f64::from(STEPS));
-    let (mut total, mut first, mut second) = (0.0, 0.0, 0.0);
-    for z in points {
-        let density = (-0.5 * z * z).exp();
-        let x = mean + deviation * z;
-        let y = activation.map_or(x, |kind| apply(kind, x));
-        total += density;
-        first += density * y;
-        second += density * y * y;
-    }
-    Moments { mean: first / total, power: second / total }
-}
-
-/// The activation of a number. GELU is that of its usual approximation, near enough for an average.
-pub(super) fn apply(kind: Activation, x: f64) -> f64 {
-    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-    match kind {
-        Activation::Relu => x.max(0.0),
-        Activation::Relu6 => x.clamp(0.0, 6.0),
-        Activation::Silu => x * sigmoid(x),
-        Activation::Sigmoid => sigmoid(x),
-        Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
-        Activation::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) / 6.0,
-        Activation::Gelu => x * sigmoid(1.702 * x),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_of_a_rectified_normal_are_the_known_ones() {
-        let m = behind(Some(Activation::Relu), 0.0, 2.0);
-        assert!((m.mean - 2.0 / (2.0 * std::f64::consts::PI).sqrt()).abs() < 1e-2, "{m:?}");
-        assert!((m.power - 2.0).abs() < 1e-2, "{m:?}");
-        let m = behind(None, 3.0, 2.0);
-        assert!((m.mean - 3.0).abs() < 1e-9 && (m.power - 13.0).abs() < 1e-2, "{m:?}");
     }
 }

@@ -3,6 +3,9 @@
 //! Every inner group of channels ([`lana_graph::channels`]) keeps its strongest ones, with the teacher's weights. Nothing
 //! else changes, so that the operation is nearly right before any training. The few channels in the middle of
 //! squeeze-and-excitation stay: they cost next to nothing, and without them the gates would be wrong.
+//!
+//! Where convolutions are in groups, or split attention has several versions of a channel, every group and every version
+//! keeps its channels at the same places, those that are strongest in all of them together.
 
 use lana_graph::channels::{ChannelGroups, importance, narrow, narrow_weights};
 use lana_graph::{Graph, Node, Op, Value, Weights};
@@ -26,7 +29,7 @@ pub(super) static FAMILY: Family = Family {
     initialise,
 };
 
-/// The groups to narrow, each with the channels it has and those it keeps.
+/// The groups to narrow, each with the places it has and those it keeps.
 fn plan(layer: &Graph, arguments: &Arguments) -> Vec<(usize, usize, usize)> {
     let groups = ChannelGroups::of(layer);
     let nodes = layer.nodes();
@@ -42,12 +45,13 @@ fn plan(layer: &Graph, arguments: &Arguments) -> Vec<(usize, usize, usize)> {
         .filter(|&n| matches!(nodes[n].op, Op::Conv2d(_)) && behind_pooling(nodes[n].inputs[0]))
         .map(|n| groups.group(Value::of_node(n)))
         .collect();
-    let kept = |channels: usize| round_channels(channels as f64 * arguments.number("w")).min(channels);
     let wide = groups.inner().iter().filter(|g| !squeezed.contains(g));
     wide.map(|&group| {
         // A group is named by its first value, which a node makes: the input's group is never inner.
         let channels = layer.shape(Value::of_node(group - 1)).channels();
-        (group, channels, kept(channels))
+        let places = groups.places(group);
+        let kept = round_channels(channels as f64 * arguments.number("w")).div_ceil(channels / places);
+        (group, places, kept.min(places))
     })
     .collect()
 }
@@ -55,11 +59,13 @@ fn plan(layer: &Graph, arguments: &Arguments) -> Vec<(usize, usize, usize)> {
 fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
     let plan = plan(layer, arguments);
     if plan.is_empty() {
-        return Err(NotApplicable::new("the layer has no channels that only it sees"));
+        return Err(NotApplicable::new(
+            "the layer has no channels that only it sees and that could be fewer",
+        ));
     }
     let mut graph = layer.clone();
-    for (group, channels, keep) in plan {
-        if keep < channels {
+    for (group, places, keep) in plan {
+        if keep < places {
             graph = narrow(&graph, group, keep)?;
         }
     }
@@ -69,11 +75,11 @@ fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
 fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
     let mut graph = start.layer.clone();
     let mut weights = start.layer_weights.clone();
-    for (group, channels, keep) in plan(start.layer, start.arguments) {
-        if keep < channels {
+    for (group, places, keep) in plan(start.layer, start.arguments) {
+        if keep < places {
             // Ranked in the whole layer: the choice in one group does not depend on that in another.
             let strength = importance(start.layer, start.layer_weights, group);
-            let mut order: Vec<usize> = (0..channels).collect();
+            let mut order: Vec<usize> = (0..places).collect();
             order.sort_by(|&a, &b| strength[b].total_cmp(&strength[a]));
             order.truncate(keep);
             order.sort_unstable();

@@ -9,10 +9,11 @@
 //!
 //! Any of them go together: `own-nogate-relu`. Each must have something to change.
 
+use lana_graph::moments::apply;
 use lana_graph::{Activation, Graph, Node, Op, Tensor, Value, Weights};
 
 use super::edit::{pooled, push, rewrite};
-use super::moments::{apply, moments};
+use super::moments::moments;
 use super::name::{Arguments, Parameter, Range};
 use super::preset::listed;
 use super::{Family, NotApplicable, Preset, Start};
@@ -169,7 +170,11 @@ fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
     if start.arguments.has("nogate") {
         for gate in gates(layer).unwrap_or_default() {
             // Of another form than any gate there is: as if it were open.
-            let Some(factors) = average_gate(layer, start.layer_weights, &gate) else { continue };
+            let Some(factors) =
+                average_gate(layer, start.layer_weights, gate.features, gate.pool, gate.factor)
+            else {
+                continue;
+            };
             match &gate.into {
                 Into::Readers(convs) => {
                     convs.iter().for_each(|&n| scale_inputs(&layer.nodes()[n], &factors, &mut weights));
@@ -204,7 +209,7 @@ fn middle(tensor: &Tensor, shape: &[usize]) -> Tensor {
 }
 
 /// Multiplies what a convolution makes of each input channel.
-fn scale_inputs(node: &Node, factors: &[f64], weights: &mut Weights) {
+pub(super) fn scale_inputs(node: &Node, factors: &[f64], weights: &mut Weights) {
     let Op::Conv2d(conv) = &node.op else { return };
     let name = format!("{}.weight", node.name);
     let Some(mut kernel) = weights.remove(&name) else { return };
@@ -218,11 +223,18 @@ fn scale_inputs(node: &Node, factors: &[f64], weights: &mut Weights) {
 }
 
 /// The gate of an image whose channels have the means that their BatchNorm gives them.
-fn average_gate(layer: &Graph, weights: &Weights, gate: &Gate) -> Option<Vec<f64>> {
+/// `features` are pooled by the node `pool`; `factor` is the gate.
+pub(super) fn average_gate(
+    layer: &Graph,
+    weights: &Weights,
+    features: Value,
+    pool: usize,
+    factor: Value,
+) -> Option<Vec<f64>> {
     let mut values: Vec<Option<Vec<f64>>> = vec![None; layer.nodes().len() + 1];
-    let means = moments(layer, weights, gate.features)?.iter().map(|m| m.mean).collect();
-    values[Value::of_node(gate.pool).index()] = Some(means);
-    for (index, node) in layer.nodes().iter().enumerate().skip(gate.pool + 1) {
+    let means = moments(layer, weights, features)?.iter().map(|m| m.mean).collect();
+    values[Value::of_node(pool).index()] = Some(means);
+    for (index, node) in layer.nodes().iter().enumerate().skip(pool + 1) {
         let Some(x) = node.inputs.first().and_then(|v| values[v.index()].as_ref()) else { continue };
         let parameter = |suffix: &str| weights.get(&format!("{}.{suffix}", node.name)).map(|t| &t.data);
         let y: Vec<f64> = match &node.op {
@@ -266,5 +278,5 @@ fn average_gate(layer: &Graph, weights: &Weights, gate: &Gate) -> Option<Vec<f64
         };
         values[index + 1] = Some(y);
     }
-    values[gate.factor.index()].take()
+    values[factor.index()].take()
 }

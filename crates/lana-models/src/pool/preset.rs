@@ -23,7 +23,7 @@ pub enum Preset {
     /// have the form of a member of the pool (basic blocks are `stack-k3-w1`): twins stand once.
     Paper,
     /// The compact pool, and what later work shows to pay: edits of the teacher's own layer that start from its weights
-    /// (without gates, smaller kernels, ReLU, more groups, low rank), mixed kernels, ECA, ACNet.
+    /// (without gates, smaller kernels, ReLU, more groups, fewer splits, low rank), mixed kernels, ECA, ACNet.
     Extended,
 }
 

@@ -1,7 +1,10 @@
 //! Two stacked convolutions: `cb_stack` in LANA's pool, strongest early in the network.
 //!
-//! The paper gives the order C-B-R-C-B: the basic block of ResNets (He et al. 2015). The width is that of the channels
-//! between the two convolutions, as a share of the output's; both have the kernel, the first one the stride.
+//! The paper gives the order C-B-R-C-B, and names a residual connection for `cb_res` alone. Stacked convolutions without one
+//! are VGG's (Simonyan & Zisserman 2015); with one, in this order, they are the basic block of ResNets (He et al. 2015). We
+//! read it as the latter: everything in this pool has the layer's residual connection, without which no operation could
+//! start as its shortcut. The width is that of the channels between the two convolutions, as a share of the output's;
+//! both have the kernel, the first one the stride.
 
 use lana_graph::Graph;
 
