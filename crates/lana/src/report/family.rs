@@ -28,7 +28,7 @@ const fn family(
     Family { name, letter, class, marker, summary }
 }
 
-static FAMILIES: [Family; 18] = [
+static FAMILIES: [Family; 19] = [
     family("teacher", "T", "f-teacher", Marker::Star, "the teacher’s own block"),
     family("identity", "–", "f-identity", Marker::Cross, "the layer is skipped"),
     family("narrow", "N", "f-narrow", Marker::Circle, "the teacher’s block with fewer inner channels"),
@@ -42,6 +42,7 @@ static FAMILIES: [Family; 18] = [
     ),
     family("grouped", "G", "f-narrow", Marker::Triangle, "the teacher’s block with more groups"),
     family("lowrank", "D", "f-narrow", Marker::Diamond, "the teacher’s block with convolutions of low rank"),
+    family("radix", "P", "f-narrow", Marker::Pentagon, "the teacher’s block with fewer splits"),
     // Inverted residuals and bottlenecks.
     family("mbconv", "M", "f-mbconv", Marker::Diamond, "inverted residual"),
     family("mixconv", "X", "f-mbconv", Marker::Circle, "inverted residual with kernels of several sizes"),
@@ -101,7 +102,7 @@ mod tests {
             ("ghost-r2", "other", "r2"),
             ("vit-d1-w64-h4", "vit", "d1w64h"),
             ("bottleneck-k5-w0.25", "bottleneck", "k5¼"),
-            ("own-nose-k3", "own", "nosek3"),
+            ("own-nogate-k3", "own", "nogate"),
             ("lowrank-r0.25", "lowrank", "r0.25"),
             ("mixconv-e3-k5", "mixconv", "e3k5"),
             ("", "other", ""),
