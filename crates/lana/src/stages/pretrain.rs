@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use lana_data::{Augment, Batches, Loader, LoaderConfig};
 use lana_graph::{Graph, Value, Weights};
-use lana_latency::Table;
+use lana_latency::{LayerRow, Table};
 use lana_models::pool::Operation;
 use lana_torch::{BatchNorm, Imitation, Imitator, Network, Tensor, cosine, imitate};
 use rayon::prelude::*;
@@ -21,6 +21,9 @@ use crate::context::{Context, LayerPool, Teacher};
 use crate::run::read_or_redo;
 use crate::stages::{profile, tables};
 use crate::{Error, Limit, OperationRecord, PoolError, Quantity, Result, sha256, write_atomic, write_json};
+
+/// Standard errors by which an operation must be slower than its layer to be left out.
+const SURE: f64 = 2.0;
 
 /// One operation of the pass.
 struct Pupil {
@@ -195,8 +198,11 @@ fn is_wanted(context: &Context<'_>, table: &Table, layer: &LayerPool, operation:
     if context.config.pretrain.keep_slow || !only_latency {
         return true;
     }
+    let spread = |row: &LayerRow| Some(row.operations.iter().find(|e| e.operation == operation)?.spread_ms);
+    let spread = table.layers.iter().find(|row| row.layer == layer.layer).and_then(spread).unwrap_or(0.0);
     match (table.cost(&layer.layer, operation), table.cost(&layer.layer, "teacher")) {
-        (Some(cost), Some(teacher)) => cost < teacher,
+        // What may only be noise must not cost an operation its place.
+        (Some(cost), Some(teacher)) => cost - SURE * spread < teacher,
         _ => true,
     }
 }
