@@ -56,7 +56,8 @@ pub struct MeasureOptions {
 /// They slow down memory and caches for seconds at a time, small networks more than large ones, and no clock shows it.
 /// ResNet-56 and a student of half its latency, 12 fresh processes of 50 rounds on a virtual machine that did nothing else:
 /// medians of the ratio over all rounds had a standard deviation of 2.3 % from process to process (0.471 to 0.502), over the
-/// calmest half 1.4 %, quarter 1.0 %, tenth 1.0 %; the median of three processes 1.2 % and 0.6 %.
+/// calmest half 1.4 %, 30 % of them 1.1 %, 20 % of them 1.0 %; the median of three processes 1.2 % over all, 0.6 % over the calmest
+/// quarter.
 pub const CALM: f64 = 0.25;
 /// Rounds that are kept at least, if there are as many.
 const FEWEST_CALM: usize = 10;
