@@ -26,6 +26,21 @@ const CHECKS: &[Check] = &[
         variables: &[],
         hint: "what to mend is above (`rustup component add clippy` installs it)",
     },
+    // What is built for devices that are only measured on.
+    Check {
+        arguments: &[
+            "clippy",
+            "-p",
+            "lana-cli",
+            "--no-default-features",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        variables: &[],
+        hint: "what needs training or libtorch belongs behind lana-cli's feature `training`",
+    },
     Check {
         arguments: &["doc", "--workspace", "--no-deps"],
         variables: &[("RUSTDOCFLAGS", "-Dwarnings")],
@@ -35,6 +50,12 @@ const CHECKS: &[Check] = &[
         arguments: &["test", "--workspace"],
         variables: &[],
         hint: "the tests that failed are named above",
+    },
+    // Where nothing else asks for libtorch, this builds without it.
+    Check {
+        arguments: &["test", "-p", "lana-latency", "--test", "files"],
+        variables: &[],
+        hint: "lana-latency must do without libtorch unless its feature `torch` is on",
     },
 ];
 

@@ -12,6 +12,9 @@
 //! `logging`, and errors from `failure`), and the exit status is 0 for done, 1 for failed, 2 for wrong
 //! arguments or input, 3 for a budget that no selection can meet.
 
+// Without that feature some ways of showing things have nothing to show.
+#![cfg_attr(not(feature = "training"), allow(dead_code))]
+
 mod commands;
 mod failure;
 mod format;

@@ -1,8 +1,9 @@
 //! How well a lookup table predicts whole networks, for any teacher of the zoo and without a run:
-//! `table_error TEACHER BATCH POOL TABLE.json [TABLE_SECONDS] [CHECK_SECONDS] [SEED]`.
+//! `table_error TEACHER DEPLOYMENT POOL TABLE.json [TABLE_SECONDS] [CHECK_SECONDS] [SEED]`.
 //!
-//! Makes the table as `lana profile` does, unless the file is there, and checks it as `lana profile RUN --check` does. What
-//! is not said of seconds is as there. Stopped, it goes on. Progress goes to stderr.
+//! DEPLOYMENT is a label such as `b64` or `cuda-torch-b128-fp16` (libtorch needs the crate's feature `torch`). Makes the table as `lana profile` does, unless the file is there, and checks it as `lana profile RUN --check` does. What
+//! is not said of seconds is as there. Stopped, it goes on. Progress goes to stderr. If the file's name ends in `.lana`, it
+//! becomes a bundle for `lana profile --from-bundle` on another device, and nothing is measured.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::PathBuf;
@@ -13,8 +14,8 @@ use lana_models::zoo::{self, ZooOptions};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [name, batch, pool, file, more @ ..] = &arguments[..] else {
-        return Err("give TEACHER BATCH POOL TABLE.json".into());
+    let [name, deployment, pool, file, more @ ..] = &arguments[..] else {
+        return Err("give TEACHER DEPLOYMENT POOL TABLE.json".into());
     };
     let (pool, file) = (Pool::parse(pool)?, PathBuf::from(file));
     let number = |at: usize| more.get(at).map(|text| text.parse::<f64>()).transpose();
@@ -27,10 +28,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let operations = operations.filter_map(|(o, g)| Some((o.name().to_string(), g.ok()?))).collect();
         candidates.push(LayerCandidates { layer: layer.name.clone(), operations });
     }
-    let deployment = Deployment { batch: batch.parse()?, ..Deployment::default() };
+    let deployment: Deployment = deployment.parse()?;
     let options = TableOptions { deployment, time_limit_s: number(0)?, ..TableOptions::default() };
     let plan = Plan::new(&teacher, &candidates, &options)?;
     println!("{} networks to time, in {:.0} s", plan.subjects().len(), plan.time_limit());
+    if file.extension().is_some_and(|extension| extension == "lana") {
+        return Ok(plan.save(&file)?);
+    }
     let mut show = |p: Progress| {
         let (elapsed, remaining) = (p.elapsed.as_secs_f64(), p.remaining.as_secs_f64());
         eprintln!("pass {}: {} of {}, {elapsed:.0} s, {remaining:.0} s left", p.pass, p.done, p.total);
@@ -40,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         false => plan.measure_to(&file, &mut |line| eprintln!("{line}"), &mut show)?,
     };
     println!(
-        "{name}, batch {batch}: teacher {:.2} ms, table in {:.0} s, {} noisy entries, parts {:+.1} % off, memory {}",
+        "{name}, {deployment}: teacher {:.2} ms, table in {:.0} s, {} noisy entries, parts {:+.1} % off, memory {}",
         table.teacher_ms(),
         table.seconds,
         table.noisy(),

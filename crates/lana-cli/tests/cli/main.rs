@@ -2,8 +2,11 @@
 //!
 //! Nothing here trains or measures; whole runs are tested where the pipeline is.
 
+#[cfg(feature = "training")]
 mod arguments;
+#[cfg(feature = "training")]
 mod help;
+mod measure;
 mod solve;
 
 /// The built binary, with logging as users have it.
