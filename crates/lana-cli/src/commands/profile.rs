@@ -9,7 +9,7 @@ use crate::output::{self, Align};
 use crate::progress::Terminal;
 
 const EXAMPLE: &str = "\
-Examples:
+Example:
   lana profile run
   lana profile run --check
 
