@@ -105,8 +105,10 @@ mod tests {
             [
                 "cargo fmt --all --check",
                 "cargo clippy --workspace --all-targets -- -D warnings",
+                "cargo clippy -p lana-cli --no-default-features --all-targets -- -D warnings",
                 "RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps",
                 "cargo test --workspace",
+                "cargo test -p lana-latency --test files",
             ]
         );
     }
