@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: benchmarks that need more than cargo.
 
 pub(crate) mod pool;
+pub(crate) mod score;
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
@@ -42,4 +43,13 @@ pub(crate) fn select(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     let status =
         Command::new(environment.python()?).arg(script).arg(&problems).status().context("starting python")?;
     Ok(command::exit_code(status))
+}
+
+/// An optimised `lana` with these arguments.
+pub(crate) fn lana(arguments: &[&str]) -> Command {
+    let mut cargo = command::cargo();
+    cargo
+        .args(["run", "--quiet", "--release", "--package", "lana-cli", "--bin", "lana", "--"])
+        .args(arguments);
+    cargo
 }

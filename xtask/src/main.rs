@@ -67,6 +67,8 @@ enum Bench {
     },
     /// What the families of operations reach in phase 1 against their latency (about an hour on two cores)
     Pool(bench::pool::Arguments),
+    /// What scoring saves by running only what lies behind each layer
+    Score(bench::score::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Task::Demo { arguments } => demo::run(&arguments),
         Task::Bench { bench: Bench::Select { arguments } } => bench::select(&arguments),
         Task::Bench { bench: Bench::Pool(arguments) } => bench::pool::run(&arguments),
+        Task::Bench { bench: Bench::Score(arguments) } => bench::score::run(&arguments),
         Task::Parity { names, all } => parity::run(&names, all),
         Task::Test => test::run(),
     };

@@ -52,6 +52,7 @@ pub use pricing::{
 pub use runtime::{runtime_version, try_runtime};
 pub use sealed::{seal, sha256, unseal, write_atomic};
 pub use session::Session;
+pub use statistics::kendall;
 pub use synthetic::random_weights;
 pub use table::{Entry, LayerRow, Table, Whole};
 

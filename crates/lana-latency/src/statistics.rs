@@ -100,7 +100,7 @@ fn interval_ranks(count: usize) -> (usize, usize) {
 }
 
 /// Kendall's tau-b of pairs: 1 if both rank alike, 0 without pairs that differ.
-pub(crate) fn kendall(pairs: &[(f64, f64)]) -> f64 {
+pub fn kendall(pairs: &[(f64, f64)]) -> f64 {
     let (mut agree, mut first, mut second) = (0.0, 0.0, 0.0);
     for (i, a) in pairs.iter().enumerate() {
         for b in &pairs[i + 1..] {

@@ -153,6 +153,17 @@ impl Network {
         Ok(self.run(from, x, mode, None, &[])?.0)
     }
 
+    /// As [`Self::forward_from`], and also gives the values `taps`, in their order; each must lie behind `from`.
+    pub fn forward_from_tapped(
+        &self,
+        from: Value,
+        x: &Tensor,
+        mode: BatchNorm,
+        taps: &[Value],
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        self.run(from, x, mode, None, taps)
+    }
+
     fn run(
         &self,
         from: Value,

@@ -34,19 +34,12 @@ fn main() -> ExitCode {
     }
     let run = PathBuf::from(texts.remove(0));
     let texts = if texts.is_empty() { ["0.34x", "0.5x", "0.7x"].map(String::from).to_vec() } else { texts };
-    for (index, text) in texts.iter().enumerate() {
-        let rows = text.parse::<Budget>().and_then(|budget| study(&run, &[budget], &options, &Silent));
-        match rows {
-            Ok(rows) => {
-                let table = study_table(&rows);
-                // The heading once; each budget as soon as it is there.
-                let lines = table.lines().skip(if index == 0 { 0 } else { 2 });
-                lines.for_each(|line| println!("{line}"));
-            }
-            Err(error) => {
-                eprintln!("error: {error}");
-                return ExitCode::FAILURE;
-            }
+    let budgets = texts.iter().map(|text| text.parse()).collect::<Result<Vec<Budget>, _>>();
+    match budgets.and_then(|budgets| study(&run, &budgets, &options, &Silent)) {
+        Ok(rows) => print!("{}", study_table(&rows)),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
         }
     }
     ExitCode::SUCCESS

@@ -11,7 +11,8 @@ use lana_torch::{BatchNorm, Evaluation, Network};
 use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, accuracy, accuracy_on, device, open_dataset, transform};
-use crate::stages::{export, finetune, pretrain, profile, score, select};
+use crate::stages::library::{Library, Trained};
+use crate::stages::{export, finetune, pretrain, profile, select};
 use crate::{
     Accuracy, Config, Error, PoolLatency, PoolRecord, Progress, Result, Run, Scores, Silent, StageStatus,
     WeightsSource, read_or_redo,
@@ -318,9 +319,14 @@ pub fn status(path: &Path) -> Result<Vec<StageStatus>> {
     let ahead = pretrain::remaining_s(&context);
     list.push(stage("pretrain", done, total, "operations", ahead));
 
-    let scored = read_or_redo::<Scores>(&context.run.path("scores.json"), &Silent)?
-        .map_or(0, |s| s.layers.values().map(|l| l.len() as u64).sum());
-    let trained = score::trained(&context, &pool)?.len() as u64;
+    let scores = read_or_redo::<Scores>(&context.run.path("scores.json"), &Silent)?;
+    let (mut scored, mut trained) = (0, 0);
+    if let Some((teacher, _)) = &teacher {
+        let library = Library::of(&context, teacher, &pool)?;
+        let is_scored = |t: &&Trained| scores.as_ref().is_some_and(|s| s.has(&pool[t.layer].layer, &t.name));
+        trained = library.operations().len() as u64;
+        scored = library.operations().iter().filter(is_scored).count() as u64;
+    }
     list.push(stage("score", scored, trained.max(1), "operations", None));
     for budget in &context.config.budgets {
         let selected = select::stored(&context, budget)?.is_some();

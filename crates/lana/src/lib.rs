@@ -36,6 +36,7 @@ mod run;
 #[cfg(test)]
 mod sample;
 mod source;
+mod speed;
 mod stages;
 mod study;
 mod target;
@@ -58,9 +59,10 @@ pub use records::*;
 pub use reselect::{Change, Predicted, Previous, RuleChanges, Selection, reselect};
 pub use run::{Run, read_json, read_or_redo, read_weights, write_atomic, write_json};
 pub use source::{HubFile, WeightsSource};
+pub use speed::{ScoreSpeed, score_speed};
 pub use stages::tables::{Imported, check_table, force_table, import_table, write_bundle};
 pub use stages::{Stage, run_stage};
-pub use study::{StudyOptions, StudyRow, study, study_table};
+pub use study::{ScoreKind, StudyOptions, StudyRow, study, study_table};
 
 /// What functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

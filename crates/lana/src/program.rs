@@ -11,7 +11,8 @@ use crate::rules::Rules;
 use crate::stages::profile;
 use crate::target::Target;
 use crate::{
-    Amount, Budget, Config, Error, Footprint, Limit, PoolLayer, PoolRecord, Quantity, Result, Scores,
+    Amount, Budget, Candidate, Config, Error, Footprint, Limit, PoolLayer, PoolRecord, Quantity, Result,
+    Scores,
 };
 
 /// What the program of one budget is made of.
@@ -397,6 +398,55 @@ pub(crate) fn settings(config: &Config) -> String {
     }
     text
 }
+
+/// Share of the layers in which a selection near another one may differ from it.
+const NEAR: f64 = 0.2;
+
+/// Solves a problem for what is to be examined next: K diverse solutions; or, with a best selection so far, half as many, and
+/// as many that differ from it in a few layers only and from all that is examined in at least one.
+pub(crate) fn propose(
+    problem: &Problem,
+    best: Option<&Candidate>,
+    seen: &[Candidate],
+) -> Result<(Outcome, Vec<Solution>)> {
+    let Some(best) = best else {
+        let outcome = lana_select::solve(problem)?;
+        let solutions = outcome.solutions.clone();
+        return Ok((outcome, solutions));
+    };
+    let near_count = problem.solutions / 2;
+    let outcome =
+        lana_select::solve(&Problem { solutions: problem.solutions - near_count, ..problem.clone() })?;
+    let mut solutions = outcome.solutions.clone();
+    if near_count == 0 {
+        return Ok((outcome, solutions));
+    }
+    let mut near = Problem { solutions: near_count, max_overlap: 1.0, ..problem.clone() };
+    let known = |names: &Vec<String>| {
+        names.len() == near.layers.len()
+            && names
+                .iter()
+                .zip(&near.layers)
+                .all(|(name, layer)| layer.choices.iter().any(|c| c.name == *name))
+    };
+    let earlier = seen.iter().map(|c| &c.choices).chain(solutions.iter().map(|s| &s.choices));
+    near.earlier = earlier.filter(|names| known(names)).cloned().collect();
+    for (layer, name) in near.layers.iter_mut().zip(&best.choices) {
+        for choice in &mut layer.choices {
+            choice.costs.insert(CHANGES.into(), f64::from(u8::from(choice.name != *name)));
+        }
+    }
+    let most = (NEAR * near.layers.len() as f64).round().max(2.0);
+    near.budgets.insert(CHANGES.into(), lana_select::Budget { min: None, max: Some(most) });
+    solutions.extend(lana_select::solve(&near)?.solutions.into_iter().map(|mut solution| {
+        solution.costs.remove(CHANGES);
+        solution
+    }));
+    Ok((outcome, solutions))
+}
+
+/// The cost that counts in how many layers a selection differs from another.
+const CHANGES: &str = "changes";
 
 #[cfg(test)]
 mod tests {

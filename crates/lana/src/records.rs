@@ -1,6 +1,6 @@
 //! What stands in the files of a run directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lana_graph::Cost;
 use serde::{Deserialize, Serialize};
@@ -148,8 +148,24 @@ pub struct Estimate {
     pub stderr: f64,
 }
 
+impl Estimate {
+    /// From one value for each image.
+    pub fn of(values: impl Iterator<Item = f64>) -> Self {
+        let (count, sum, squares) =
+            values.fold((0.0, 0.0, 0.0), |(count, sum, squares), v| (count + 1.0, sum + v, squares + v * v));
+        Self::of_sums(sum, squares, count)
+    }
+
+    /// From sum and sum of squares of `count` values.
+    pub fn of_sums(sum: f64, squares: f64, count: f64) -> Self {
+        let mean = sum / count;
+        let variance = (squares / count - mean * mean).max(0.0);
+        Estimate { mean, stderr: (variance / (count - 1.0).max(1.0)).sqrt() }
+    }
+}
+
 /// `scores.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// Training images used.
     pub images: u64,
@@ -161,6 +177,17 @@ pub struct Scores {
     pub teacher_loss: f64,
     /// By layer and operation. The teacher's own operation is zero by definition.
     pub layers: BTreeMap<String, BTreeMap<String, Score>>,
+    /// Operations that gave no finite loss, by layer: they are not selected.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Scores {
+    /// Whether an operation has been scored, with whatever result.
+    pub fn has(&self, layer: &str, operation: &str) -> bool {
+        self.layers.get(layer).is_some_and(|l| l.contains_key(operation))
+            || self.failed.get(layer).is_some_and(|l| l.contains(operation))
+    }
 }
 
 /// What replacing one layer by one operation does to the network.

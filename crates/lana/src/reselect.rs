@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::not_ready;
 use crate::program::{Priced, Program, settings};
-use crate::stages::{profile, tables};
+use crate::stages::{depth, profile, tables};
 use crate::target::Target;
 use crate::{
     Budget, Candidates, Error, PoolRecord, Progress, Result, Run, Scores, SelectConfig, Silent, Solutions,
@@ -150,6 +150,9 @@ pub fn reselect(
                 profile::table(&run, &latency, progress)?.ok_or_else(|| tables::missing(&run, &latency))?;
             tables.push(Priced { deployment, amount, target: Target::of(&table), table, drift: 1.0 });
         }
+        // What an evaluation found out about the identity, if there was one.
+        let scores = depth::stored(&run, budget, &scores, progress)?
+            .map_or_else(|| scores.clone(), |depth| depth.applied(&scores));
         let problem = Problem { solutions: 1, gap: 0.0, ..program.problem(Some(&scores), &tables, 1.0)? };
         let outcome = lana_select::solve(&problem)?;
         let Some(solution) = outcome.solutions.first().filter(|_| outcome.status != Status::Infeasible)

@@ -81,7 +81,14 @@ pub(crate) fn scores(layers: usize) -> Scores {
         };
         (name(index), OPERATIONS[1..].iter().map(score).collect())
     };
-    Scores { images: 100, batch: 10, seed: 0, teacher_loss: 0.3, layers: (0..layers).map(of).collect() }
+    Scores {
+        images: 100,
+        batch: 10,
+        seed: 0,
+        teacher_loss: 0.3,
+        layers: (0..layers).map(of).collect(),
+        ..Scores::default()
+    }
 }
 
 /// A table of this device whose costs are `scale` times what they are said to be.

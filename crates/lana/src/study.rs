@@ -1,9 +1,11 @@
-//! Does it matter that the selection is proven to be the best? A study on a run's own tables: the same budget spent by the
-//! integer program, by a rule of thumb and by chance, each network assembled and really evaluated.
+//! Does it matter that the selection is proven to be the best, and can the scores be trusted? A study on a run's own tables:
+//! the same budget spent by the integer program on several kinds of scores, by a rule of thumb and by chance, each network
+//! assembled and really evaluated, and how well each kind of score ranks them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use lana_graph::{Graph, Weights};
+use lana_latency::kendall;
 use lana_select::{Problem, Solution};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -11,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::program::Program;
-use crate::stages::{profile, score, select};
+use crate::stages::library::Library;
+use crate::stages::{depth, profile, score, select};
 use crate::{Budget, Progress, Result};
 
 /// How much a study looks at.
@@ -31,6 +34,36 @@ impl Default for StudyOptions {
     }
 }
 
+/// A kind of scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScoreKind {
+    /// Divergence from the teacher, each operation alone.
+    Kl,
+    /// Change of the loss, each operation alone.
+    Loss,
+    /// Divergence, that of the identity the mean of alone and given other identities: what selection goes by.
+    KlByDepth,
+    /// Change of the loss, likewise.
+    LossByDepth,
+}
+
+impl ScoreKind {
+    /// All of them.
+    pub const ALL: [ScoreKind; 4] =
+        [ScoreKind::Kl, ScoreKind::Loss, ScoreKind::KlByDepth, ScoreKind::LossByDepth];
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            ScoreKind::Kl => "KL alone",
+            ScoreKind::Loss => "loss alone",
+            ScoreKind::KlByDepth => "KL by depth",
+            ScoreKind::LossByDepth => "loss by depth",
+        }
+    }
+}
+
 /// One way of selecting under one budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StudyRow {
@@ -40,12 +73,20 @@ pub struct StudyRow {
     pub method: String,
     /// Selections looked at.
     pub selections: usize,
-    /// Least, mean and greatest sum of scores.
-    pub score: [f64; 3],
     /// Least, mean and greatest cross-entropy of the assembled networks, before fine-tuning, with batch statistics.
     pub loss: [f64; 3],
     /// Share of images that the network with the least loss gets right.
     pub top1: f64,
+    /// Kendall's tau between summed score and that cross-entropy, for each of [`ScoreKind::ALL`].
+    pub tau: [f64; 4],
+}
+
+/// A selection that was looked at.
+struct Seen {
+    /// Its sum of scores, for each kind.
+    sums: [f64; 4],
+    loss: f64,
+    top1: f64,
 }
 
 /// Evaluates several ways of selecting on a run that has scores and a latency table.
@@ -62,82 +103,110 @@ pub fn study(
     let (teacher, _) = context.teacher()?;
     let scores = score::run(&context)?;
     let pool = context.pool(&teacher.graph)?;
-    let library = score::trained(&context, &pool)?;
+    let library = Library::of(&context, &teacher, &pool)?;
     let record = profile::record(&context.config.pool, &context.config.pool_rules, &teacher.graph, &pool)?;
-    context.config.score.images = options.images;
-    context.config.seed = context.config.seed.wrapping_add(1);
+    let scoring = score::scoring_images(&context, &teacher)?;
+    let mut by_loss = context.config.clone();
+    by_loss.score.by = "loss".into();
+    let mut by_kl = context.config.clone();
+    by_kl.score.by = "kl".into();
+    let own_images = std::mem::replace(&mut context.config.score.images, options.images);
+    let own_seed = context.config.seed;
+    context.config.seed = own_seed.wrapping_add(1);
     let images = score::scoring_images(&context, &teacher)?;
-    let mut rows = Vec::new();
+    (context.config.seed, context.config.score.images) = (own_seed, own_images);
+    let (mut rows, mut by_chance) = (Vec::new(), Vec::new());
     for budget in budgets {
-        let program = Program {
-            config: &context.config,
-            budget,
-            pool: &record,
-            teacher: teacher.graph.deployed_cost(),
-        };
+        let of = |config| Program { config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
         let tables = select::tables(&context, budget)?;
-        let mut problem = program.problem(Some(&scores), &tables, 1.0)?;
-        problem.solutions = options.solutions;
-        let by_latency_alone = problem.budgets.keys().eq([LATENCY]);
+        let own = of(&context.config);
+        let by_depth = depth::aware(&context, &library, &own, budget, &tables, &scores, &scoring)?;
+        let problem = |kind: ScoreKind| -> Result<Problem> {
+            let (config, scores) = match kind {
+                ScoreKind::Kl => (&by_kl, &scores),
+                ScoreKind::Loss => (&by_loss, &scores),
+                ScoreKind::KlByDepth => (&by_kl, &by_depth),
+                ScoreKind::LossByDepth => (&by_loss, &by_depth),
+            };
+            let problem = of(config).problem(Some(scores), &tables, 1.0)?;
+            Ok(Problem { solutions: options.solutions, ..problem })
+        };
+        let problems = ScoreKind::ALL.into_iter().map(problem).collect::<Result<Vec<_>>>()?;
+        let first = &problems[0];
+        let by_latency_alone = first.budgets.keys().eq([LATENCY]);
         if !by_latency_alone
-            || !problem.caps.is_empty()
-            || !problem.forbidden.is_empty()
-            || !problem.forced.is_empty()
+            || !first.caps.is_empty()
+            || !first.forbidden.is_empty()
+            || !first.forced.is_empty()
         {
             return Err(crate::Error::input(
                 format!("budget {budget}: a study compares selections under a latency budget alone"),
                 "leave out other limits and rules",
             ));
         }
-        let best = lana_select::solve(&Problem { solutions: 1, gap: 0.0, ..problem.clone() })?;
-        let Some(first) = best.solutions.first() else {
-            return Err(program.infeasible(&problem, &best, &tables));
-        };
-        problem.gap = 1e-3 * first.score.abs();
-        let mut solved: Vec<Vec<String>> =
-            lana_select::solve(&problem)?.solutions.into_iter().map(|s: Solution| s.choices).collect();
-        if let Some(own) = solved.first_mut() {
-            own.clone_from(&first.choices);
-        }
-        let greedy: Vec<Vec<String>> = greedy(&problem).into_iter().collect();
-        let random = random(&problem, &first.choices, options.random, context.config.seed);
-        let all: Vec<&Vec<String>> = solved.iter().chain(&greedy).chain(&random).collect();
-        let (mut losses, mut hits) = (Vec::new(), Vec::new());
-        progress.begin(&format!("study {budget}"), all.len() as u64, "networks");
-        // A few at a time: assembled networks take memory.
-        for chunk in all.chunks(16) {
-            let assemble = |choices: &&Vec<String>| select::assemble_from(&library, &teacher, choices);
-            let networks = chunk.iter().map(assemble).collect::<Result<Vec<(Graph, Weights)>>>()?;
-            for evaluation in select::evaluate(&context, &networks, &images)? {
-                losses.push(evaluation.loss());
-                hits.push(evaluation.top1());
+        let mut ways: Vec<(String, Vec<Vec<String>>)> = Vec::new();
+        for (kind, problem) in ScoreKind::ALL.into_iter().zip(&problems) {
+            let best = lana_select::solve(&Problem { solutions: 1, gap: 0.0, ..problem.clone() })?;
+            let Some(best) = best.solutions.first() else {
+                return Err(of(&context.config).infeasible(problem, &best, &tables));
+            };
+            let gap = 1e-3 * best.score.abs();
+            let mut solved: Vec<Vec<String>> = lana_select::solve(&Problem { gap, ..problem.clone() })?
+                .solutions
+                .into_iter()
+                .map(|s: Solution| s.choices)
+                .collect();
+            if let Some(own) = solved.first_mut() {
+                own.clone_from(&best.choices);
             }
-            progress.advance(losses.len() as u64, "");
+            ways.push((format!("the program's first, {}", kind.words()), solved[..1].to_vec()));
+            ways.push((format!("best of K = {}, {}", solved.len(), kind.words()), solved));
+        }
+        ways.push(("greedy, KL per latency".into(), greedy(first).into_iter().collect()));
+        let start = ways[0].1[0].clone();
+        ways.push(("random".into(), random(first, &start, options.random, own_seed.wrapping_add(1))));
+
+        let mut all: Vec<&[String]> = ways.iter().flat_map(|(_, way)| way).map(Vec::as_slice).collect();
+        all.sort_unstable();
+        all.dedup();
+        let mut seen: BTreeMap<&[String], Seen> = BTreeMap::new();
+        progress.begin(&format!("study {budget}"), all.len() as u64, "networks");
+        // A few at a time, so that there is something to see.
+        for chunk in all.chunks(32) {
+            for (choices, answers) in chunk.iter().zip(library.answers(&context, chunk, &images)?) {
+                let sums = std::array::from_fn(|kind| sum(&problems[kind], choices));
+                let (loss, top1) = (answers.evaluation.loss(), answers.evaluation.top1());
+                seen.insert(*choices, Seen { sums, loss, top1 });
+            }
+            progress.advance(seen.len() as u64, "");
         }
         progress.finish("evaluated");
-        let mut add = |method: String, range: std::ops::Range<usize>| {
-            if range.is_empty() {
-                return;
-            }
-            let sums: Vec<f64> = all[range.clone()].iter().map(|choices| sum(&problem, choices)).collect();
-            let best = range.clone().min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(range.start);
-            rows.push(StudyRow {
-                budget: budget.to_string(),
-                method,
-                selections: range.len(),
-                score: spread(&sums),
-                loss: spread(&losses[range]),
-                top1: hits[best],
-            });
-        };
-        add("the program's first".into(), 0..1);
-        add("best of the first 10".into(), 0..solved.len().min(10));
-        add(format!("best of K = {}", solved.len()), 0..solved.len());
-        let (after_greedy, end) = (solved.len() + greedy.len(), all.len());
-        add("greedy, score per latency".into(), solved.len()..after_greedy);
-        add(format!("random ({})", random.len()), after_greedy..end);
+        for (method, way) in &ways {
+            let looked: Vec<&Seen> = way.iter().filter_map(|choices| seen.get(choices.as_slice())).collect();
+            rows.extend(row(&budget.to_string(), method, &looked));
+        }
+        let random = ways.last().into_iter().flat_map(|(_, way)| way);
+        by_chance.extend(random.filter_map(|choices| seen.remove(choices.as_slice())));
+    }
+    if budgets.len() > 1 {
+        let all: Vec<&Seen> = by_chance.iter().collect();
+        rows.extend(row("all", "random", &all));
     }
     Ok(rows)
+}
+
+fn row(budget: &str, method: &str, looked: &[&Seen]) -> Option<StudyRow> {
+    let best = looked.iter().min_by(|a, b| a.loss.total_cmp(&b.loss))?;
+    let losses: Vec<f64> = looked.iter().map(|seen| seen.loss).collect();
+    let tau = |kind: usize| kendall(&looked.iter().map(|s| (s.sums[kind], s.loss)).collect::<Vec<_>>());
+    Some(StudyRow {
+        budget: budget.into(),
+        method: method.into(),
+        selections: looked.len(),
+        loss: spread(&losses),
+        top1: best.top1,
+        tau: std::array::from_fn(tau),
+    })
 }
 
 fn spread(values: &[f64]) -> [f64; 3] {
@@ -221,28 +290,26 @@ fn random(problem: &Problem, start: &[String], count: usize, seed: u64) -> Vec<V
 /// The rows as a Markdown table.
 pub fn study_table(rows: &[StudyRow]) -> String {
     let mut text = String::from(
-        "| budget | selection | sum of scores | loss of the best | mean loss | worst | top-1 of the best |\n|---|---|---|---|---|---|---|\n",
+        "| budget | selection | networks | loss of the best | mean | worst | top-1 of the best |",
     );
+    let taus = ScoreKind::ALL.iter().map(|kind| format!(" tau, {} |", kind.words())).collect::<String>();
+    text += &format!("{taus}\n|{}\n", "---|".repeat(7 + ScoreKind::ALL.len()));
     for row in rows {
+        let StudyRow { budget, method, selections, loss: [least, mean, worst], .. } = row;
+        let top1 = 100.0 * row.top1;
         text += &format!(
-            "| {} | {} | {:.3} … {:.3} | {:.3} | {:.3} | {:.3} | {:.1} % |\n",
-            row.budget,
-            row.method,
-            row.score[0],
-            row.score[2],
-            row.loss[0],
-            row.loss[1],
-            row.loss[2],
-            100.0 * row.top1
+            "| {budget} | {method} | {selections} | {least:.3} | {mean:.3} | {worst:.3} | {top1:.1} % |"
         );
+        for tau in row.tau {
+            text += &if *selections > 2 { format!(" {tau:.2} |") } else { " |".into() };
+        }
+        text.push('\n');
     }
     text
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use lana_select::{Choice, Layer};
 
     use super::*;

@@ -97,7 +97,14 @@ fn scores() -> Scores {
         });
         (layer.to_string(), operations.collect())
     });
-    Scores { images: 100, batch: 10, seed: 0, teacher_loss: 0.3, layers: layers.collect() }
+    Scores {
+        images: 100,
+        batch: 10,
+        seed: 0,
+        teacher_loss: 0.3,
+        layers: layers.collect(),
+        ..Scores::default()
+    }
 }
 
 fn table() -> Table {

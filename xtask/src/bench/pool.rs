@@ -8,11 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
 
+use super::lana;
 use crate::command::{self, workspace_root};
 use crate::setup;
 
@@ -64,9 +65,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .out
         .clone()
         .unwrap_or_else(|| workspace_root().join("target").join("bench-pool").join(&arguments.teacher));
-    let mut lana = lana(&["accelerate", "--until", "pretrain", "--pool", "identity"]);
+    let mut accelerate = lana(&["accelerate", "--until", "pretrain", "--pool", "identity"]);
     if arguments.keep_slow {
-        lana.arg("--keep-slow");
+        accelerate.arg("--keep-slow");
     }
     let mut omitted = Vec::new();
     for layer in &arguments.layers {
@@ -75,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         for name in &dear {
             rule += &format!(",-{name}");
         }
-        lana.args(["--pool-rule", &rule]);
+        accelerate.args(["--pool-rule", &rule]);
         omitted.push((layer, dear));
     }
     let configuration = out.with_extension("toml");
@@ -84,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     std::fs::write(&configuration, format!("[latency]\ntime_limit_s = {:.1}\n", arguments.time_limit))
         .with_context(|| format!("writing {}", configuration.display()))?;
-    lana.arg("--config").arg(&configuration).arg("--out").arg(&out);
+    accelerate.arg("--config").arg(&configuration).arg("--out").arg(&out);
     for (option, value) in [
         ("--teacher", &arguments.teacher),
         ("--weights", &arguments.weights),
@@ -93,14 +94,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ("--images", &arguments.images.to_string()),
         ("--batch", &arguments.batch.to_string()),
     ] {
-        lana.args([option, value]);
+        accelerate.args([option, value]);
     }
-    let status = lana.status().context("starting lana")?;
+    let status = accelerate.status().context("starting lana")?;
     if !status.success() {
         return Ok(command::exit_code(status));
     }
     for layer in arguments.layers.iter().map(Some).chain([None]) {
-        let mut table = self::lana(&["pool", "--by-family"]);
+        let mut table = lana(&["pool", "--by-family"]);
         table.arg(&out);
         if let Some(layer) = layer {
             table.args(["--layer", layer]);
@@ -120,15 +121,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// An optimised `lana` with these arguments.
-fn lana(arguments: &[&str]) -> Command {
-    let mut cargo = command::cargo();
-    cargo
-        .args(["run", "--quiet", "--release", "--package", "lana-cli", "--bin", "lana", "--"])
-        .args(arguments);
-    cargo
 }
 
 /// The operations that cost too many times the layer.

@@ -53,8 +53,14 @@ pub(super) fn full() -> Report {
         teacher_ms: 152.3,
         layers: BTreeMap::new(),
     };
-    let mut scores =
-        Scores { images: 2048, batch: 256, seed: 0, teacher_loss: 0.021, layers: BTreeMap::new() };
+    let mut scores = Scores {
+        images: 2048,
+        batch: 256,
+        seed: 0,
+        teacher_loss: 0.021,
+        layers: BTreeMap::new(),
+        ..Scores::default()
+    };
     for stage in 1..=3usize {
         for block in 0..9usize {
             let layer = format!("layer{stage}.{block}");

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::{Context, Teacher};
 use crate::run::read_or_redo;
 use crate::stages::export::read_network;
+use crate::stages::library::Library;
 use crate::stages::select;
 use crate::{
     Accuracy, Budget, EpochRecord, Error, FinetuneConfig, Result, checkpoint, sha256, write_atomic,
@@ -92,7 +93,8 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let selection = select::stored(context, budget)?
         .ok_or_else(|| context.not_ready(&format!("the selection for {budget}"), "select --evaluate"))?;
     let choices = selection.candidates[selection.winner].choices.clone();
-    let (graph, weights) = select::assemble(context, &teacher, &choices)?;
+    let pool = context.pool(&teacher.graph)?;
+    let (graph, weights) = Library::of(context, &teacher, &pool)?.assemble(&choices)?;
     let folder = folder(context, budget);
     let trainer = Trainer {
         context,

@@ -1,8 +1,10 @@
 //! The steps of the method, one file each. Every step reads what it needs from the run directory, does what is not done
 //! yet, and writes what it finds there.
 
+pub(crate) mod depth;
 pub(crate) mod export;
 pub(crate) mod finetune;
+pub(crate) mod library;
 pub(crate) mod pretrain;
 pub(crate) mod profile;
 pub(crate) mod report;

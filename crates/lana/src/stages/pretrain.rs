@@ -388,6 +388,11 @@ pub(crate) fn record_of(
     }
 }
 
+/// Where the trained weights of an operation lie.
+pub(crate) fn weights_file(context: &Context<'_>, record: &OperationRecord) -> PathBuf {
+    paths(context, &record.layer, &record.operation).0
+}
+
 /// The trained weights of an operation.
 pub(crate) fn weights_of(context: &Context<'_>, record: &OperationRecord, graph: &Graph) -> Result<Weights> {
     let (path, _) = paths(context, &record.layer, &record.operation);

@@ -6,21 +6,14 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use lana_graph::{Graph, Value};
-use lana_torch::{Batch, BatchNorm, Network, Tensor, divergence, losses, without_gradients};
+use lana_graph::Value;
+use lana_torch::{Batch, BatchNorm, Device, Network, Tensor, divergence, losses, without_gradients};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, LayerPool, Teacher};
+use crate::stages::library::{Library, Trained};
 use crate::{Error, Estimate, Result, Score, Scores, read_or_redo, write_json};
-
-/// An operation that has weights and may be selected.
-pub(crate) struct Trained {
-    pub(crate) layer: usize,
-    pub(crate) name: String,
-    pub(crate) graph: Graph,
-    pub(crate) weights: lana_graph::Weights,
-}
 
 /// `scores-partial.json`: sums over the batches so far, so that a killed scoring goes on.
 #[derive(Serialize, Deserialize)]
@@ -34,9 +27,9 @@ struct Partial {
 
 /// Sums over images, from which mean and standard error follow.
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
-struct Sums {
-    loss: [f64; 2],
-    kl: [f64; 2],
+pub(crate) struct Sums {
+    pub(crate) loss: [f64; 2],
+    pub(crate) kl: [f64; 2],
 }
 
 /// Gives the scores, computing those that are missing.
@@ -44,8 +37,9 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
     let (teacher, _) = context.teacher()?;
     let pool = context.pool(&teacher.graph)?;
     let config = &context.config.score;
-    let trained = trained(context, &pool)?;
-    if !trained.iter().any(|t| !t.graph.nodes().is_empty()) && has_trainable(&pool) {
+    let library = Library::of(context, &teacher, &pool)?;
+    let trained = library.operations();
+    if trained.iter().all(Trained::is_identity) && has_trainable(&pool) {
         return Err(context.not_ready("no trained operation", "pretrain"));
     }
     let path = context.run.path("scores.json");
@@ -55,21 +49,16 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
         seed: context.config.seed,
         teacher_loss: 0.0,
         layers: BTreeMap::new(),
+        failed: BTreeMap::new(),
     });
-    let missing: Vec<&Trained> = trained
-        .iter()
-        .filter(|t| !scores.layers.get(&pool[t.layer].layer).is_some_and(|l| l.contains_key(&t.name)))
-        .collect();
+    let missing: Vec<&Trained> =
+        trained.iter().filter(|t| !scores.has(&pool[t.layer].layer, &t.name)).collect();
     if missing.is_empty() {
         return Ok(scores);
     }
     let images = scoring_images(context, &teacher)?;
     let count: usize = images.iter().map(Batch::len).sum();
     let network = Network::frozen(&teacher.graph, &teacher.weights, context.device)?;
-    let operations = missing
-        .iter()
-        .map(|t| Network::new(&t.graph, &t.weights, context.device))
-        .collect::<Result<Vec<_>, _>>()?;
     let layers = network.graph().layers().to_vec();
     let taps: Vec<Value> = layers.iter().map(|l| l.input).collect();
 
@@ -99,9 +88,9 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
         }
         let tasks: Vec<_> = missing
             .iter()
-            .zip(&operations)
-            .map(|(t, operation)| Task {
-                operation: operation.share(),
+            .map(|t| Task {
+                operation: t,
+                device: context.device,
                 teacher: network.share(),
                 behind: layers[t.layer].output,
                 input: by_value[&layers[t.layer].input].shallow_clone(),
@@ -120,12 +109,14 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
         seen += batch.len();
         context.progress.advance((seen * missing.len()) as u64, "");
     }
+    let estimate = |[sum, squares]: [f64; 2]| Estimate::of_sums(sum, squares, count as f64);
     for (t, sum) in missing.iter().zip(&partial.sums) {
-        let score = Score { loss: estimate(sum.loss, count), kl: estimate(sum.kl, count) };
+        let score = Score { loss: estimate(sum.loss), kl: estimate(sum.kl) };
         if !(score.loss.mean.is_finite() && score.kl.mean.is_finite()) {
             context
                 .progress
                 .warn(&format!("{}: {} gives no finite loss and is left out", pool[t.layer].layer, t.name));
+            scores.failed.entry(pool[t.layer].layer.clone()).or_default().insert(t.name.clone());
             continue;
         }
         scores.layers.entry(pool[t.layer].layer.clone()).or_default().insert(t.name.clone(), score);
@@ -147,25 +138,6 @@ fn has_trainable(pool: &[LayerPool]) -> bool {
     pool.iter().any(|l| l.operations.iter().any(|(o, _)| !o.is_identity()))
 }
 
-/// Every operation that can be selected: trained ones, and identities.
-pub(crate) fn trained(context: &Context<'_>, pool: &[LayerPool]) -> Result<Vec<Trained>> {
-    let mut trained = Vec::new();
-    for (layer, place) in pool.iter().enumerate() {
-        for (operation, graph) in &place.operations {
-            let weights = if operation.is_identity() {
-                lana_graph::Weights::new()
-            } else {
-                match super::pretrain::record_of(context, &place.layer, operation.name(), graph)? {
-                    Some(record) if !record.failed => super::pretrain::weights_of(context, &record, graph)?,
-                    _ => continue,
-                }
-            };
-            trained.push(Trained { layer, name: operation.to_string(), graph: graph.clone(), weights });
-        }
-    }
-    Ok(trained)
-}
-
 /// The images that scores and candidates are judged by: training images, unchanged, chosen by the seed.
 pub(crate) fn scoring_images(context: &Context<'_>, teacher: &Teacher) -> Result<Vec<Batch>> {
     let config = &context.config.score;
@@ -183,20 +155,24 @@ pub(crate) fn scoring_images(context: &Context<'_>, teacher: &Teacher) -> Result
 }
 
 /// One operation on one batch.
-struct Task {
-    operation: Network,
-    teacher: Network,
-    behind: Value,
-    input: Tensor,
-    labels: Tensor,
-    logits: Tensor,
-    base: Tensor,
+pub(crate) struct Task<'a> {
+    pub(crate) operation: &'a Trained,
+    pub(crate) device: Device,
+    pub(crate) teacher: Network,
+    pub(crate) behind: Value,
+    pub(crate) input: Tensor,
+    pub(crate) labels: Tensor,
+    pub(crate) logits: Tensor,
+    pub(crate) base: Tensor,
 }
 
-impl Task {
-    fn run(self) -> Result<Sums> {
+impl Task<'_> {
+    /// What it does to the images' losses, and how far it is from the teacher.
+    pub(crate) fn run(self) -> Result<Sums> {
+        let trained = self.operation;
+        let operation = Network::new(&trained.graph, &trained.weights()?, self.device)?;
         without_gradients(|| {
-            let map = self.operation.forward(&self.input, BatchNorm::Batch)?;
+            let map = operation.forward(&self.input, BatchNorm::Batch)?;
             let logits = self.teacher.forward_from(self.behind, &map, BatchNorm::Running)?;
             let change = lana_torch::difference(&losses(&logits, &self.labels)?, &self.base)?;
             let kl = divergence(&logits, &self.logits)?;
@@ -212,12 +188,4 @@ impl Sums {
             self.kl[i] += other.kl[i];
         }
     }
-}
-
-/// Mean and its standard error from sum and sum of squares.
-fn estimate([sum, squares]: [f64; 2], count: usize) -> Estimate {
-    let n = count as f64;
-    let mean = sum / n;
-    let variance = (squares / n - mean * mean).max(0.0);
-    Estimate { mean, stderr: (variance / (n - 1.0).max(1.0)).sqrt() }
 }

@@ -8,18 +8,17 @@
 //! Where the lookup table is another device's, nothing can be timed: the selection goes by prediction, with more in
 //! reserve, and says so.
 
-use lana_graph::{Graph, Weights};
-use lana_latency::{MeasureOptions, Model, measure};
+use lana_latency::{Model, kendall, measure};
 use lana_select::{Problem, Solution, Status};
-use lana_torch::{Batch, BatchNorm, Evaluation, Network};
-use rayon::prelude::*;
+use lana_torch::Batch;
 
 use crate::context::{Context, Teacher};
 use crate::footprint::file_size;
-use crate::program::{Priced, Program, settings};
+use crate::program::{Priced, Program, propose, settings};
 use crate::rounds::{Bench, Examined, Goal, Proposed, Rounds, Told, search};
 use crate::stages::export::{measure_options, network_files, to_measured};
-use crate::stages::{profile, score, tables};
+use crate::stages::library::Library;
+use crate::stages::{depth, profile, score, tables};
 use crate::target::{Target, UNMEASURED};
 use crate::{
     Budget, Candidate, Candidates, Error, Footprint, Measured, Quantity, Result, Scores, Solutions, Timing,
@@ -38,10 +37,9 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let (teacher, _) = context.teacher()?;
     let scores = score::run(context)?;
     let mut tables = tables(context, budget)?;
-    let images = score::scoring_images(context, &teacher)?;
     let config = &context.config.select;
     let pool = context.pool(&teacher.graph)?;
-    let library = score::trained(context, &pool)?;
+    let library = Library::of(context, &teacher, &pool)?;
     let record = profile::record(&context.config.pool, &context.config.pool_rules, &teacher.graph, &pool)?;
     let program =
         Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
@@ -49,6 +47,8 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let title = format!("select {budget}");
     let settings = settings(&context.config);
     let goal = goal(context, budget, &teacher)?;
+    let images = score::scoring_images(context, &teacher)?;
+    let scores = depth::aware(context, &library, &program, budget, &tables, &scores, &images)?;
     let mut rounds = read_or_redo::<Rounds>(&folder.join("rounds.json"), context.progress)?
         .filter(|r| r.settings == settings && r.drift.len() == goal.deployments.len())
         .unwrap_or_else(|| Rounds::new(settings.clone(), goal.deployments.len()));
@@ -159,79 +159,32 @@ pub(crate) fn check_reachable(context: &Context<'_>, budget: &Budget) -> Result<
     }
 }
 
-/// The student that a selection describes, with the weights of phase 1.
-pub(crate) fn assemble(
-    context: &Context<'_>,
-    teacher: &Teacher,
-    choices: &[String],
-) -> Result<(Graph, Weights)> {
-    let pool = context.pool(&teacher.graph)?;
-    let library = score::trained(context, &pool)?;
-    assemble_from(&library, teacher, choices)
-}
-
-pub(crate) fn assemble_from(
-    library: &[score::Trained],
-    teacher: &Teacher,
-    choices: &[String],
-) -> Result<(Graph, Weights)> {
-    let (layers, own) = (teacher.graph.layers(), &teacher.graph);
-    let mut graph = own.clone().renamed(format!("{}-student", own.name()));
-    let mut weights = teacher.weights.clone();
-    for (index, (layer, choice)) in layers.iter().zip(choices).enumerate() {
-        if choice == "teacher" {
-            continue;
-        }
-        let found = library.iter().find(|t| t.layer == index && t.name == *choice);
-        let trained = found.ok_or_else(|| {
-            Error::input(
-                format!("{}: the selected operation `{choice}` has no trained weights", layer.name),
-                "delete the budget's folder and give the same command again",
-            )
-        })?;
-        graph = graph.replace(&layer.name, &trained.graph)?;
-        weights.replace_under(&layer.name, &trained.weights);
-    }
-    Ok((graph, weights))
-}
-
 /// What selecting for one budget works with.
 struct Work<'a> {
     context: &'a Context<'a>,
     budget: &'a Budget,
     goal: &'a Goal,
     teacher: &'a Teacher,
-    library: &'a [score::Trained],
+    library: &'a Library<'a>,
     images: &'a [Batch],
     scores: &'a Scores,
     program: Program<'a>,
     title: &'a str,
 }
 
-impl Work<'_> {
-    fn assemble(&self, choices: &[String]) -> Result<(Graph, Weights)> {
-        assemble_from(self.library, self.teacher, choices)
-    }
-
-    /// Latency of the teacher, and of networks measured in turns with it.
-    fn time(&self, networks: &[(Graph, Weights)], options: &MeasureOptions) -> Result<(f64, Vec<Measured>)> {
-        let mut models = vec![Model::from_graph("teacher", &self.teacher.graph, &self.teacher.weights)?];
-        for (index, (graph, weights)) in networks.iter().enumerate() {
-            models.push(Model::from_graph(format!("candidate {index}"), graph, weights)?);
-        }
-        let figures = measure(&models, options)?;
-        Ok((figures[0].median_ms, figures[1..].iter().map(to_measured).collect()))
-    }
-}
-
 impl Bench for Work<'_> {
-    fn solve(&mut self, tables: &[Priced], size_error: f64) -> Result<Proposed> {
+    fn solve(
+        &mut self,
+        tables: &[Priced],
+        size_error: f64,
+        best: Option<&Candidate>,
+        seen: &[Candidate],
+    ) -> Result<Proposed> {
         let problem = self.program.problem(Some(self.scores), tables, size_error)?;
-        let outcome = lana_select::solve(&problem)?;
+        let (outcome, solutions) = propose(&problem, best, seen)?;
         if outcome.status == Status::Infeasible {
             return Ok(Proposed::OutOfReach(self.program.infeasible(&problem, &outcome, tables)));
         }
-        let solutions = outcome.solutions.clone();
         let path = self.context.run.budget_dir(self.budget).join("solutions.json");
         write_json(&path, &Solutions { problem, outcome })?;
         Ok(Proposed::Solutions(solutions))
@@ -243,35 +196,42 @@ impl Bench for Work<'_> {
         round: usize,
         solutions: &[(usize, Solution)],
     ) -> Result<Examined> {
-        let networks =
-            solutions.iter().map(|(_, s)| self.assemble(&s.choices)).collect::<Result<Vec<_>>>()?;
-        let evaluated = evaluate(self.context, &networks, self.images)?;
-        // What gives no finite loss need not be timed.
+        let selections: Vec<&[String]> = solutions.iter().map(|(_, s)| s.choices.as_slice()).collect();
+        let answers = self.library.answers(self.context, &selections, self.images)?;
         let mut sound = Vec::new();
-        for (((rank, solution), network), evaluation) in solutions.iter().zip(networks).zip(evaluated) {
-            match evaluation.loss().is_finite() {
-                true => sound.push((*rank, solution, network, evaluation)),
-                false => self.context.progress.warn("a solution gives no finite loss and is left out"),
+        let mut models = vec![Model::from_graph("teacher", &self.teacher.graph, &self.teacher.weights)?];
+        for ((rank, solution), answer) in solutions.iter().zip(answers) {
+            let evaluation = answer.evaluation;
+            // What gives no finite loss need not be timed.
+            if !evaluation.loss().is_finite() {
+                self.context.progress.warn("a solution gives no finite loss and is left out");
+                continue;
             }
+            let (graph, weights) = self.library.assemble(&solution.choices)?;
+            models.push(Model::from_graph(format!("candidate {rank}"), &graph, &weights)?);
+            sound.push((*rank, solution, graph, evaluation));
         }
-        let networks: Vec<(Graph, Weights)> =
-            sound.iter().map(|(_, _, network, _)| network.clone()).collect();
         let (mut drift, mut measured) = (Vec::new(), Vec::new());
         for priced in tables {
             let options = measure_options(self.context, priced.deployment, TOGETHER_S);
-            if networks.is_empty() || !priced.target.is_here() {
+            if sound.is_empty() || !priced.target.is_here() {
                 drift.push(priced.drift);
-                measured.push((None, vec![None; networks.len()]));
+                measured.push((None, vec![None; sound.len()]));
                 continue;
             }
-            let (teacher_now, times) = self.time(&networks, &options)?;
+            // All in turns with the teacher.
+            let figures = measure(&models, &options)?;
+            let teacher_now = figures[0].median_ms;
             // A clock that runs otherwise than when the table was made moves what an absolute budget allows.
             drift.push(teacher_now / priced.table.teacher_ms());
-            measured.push((Some(teacher_now), times.into_iter().map(Some).collect::<Vec<_>>()));
+            measured.push((
+                Some(teacher_now),
+                figures[1..].iter().map(|figure| Some(to_measured(figure))).collect::<Vec<_>>(),
+            ));
         }
         let precision = self.budget.precision(&self.context.config.latency.deployment())?;
         let (mut candidates, mut size_error) = (Vec::new(), 1.0_f64);
-        for (index, (rank, solution, (graph, _), evaluation)) in sound.iter().enumerate() {
+        for (index, (rank, solution, graph, evaluation)) in sound.iter().enumerate() {
             let footprint = Footprint::of(graph)?;
             let size_bytes = file_size(graph, precision)?;
             let foretold = self.program.footprint(solution).size_bytes(precision);
@@ -321,7 +281,7 @@ impl Bench for Work<'_> {
         candidate: &Candidate,
         hopeless: &dyn Fn(usize, &Measured) -> bool,
     ) -> Result<Vec<Option<Measured>>> {
-        let (graph, weights) = self.assemble(&candidate.choices)?;
+        let (graph, weights) = self.library.assemble(&candidate.choices)?;
         let folder = self.context.run.budget_dir(self.budget);
         // Any name but a student's: it goes again at once.
         let path = folder.join("candidate.onnx");
@@ -381,55 +341,16 @@ impl Bench for Work<'_> {
             tables.join(", "),
         ));
         let first = told.predictions.first();
+        // How far the program's objective can be trusted.
+        let ranks: Vec<(f64, f64)> = told.candidates.iter().map(|c| (c.score, c.loss)).collect();
         self.context.run.event(
             self.title,
             serde_json::json!({"round": told.round, "solutions": told.candidates.len(), "meet": inside,
                 "table_error": first.map(|p| p.table_error),
                 "measured_over_predicted": first.map(|p| p.measured_over_predicted),
                 "deployments": told.predictions,
-                "score_rank_correlation": rank_correlation(&told.candidates),
+                "score_rank_correlation": kendall(&ranks),
                 "best_loss": told.best.map(|(best, _)| best.loss), "best_used": told.best.and_then(|(_, used)| used)}),
         )
     }
-}
-
-/// Real loss of assembled networks, different networks on different threads.
-pub(crate) fn evaluate(
-    context: &Context<'_>,
-    networks: &[(Graph, Weights)],
-    images: &[Batch],
-) -> Result<Vec<Evaluation>> {
-    let device = context.device;
-    let tasks: Vec<_> =
-        networks.iter().map(|n| (n, images.iter().map(Batch::share).collect::<Vec<_>>())).collect();
-    let results: Vec<Result<Evaluation>> = context.threads.install(|| {
-        tasks
-            .into_par_iter()
-            .with_max_len(1)
-            .map(|((graph, weights), images)| {
-                let network = Network::new(graph, weights, device)?;
-                let mut evaluation = Evaluation::default();
-                for batch in &images {
-                    evaluation.add(&network, batch, BatchNorm::Batch)?;
-                }
-                Ok(evaluation)
-            })
-            .collect()
-    });
-    results.into_iter().collect()
-}
-
-/// Kendall's tau between summed score and real loss: how far the program's objective can be trusted.
-fn rank_correlation(candidates: &[&Candidate]) -> f64 {
-    let (mut agree, mut pairs) = (0i64, 0i64);
-    for (i, a) in candidates.iter().enumerate() {
-        for b in &candidates[i + 1..] {
-            let product = (a.score - b.score) * (a.loss - b.loss);
-            if product != 0.0 {
-                agree += if product > 0.0 { 1 } else { -1 };
-                pairs += 1;
-            }
-        }
-    }
-    agree as f64 / pairs.max(1) as f64
 }
