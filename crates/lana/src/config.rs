@@ -126,6 +126,20 @@ pub struct ScoreConfig {
     pub batch: usize,
     /// What the integer program sums: `kl` (divergence from the teacher) or `loss` (change of the loss).
     pub by: String,
+    /// Which statistics batch normalisation uses around the operation that is scored.
+    pub statistics: Statistics,
+}
+
+/// Statistics that batch normalisation of a teacher uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Statistics {
+    /// Its own, from its training.
+    Teacher,
+    /// Those of the batch, as when assembled networks are evaluated: what a changed layer does to means and variances behind
+    /// it, which fine-tuning repairs at once, does not count.
+    #[default]
+    Batch,
 }
 
 /// Selection: the integer program and the real evaluation of its solutions.
@@ -232,7 +246,7 @@ impl Default for PretrainConfig {
 
 impl Default for ScoreConfig {
     fn default() -> Self {
-        ScoreConfig { images: 1024, batch: 256, by: "kl".into() }
+        ScoreConfig { images: 1024, batch: 256, by: "kl".into(), statistics: Statistics::default() }
     }
 }
 

@@ -43,7 +43,9 @@ mod target;
 
 pub use accelerate::{Preparation, accelerate, prepare};
 pub use budget::{Amount, Budget, Limit, Quantity};
-pub use config::{Config, FinetuneConfig, LatencyConfig, PretrainConfig, ScoreConfig, SelectConfig};
+pub use config::{
+    Config, FinetuneConfig, LatencyConfig, PretrainConfig, ScoreConfig, SelectConfig, Statistics,
+};
 pub use demo::{DemoOptions, DemoResult, demo};
 pub use error::Error;
 pub use fresh::{MEASURE_COMMAND, measure_in_processes_of, measure_request};

@@ -4,8 +4,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use lana_graph::Value;
-use lana_torch::{Batch, BatchNorm, Network, divergence, losses, moments, sum, without_gradients};
+use lana_torch::{Batch, BatchNorm, Network, without_gradients};
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
@@ -50,10 +49,10 @@ pub fn score_speed(run: &Path, operations: usize, progress: &dyn Progress) -> Re
     if trained.iter().all(|t| t.is_identity()) {
         return Err(context.not_ready("no trained operation", "pretrain"));
     }
-    let network = Network::frozen(&teacher.graph, &teacher.weights, context.device)?;
+    let rest = score::Rest::of(&teacher, context.config.score.statistics, context.device)?;
+    let network = &rest.network;
     let layers = network.graph().layers().to_vec();
     let weights = network.weights()?;
-    let taps: Vec<Value> = layers.iter().map(|l| l.input).collect();
     let mut speed = ScoreSpeed {
         operations: trained.len(),
         images: batch.len(),
@@ -64,12 +63,11 @@ pub fn score_speed(run: &Path, operations: usize, progress: &dyn Progress) -> Re
     let (mut teacher_s, mut outcome) = (f64::INFINITY, None);
     for _ in 0..ROUNDS {
         let begun = Instant::now();
-        outcome =
-            Some(without_gradients(|| network.forward_tapped(&batch.images, BatchNorm::Running, &taps))?);
+        outcome = Some(rest.on(&batch)?);
         context.device.synchronize();
         teacher_s = teacher_s.min(begun.elapsed().as_secs_f64());
     }
-    let Some((logits, maps)) = outcome else { return Ok(speed) };
+    let Some((base, maps)) = outcome else { return Ok(speed) };
     // What the teacher takes serves every operation of the run.
     speed.behind_s = teacher_s * trained.len() as f64 / all.len() as f64;
     progress.begin("score speed", trained.len() as u64, "operations");
@@ -80,13 +78,10 @@ pub fn score_speed(run: &Path, operations: usize, progress: &dyn Progress) -> Re
             let begun = Instant::now();
             let of = score::Task {
                 operation,
-                device: context.device,
-                teacher: network.share(),
+                rest: rest.share(),
                 behind: layer.output,
                 input: maps[operation.layer].shallow_clone(),
-                labels: batch.labels.shallow_clone(),
-                logits: logits.shallow_clone(),
-                base: losses(&logits, &batch.labels)?,
+                base: base.share(),
             };
             let [behind, _] = of.run()?.kl;
             behind_s = behind_s.min(begun.elapsed().as_secs_f64());
@@ -96,11 +91,8 @@ pub fn score_speed(run: &Path, operations: usize, progress: &dyn Progress) -> Re
             let mut all = weights.clone();
             all.replace_under(&layer.name, &operation.weights()?);
             let changed = Network::new(&graph, &all, context.device)?;
-            let [whole, _] = without_gradients(|| {
-                let answer = changed.forward(&batch.images, BatchNorm::Batch)?;
-                sum(&losses(&answer, &batch.labels)?)?;
-                moments(&divergence(&answer, &logits)?)
-            })?;
+            let [whole, _] =
+                without_gradients(|| base.change(&changed.forward(&batch.images, BatchNorm::Batch)?))?.kl;
             whole_s = whole_s.min(begun.elapsed().as_secs_f64());
             if (whole - behind).abs() > 1e-3 * (1.0 + whole.abs()) {
                 return Err(Error::input(

@@ -1,9 +1,9 @@
 //! Scores: what the network loses when one operation alone stands in its layer's place.
 //!
 //! The operation runs on the teacher's own feature map in front of the layer, then only what lies behind the layer runs:
-//! half of the network on average. Batches outside, operations inside, so that one forward of the teacher serves all.
+//! half of the network on average. Batches outside, operations inside, so that one forward of the teacher serves all. The
+//! rest of the network normalises by the statistics of the batch, as candidates do when they are evaluated ([`Statistics`]).
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use lana_graph::Value;
@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, LayerPool, Teacher};
 use crate::stages::library::{Library, Trained};
-use crate::{Error, Estimate, Result, Score, Scores, read_or_redo, write_json};
+use crate::{Error, Estimate, Result, Score, Scores, Statistics, read_or_redo, write_json};
 
 /// `scores-partial.json`: sums over the batches so far, so that a killed scoring goes on.
 #[derive(Serialize, Deserialize)]
 struct Partial {
     operations: Vec<(usize, String)>,
+    statistics: Statistics,
     images: usize,
     batches: usize,
     teacher_loss: f64,
@@ -43,14 +44,14 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
         return Err(context.not_ready("no trained operation", "pretrain"));
     }
     let path = context.run.path("scores.json");
-    let mut scores = read_or_redo::<Scores>(&path, context.progress)?.unwrap_or(Scores {
-        images: 0,
-        batch: config.batch as u64,
-        seed: context.config.seed,
-        teacher_loss: 0.0,
-        layers: BTreeMap::new(),
-        failed: BTreeMap::new(),
-    });
+    let mut scores = read_or_redo::<Scores>(&path, context.progress)?
+        .filter(|scores| scores.statistics == config.statistics)
+        .unwrap_or(Scores {
+            batch: config.batch as u64,
+            seed: context.config.seed,
+            statistics: config.statistics,
+            ..Scores::default()
+        });
     let missing: Vec<&Trained> =
         trained.iter().filter(|t| !scores.has(&pool[t.layer].layer, &t.name)).collect();
     if missing.is_empty() {
@@ -58,19 +59,20 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
     }
     let images = scoring_images(context, &teacher)?;
     let count: usize = images.iter().map(Batch::len).sum();
-    let network = Network::frozen(&teacher.graph, &teacher.weights, context.device)?;
-    let layers = network.graph().layers().to_vec();
-    let taps: Vec<Value> = layers.iter().map(|l| l.input).collect();
+    let rest = Rest::of(&teacher, config.statistics, context.device)?;
+    let layers = rest.network.graph().layers().to_vec();
 
     let begun = Instant::now();
     context.progress.begin("score", (count * missing.len()) as u64, "evaluations");
     let partial_path = context.run.path("scores-partial.json");
     let key: Vec<(usize, String)> = missing.iter().map(|t| (t.layer, t.name.clone())).collect();
     let mut partial = read_or_redo::<Partial>(&partial_path, context.progress)?
-        .filter(|p| p.operations == key && p.images == count && p.sums.len() == key.len())
+        .filter(|p| p.operations == key && p.statistics == config.statistics)
+        .filter(|p| p.images == count && p.sums.len() == key.len())
         .unwrap_or(Partial {
             sums: vec![Sums::default(); key.len()],
             operations: key,
+            statistics: config.statistics,
             images: count,
             batches: 0,
             teacher_loss: 0.0,
@@ -78,25 +80,16 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
     let mut seen: usize = images[..partial.batches.min(images.len())].iter().map(Batch::len).sum();
     context.progress.advance((seen * missing.len()) as u64, "");
     for batch in &images[partial.batches.min(images.len())..] {
-        let (logits, maps) =
-            without_gradients(|| network.forward_tapped(&batch.images, BatchNorm::Running, &taps))?;
-        let base = losses(&logits, &batch.labels)?;
-        partial.teacher_loss += lana_torch::sum(&base)?;
-        let mut by_value: BTreeMap<Value, Tensor> = BTreeMap::new();
-        for (value, map) in taps.iter().zip(maps) {
-            by_value.insert(*value, map);
-        }
+        let (base, maps) = rest.on(batch)?;
+        partial.teacher_loss += lana_torch::sum(&base.losses)?;
         let tasks: Vec<_> = missing
             .iter()
             .map(|t| Task {
                 operation: t,
-                device: context.device,
-                teacher: network.share(),
+                rest: rest.share(),
                 behind: layers[t.layer].output,
-                input: by_value[&layers[t.layer].input].shallow_clone(),
-                labels: batch.labels.shallow_clone(),
-                logits: logits.shallow_clone(),
-                base: base.shallow_clone(),
+                input: maps[t.layer].shallow_clone(),
+                base: base.share(),
             })
             .collect();
         let results: Vec<Result<Sums>> =
@@ -154,29 +147,97 @@ pub(crate) fn scoring_images(context: &Context<'_>, teacher: &Teacher) -> Result
     }
 }
 
+/// The network around the operation that is scored.
+pub(crate) struct Rest {
+    pub(crate) network: Network,
+    pub(crate) mode: BatchNorm,
+    /// The teacher with its own statistics, where the network around uses others.
+    teacher: Option<Network>,
+}
+
+/// What there is before a layer is changed, on one batch.
+pub(crate) struct Base {
+    labels: Tensor,
+    /// The teacher's logits.
+    pub(crate) teacher: Tensor,
+    /// Of each image.
+    losses: Tensor,
+    divergences: Tensor,
+}
+
+impl Rest {
+    pub(crate) fn of(teacher: &Teacher, statistics: Statistics, device: Device) -> Result<Self> {
+        let own = Network::frozen(&teacher.graph, &teacher.weights, device)?;
+        Ok(match statistics {
+            Statistics::Teacher => Rest { network: own, mode: BatchNorm::Running, teacher: None },
+            Statistics::Batch => Rest {
+                network: Network::new(&teacher.graph, &teacher.weights, device)?,
+                mode: BatchNorm::Batch,
+                teacher: Some(own),
+            },
+        })
+    }
+
+    /// What there is on a batch, and the map in front of each layer.
+    pub(crate) fn on(&self, batch: &Batch) -> Result<(Base, Vec<Tensor>)> {
+        let taps: Vec<Value> = self.network.graph().layers().iter().map(|l| l.input).collect();
+        without_gradients(|| {
+            let (logits, maps) = self.network.forward_tapped(&batch.images, self.mode, &taps)?;
+            let teacher = match &self.teacher {
+                Some(teacher) => teacher.forward(&batch.images, BatchNorm::Running)?,
+                None => logits.shallow_clone(),
+            };
+            let base = Base {
+                labels: batch.labels.shallow_clone(),
+                losses: losses(&logits, &batch.labels)?,
+                divergences: divergence(&logits, &teacher)?,
+                teacher,
+            };
+            Ok((base, maps))
+        })
+    }
+
+    pub(crate) fn share(&self) -> Self {
+        let teacher = self.teacher.as_ref().map(Network::share);
+        Rest { network: self.network.share(), mode: self.mode, teacher }
+    }
+}
+
+impl Base {
+    pub(crate) fn share(&self) -> Self {
+        Base {
+            labels: self.labels.shallow_clone(),
+            teacher: self.teacher.shallow_clone(),
+            losses: self.losses.shallow_clone(),
+            divergences: self.divergences.shallow_clone(),
+        }
+    }
+
+    /// What other logits change.
+    pub(crate) fn change(&self, logits: &Tensor) -> Result<Sums> {
+        let loss = lana_torch::difference(&losses(logits, &self.labels)?, &self.losses)?;
+        let kl = lana_torch::difference(&divergence(logits, &self.teacher)?, &self.divergences)?;
+        Ok(Sums { loss: lana_torch::moments(&loss)?, kl: lana_torch::moments(&kl)? })
+    }
+}
+
 /// One operation on one batch.
 pub(crate) struct Task<'a> {
     pub(crate) operation: &'a Trained,
-    pub(crate) device: Device,
-    pub(crate) teacher: Network,
+    pub(crate) rest: Rest,
     pub(crate) behind: Value,
     pub(crate) input: Tensor,
-    pub(crate) labels: Tensor,
-    pub(crate) logits: Tensor,
-    pub(crate) base: Tensor,
+    pub(crate) base: Base,
 }
 
 impl Task<'_> {
-    /// What it does to the images' losses, and how far it is from the teacher.
+    /// What the operation changes.
     pub(crate) fn run(self) -> Result<Sums> {
-        let trained = self.operation;
-        let operation = Network::new(&trained.graph, &trained.weights()?, self.device)?;
+        let (trained, rest) = (self.operation, &self.rest);
+        let operation = Network::new(&trained.graph, &trained.weights()?, rest.network.device())?;
         without_gradients(|| {
             let map = operation.forward(&self.input, BatchNorm::Batch)?;
-            let logits = self.teacher.forward_from(self.behind, &map, BatchNorm::Running)?;
-            let change = lana_torch::difference(&losses(&logits, &self.labels)?, &self.base)?;
-            let kl = divergence(&logits, &self.logits)?;
-            Ok(Sums { loss: lana_torch::moments(&change)?, kl: lana_torch::moments(&kl)? })
+            self.base.change(&rest.network.forward_from(self.behind, &map, rest.mode)?)
         })
     }
 }
