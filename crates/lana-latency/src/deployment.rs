@@ -65,6 +65,9 @@ impl Default for Deployment {
     }
 }
 
+/// Threads beyond which nobody can mean it: starting them alone takes minutes.
+const MOST_THREADS: usize = 1024;
+
 /// What runs what, for messages.
 const COMBINATIONS: &str = "onnxruntime runs fp32 and fp16 on cpu, and fp32, fp16 and bf16 on cuda; tensorrt runs all three on \
      cuda; torch all three on both";
@@ -79,6 +82,10 @@ impl Deployment {
         match (self.runtime, self.processor, self.precision) {
             _ if self.batch == 0 => Err(Error::Options("a batch holds at least one image".into())),
             _ if self.threads == 0 => Err(Error::Options("a model needs at least one thread".into())),
+            _ if self.threads > MOST_THREADS => Err(Error::Options(format!(
+                "{} threads: at most {MOST_THREADS} can be asked for",
+                self.threads
+            ))),
             (RuntimeKind::TensorRt, Processor::Cpu, _) => wrong("TensorRT needs a GPU (--processor cuda)"),
             (RuntimeKind::OnnxRuntime, Processor::Cpu, Precision::Bf16) => {
                 wrong("ONNX Runtime has no bf16 on the processor")
@@ -222,6 +229,7 @@ mod tests {
         for deployment in [
             Deployment { batch: 0, ..Deployment::default() },
             Deployment { threads: 0, ..Deployment::default() },
+            Deployment { threads: 5000, ..Deployment::default() },
         ] {
             assert!(deployment.check().is_err());
         }

@@ -47,6 +47,16 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A model that was opened could not be run.
+    #[error("{model}: cannot run with {inputs}: {reason}")]
+    Run {
+        /// Its file or name.
+        model: String,
+        /// Names and dimensions of its inputs.
+        inputs: String,
+        /// The runtime's reason.
+        reason: String,
+    },
     /// A setting is impossible.
     #[error("{0}")]
     Options(String),
@@ -88,6 +98,7 @@ impl Error {
             Error::Graph(_)
             | Error::Onnx(_)
             | Error::Model { .. }
+            | Error::Run { .. }
             | Error::Options(_)
             | Error::File { .. } => true,
             Error::Io { source, .. } => matches!(source.kind(), NotFound | IsADirectory),

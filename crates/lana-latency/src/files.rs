@@ -93,14 +93,25 @@ pub fn measure_files(
         None => common_batch(&sessions, options)?,
     };
     let deployment = Deployment { batch, ..deployment };
-    let figures = measure_sessions(&mut sessions, &MeasureOptions { deployment, ..options.clone() })?;
+    let figures = measure_sessions(&mut sessions, &MeasureOptions { deployment, ..options.clone() });
+    let figures = figures.map_err(|error| match error {
+        Error::Run { model, inputs, reason } => {
+            let cure = "if the file is for other sizes, give them by --batch, --shape or --dim";
+            Error::Run { model, inputs, reason: format!("{reason}; {cure}") }
+        }
+        other => other,
+    })?;
 
     let mut notes = Vec::new();
+    let cores = Device::identify().logical_cores;
+    if deployment.threads > cores {
+        notes.push(format!("{} threads share {cores} cores: they wait for each other", deployment.threads));
+    }
     let settled = figures.iter().all(|m| m.settled);
     if !settled {
         notes.push(format!(
-            "time was up before the intervals were as narrow as wanted (standard error {:.1} %): give more with --time-limit",
-            100.0 * options.target
+            "time was up before the intervals were as narrow as wanted (standard error {} %): give more with --time-limit",
+            (1e8 * options.target).round() / 1e6
         ));
     }
     let waiting = figures.iter().map(|m| m.waiting).fold(0.0, f64::max);

@@ -71,7 +71,7 @@ pub(crate) fn fixed_batch(inputs: &[Port]) -> Option<usize> {
     let mut batches = inputs.iter().filter(|i| i.dims.len() > 1).filter_map(|i| Some(&i.dims[i.batch()?]));
     let first = batches.clone().next()?;
     match first {
-        Dim::Size(size) if batches.all(|d| matches!(d, Dim::Size(_))) => Some(*size),
+        Dim::Size(size) if *size > 0 && batches.all(|d| matches!(d, Dim::Size(_))) => Some(*size),
         _ => None,
     }
 }
@@ -143,11 +143,21 @@ impl Shapes {
         self.inputs.iter().find(fits).map(|s| s.dims.as_slice())
     }
 
-    /// The batch that a given shape implies for a model.
+    /// The batch that a given shape or dimension implies for a model.
     pub(crate) fn batch(&self, inputs: &[Port]) -> Option<usize> {
-        inputs.iter().find_map(|port| {
-            self.given(port, inputs.len() == 1)?.get(port.batch()?).copied().filter(|_| port.dims.len() > 1)
+        inputs.iter().filter(|port| port.dims.len() > 1).find_map(|port| {
+            let at = port.batch()?;
+            match self.given(port, inputs.len() == 1) {
+                Some(shape) => shape.get(at).copied(),
+                None => self.size_of(&port.dims[at]),
+            }
         })
+    }
+
+    /// The size that is given for a named dimension, if any.
+    fn size_of(&self, dim: &Dim) -> Option<usize> {
+        let Dim::Named(name) = dim else { return None };
+        self.dims.iter().find(|d| d.name == *name).map(|d| d.size)
     }
 
     /// The dimensions that every input of a model gets, in their order.
@@ -181,29 +191,40 @@ impl Shapes {
                 _ => Ok(given.to_vec()),
             };
         }
-        let mut dims = Vec::new();
-        for (at, dim) in port.dims.iter().enumerate() {
-            let named = |name: &str| self.dims.iter().find(|d| d.name == name).map(|d| d.size);
-            dims.push(match dim {
-                Dim::Size(size) => *size,
-                Dim::Named(name) if named(name).is_some() => named(name).unwrap_or_default(),
-                _ if port.batch() == Some(at) => batch,
-                Dim::Named(name) => {
-                    return wrong(format!(
-                        "has an open dimension: give --dim {name}=N, or its whole shape with --shape {}=…",
-                        port.name
-                    ));
-                }
-                Dim::Open => {
-                    return wrong(format!(
-                        "has an open dimension: give --shape {}={}",
-                        port.name,
-                        example(port)
-                    ));
-                }
-            });
+        if port.dims.contains(&Dim::Size(0)) {
+            return wrong("holds nothing: there is nothing to time".into());
         }
-        Ok(dims)
+        let size = |(at, dim): (usize, &Dim)| match (dim, self.size_of(dim)) {
+            (Dim::Size(size), _) => Some(*size),
+            (_, Some(given)) => Some(given),
+            _ => (port.batch() == Some(at)).then_some(batch),
+        };
+        let sizes: Vec<Option<usize>> = port.dims.iter().enumerate().map(size).collect();
+        let open = || sizes.iter().zip(&port.dims).filter(|(size, _)| size.is_none()).map(|(_, dim)| dim);
+        if open().any(|dim| *dim == Dim::Open) {
+            return wrong(format!("has an open dimension: give --shape {}={}", port.name, example(port)));
+        }
+        let names: Vec<String> = open().map(|dim| format!("--dim {dim}=N")).collect();
+        if !names.is_empty() {
+            return wrong(format!(
+                "has an open dimension: give {}, or its whole shape with --shape {}={}",
+                names.join(" "),
+                port.name,
+                example(port)
+            ));
+        }
+        match port.batch().and_then(|at| sizes[at]) {
+            Some(size)
+                if size != batch
+                    && port.dims.len() > 1
+                    && self.batch(std::slice::from_ref(port)) == Some(size) =>
+            {
+                wrong(format!(
+                    "has batches of {size} by --dim, not of {batch}; leave --batch out, or give the same"
+                ))
+            }
+            _ => Ok(sizes.into_iter().flatten().collect()),
+        }
     }
 
     /// Reports what was said of inputs and dimensions that no model has.
@@ -216,6 +237,7 @@ impl Shapes {
             };
             if !used {
                 let mut known: Vec<&str> = ports().map(|p| p.name.as_str()).collect();
+                known.sort_unstable();
                 known.dedup();
                 return Err(Error::Options(match &shape.input {
                     Some(name) => format!("--shape: no input `{name}`; there are {}", known.join(", ")),
@@ -286,6 +308,17 @@ mod tests {
         assert_eq!(shapes.resolve(&inputs, 4), Ok(vec![vec![4, 77], vec![4, 3, 8, 8], vec![]]));
         let error = Shapes::default().resolve(&inputs, 4).unwrap_err();
         assert!(error.contains("`ids` (batch×sequence)") && error.contains("--dim sequence=N"), "{error}");
+        let error = shapes.resolve(&[port("x", &[named("n"), named("h"), named("w")])], 1).unwrap_err();
+        assert!(error.contains("--dim h=N --dim w=N, or") && error.contains("--shape x=NxNxN"), "{error}");
+        let error = shapes.resolve(&[port("x", &[Dim::Size(0), Dim::Size(8)])], 1).unwrap_err();
+        assert!(error.contains("(0×8) holds nothing"), "{error}");
+        // A batch by its name.
+        let five =
+            Shapes { inputs: vec![], dims: vec!["batch=5".parse().unwrap(), "sequence=7".parse().unwrap()] };
+        let tokens = [port("ids", &[named("batch"), named("sequence")])];
+        assert_eq!((five.batch(&tokens), five.resolve(&tokens, 5)), (Some(5), Ok(vec![vec![5, 7]])));
+        let error = five.resolve(&tokens, 4).unwrap_err();
+        assert!(error.contains("batches of 5 by --dim, not of 4"), "{error}");
         let error = Shapes::default().resolve(&[port("x", &[Dim::Open, Dim::Open])], 1).unwrap_err();
         assert!(error.contains("--shape x=NxN"), "{error}");
     }

@@ -11,6 +11,8 @@ use crate::{Deployment, Error, Model, Port, Result, Shapes};
 pub struct Session {
     name: String,
     executable: Box<dyn Executable>,
+    /// The inputs that were loaded, for messages.
+    loaded: String,
 }
 
 impl Session {
@@ -20,7 +22,7 @@ impl Session {
     /// If no runtime can run networks so, or it is not here, or cannot read the model.
     pub fn open(model: &Model, deployment: &Deployment) -> Result<Self> {
         let executable = load(deployment)?.open(model, deployment)?;
-        Ok(Session { name: model.name().into(), executable })
+        Ok(Session { name: model.name().into(), executable, loaded: String::new() })
     }
 
     /// The model's name.
@@ -105,14 +107,23 @@ impl Session {
 
     /// See [`Executable::load`].
     pub(crate) fn load(&mut self, sets: &[Vec<Array>]) -> Result<()> {
+        let shown = |(port, array): (&Port, &Array)| {
+            let dims: Vec<String> = array.dims().iter().map(usize::to_string).collect();
+            format!("`{}` {}", port.name, dims.join("×"))
+        };
+        let inputs = self.inputs().iter().zip(sets.first().into_iter().flatten());
+        self.loaded = inputs.map(shown).collect::<Vec<_>>().join(", ");
         let loaded = self.executable.load(sets);
         self.named(loaded)
     }
 
     /// See [`Executable::time`].
     pub(crate) fn time(&mut self, set: usize) -> Result<Timed> {
-        let timed = self.executable.time(set);
-        self.named(timed)
+        self.executable.time(set).map_err(|reason| Error::Run {
+            model: self.name.clone(),
+            inputs: self.loaded.clone(),
+            reason,
+        })
     }
 
     fn named<T>(&self, answer: Answer<T>) -> Result<T> {

@@ -8,8 +8,9 @@ use lana_latency::{
     measure_files,
 };
 use lana_onnx::proto::{
-    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto, attribute_type, data_type,
+    AttributeProto, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    attribute_type, data_type,
 };
 use prost::Message;
 
@@ -130,9 +131,10 @@ fn inputs_of_every_kind_are_made_up() -> Outcome {
     assert_eq!(shape, [("int64", &[4, 7][..]), ("float", &[4, 7][..])]);
     assert_eq!((report.batch, report.models[0].ratio), (4, 1.0));
     assert!(report.models[0].median_ms > 0.0);
+    assert_eq!(measure(&text, None, shapes(&[], &["sequence=7", "batch=3"])?)?.batch, 3);
     let error = measure(&text, None, Shapes::default()).expect_err("no length").to_string();
     assert!(error.contains("text.onnx: its input `ids` (batch×sequence)"), "{error}");
-    assert!(error.contains("--dim sequence=N") && error.contains("--shape ids=…"), "{error}");
+    assert!(error.contains("--dim sequence=N") && error.contains("--shape ids=NxN"), "{error}");
 
     // Halves, bytes, booleans, a single number.
     for (name, kind, element) in [
@@ -224,6 +226,28 @@ fn what_cannot_be_measured_is_named() -> Outcome {
     let garbage = files.add("garbage.onnx", b"garbage".to_vec())?;
     let error = measure(&garbage, None, Shapes::default()).expect_err("garbage").to_string();
     assert!(error.contains("garbage.onnx: ONNX Runtime cannot open it"), "{error}");
+    assert!(error.contains("no ONNX file, or not whole"), "{error}");
+
+    // Nothing to compute, and what only shows when it runs.
+    let vector: [Input<'_>; 1] = [("x", data_type::FLOAT, &["batch", "6"])];
+    let mut silent = ModelProto::decode(&*model(&vector, vec![node("Relu", &["x"], "y")], vec![]))?;
+    silent.graph.iter_mut().for_each(|graph| graph.output.clear());
+    let silent = files.add("silent.onnx", silent.encode_to_vec())?;
+    let error = measure(&silent, None, Shapes::default()).expect_err("no outputs").to_string();
+    assert!(error.contains("silent.onnx: ") && error.contains("no outputs"), "{error}");
+    let shape = TensorProto {
+        dims: vec![1],
+        data_type: Some(data_type::INT64),
+        int64_data: vec![12],
+        name: Some("twelve".into()),
+        ..TensorProto::default()
+    };
+    let twelve = model(&vector, vec![node("Reshape", &["x", "twelve"], "y")], vec![shape]);
+    let twelve = files.add("twelve.onnx", twelve)?;
+    assert_eq!(measure(&twelve, Some(2), Shapes::default())?.batch, 2);
+    let error = measure(&twelve, None, Shapes::default()).expect_err("six numbers").to_string();
+    assert!(error.contains("twelve.onnx: cannot run with `x` 1×6: ") && error.contains("--batch"), "{error}");
+    assert!(!error.contains("onnxruntime_src"), "{error}");
 
     // What lana cannot take in cannot be converted; as it is it runs.
     let odd: [Input<'_>; 1] = [("x", data_type::FLOAT, &["batch", "6"])];
@@ -235,6 +259,32 @@ fn what_cannot_be_measured_is_named() -> Outcome {
         error.contains("odd.onnx: lana cannot convert it to fp16") && error.contains("ArgMax"),
         "{error}"
     );
+    Ok(())
+}
+
+#[test]
+fn weights_may_lie_beside_the_file() -> Outcome {
+    if !runtime() {
+        return Ok(());
+    }
+    let files = Files::new()?;
+    let entry =
+        |key: &str, value: &str| StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) };
+    let weights = TensorProto {
+        dims: vec![6],
+        data_type: Some(data_type::FLOAT),
+        name: Some("w".into()),
+        external_data: vec![entry("location", "beside.bin"), entry("offset", "0"), entry("length", "24")],
+        data_location: Some(1),
+        ..TensorProto::default()
+    };
+    let vector: [Input<'_>; 1] = [("x", data_type::FLOAT, &["batch", "6"])];
+    let file =
+        files.add("outside.onnx", model(&vector, vec![node("Mul", &["x", "w"], "y")], vec![weights]))?;
+    let error = measure(&file, None, Shapes::default()).expect_err("no weights").to_string();
+    assert!(error.contains("outside.onnx: ") && error.contains("beside.bin"), "{error}");
+    files.add("beside.bin", vec![0; 24])?;
+    assert!(measure(&file, None, Shapes::default())?.models[0].median_ms > 0.0);
     Ok(())
 }
 

@@ -135,6 +135,9 @@ pub struct TensorProto {
     pub raw_data: Option<Vec<u8>>,
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
+    /// Where in which file they lie then: `location`, `offset`, `length`.
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<StringStringEntryProto>,
     /// 0, or [`EXTERNAL`] if the elements lie in another file.
     #[prost(int32, optional, tag = "14")]
     pub data_location: Option<i32>,

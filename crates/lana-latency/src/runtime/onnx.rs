@@ -13,6 +13,7 @@ use ort::value::{DynValueRef, Outlet, TensorElementType, TensorRef, ValueType};
 
 use crate::array::{Array, Element, with_elements};
 use crate::clock::{Clock, Timed};
+use crate::model::OnnxModel;
 use crate::port::{Dim, Port};
 use crate::runtime::{Answer, Executable, Runtime};
 use crate::{Deployment, Error, Model, OnnxRuntime, Processor, Result, RuntimeKind};
@@ -50,7 +51,8 @@ impl Onnx {
     fn builder(&self, deployment: &Deployment, strict: bool) -> Result<SessionBuilder> {
         let plain = || -> ort::Result<SessionBuilder> {
             let builder = ort::session::Session::builder(&self.library.environment)?
-                .with_log_level(LogLevel::Error)?
+                // What goes wrong is in the errors it gives.
+                .with_log_level(LogLevel::Fatal)?
                 .with_optimization_level(GraphOptimizationLevel::All)?
                 .with_intra_threads(deployment.threads)?
                 .with_inter_threads(1)?
@@ -90,7 +92,11 @@ impl Runtime for Onnx {
     fn open(&self, model: &Model, deployment: &Deployment) -> Result<Box<dyn Executable>> {
         let onnx = model.to_onnx(deployment.precision)?;
         let open = |strict: bool| -> Result<ort::Result<ort::session::Session>> {
-            Ok(self.builder(deployment, strict)?.commit_from_memory(&onnx))
+            let mut builder = self.builder(deployment, strict)?;
+            Ok(match &onnx {
+                OnnxModel::File(path) => builder.commit_from_file(path),
+                OnnxModel::Bytes(bytes) => builder.commit_from_memory(bytes),
+            })
         };
         let (mut inner, mut note) = (open(deployment.processor == Processor::Cuda)?, None);
         if let (Processor::Cuda, Err(refused)) = (deployment.processor, &inner) {
@@ -99,12 +105,24 @@ impl Runtime for Onnx {
             inner = open(false)?;
         }
         let inner = inner.map_err(|e| {
+            let reason = one_line(&e);
+            let reason = match reason.strip_prefix("Load model from ").and_then(|r| r.split_once(" failed:"))
+            {
+                Some((_, reason)) => reason.trim_start(),
+                None => &reason,
+            };
             let cure = match deployment.precision {
+                _ if ["rotobuf parsing failed", "No graph was found"].iter().any(|w| reason.contains(w)) => {
+                    "; it is no ONNX file, or not whole: export or copy it again".into()
+                }
                 Precision::Fp32 => String::new(),
                 precision => format!("; if it lacks {precision} for an operation, use another precision"),
             };
-            model.wrong(format!("ONNX Runtime cannot open it: {}{cure}", one_line(&e)))
+            model.wrong(format!("ONNX Runtime cannot open it: {reason}{cure}"))
         })?;
+        if inner.outputs().is_empty() {
+            return Err(model.wrong("it has no outputs, so that nothing in it would be computed".into()));
+        }
         let ports = |outlets: &[Outlet]| outlets.iter().map(port).collect();
         Ok(Box::new(OnnxExecutable {
             inputs: ports(inner.inputs()),
@@ -256,7 +274,46 @@ fn element(ty: TensorElementType) -> Option<Element> {
     })
 }
 
-/// The runtime's messages run over several lines with its own source files in them: the first line says it.
+/// The runtime's messages run over several lines: the first one says it.
 fn one_line(error: &ort::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_string()
+    without_source(error.to_string().lines().next().unwrap_or_default())
+}
+
+/// A message without the place in the runtime's own source, `/onnxruntime_src/…/file.cc:12 void f(const T&) `, that may stand
+/// in it.
+fn without_source(message: &str) -> String {
+    let Some((before, place)) = message.split_once("/onnxruntime_src/") else { return message.into() };
+    // It ends with the function's arguments, which may have brackets of their own.
+    let mut depth = 0_usize;
+    let end = place.char_indices().find_map(|(at, c)| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        (c == ')' && depth == 0).then_some(at + 1)
+    });
+    let Some(rest) = end.and_then(|end| place.get(end..)) else { return message.into() };
+    let rest = rest.strip_prefix(" const").unwrap_or(rest);
+    format!("{before}{}", rest.trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_without_the_runtimes_source() {
+        for (message, shown) in [
+            ("plain", "plain"),
+            (
+                "Node 'y' Status Message: /onnxruntime_src/a/reshape_helper.h:91 R::R(const A<int (B)>&, bool) a == b was false.",
+                "Node 'y' Status Message: a == b was false.",
+            ),
+            ("/onnxruntime_src/a.cc:1 int f() const Unsupported (99)", "Unsupported (99)"),
+            ("/onnxruntime_src/a.cc:1 cut", "/onnxruntime_src/a.cc:1 cut"),
+        ] {
+            assert_eq!(without_source(message), shown);
+        }
+    }
 }
