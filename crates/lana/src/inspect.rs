@@ -15,7 +15,7 @@ use crate::stages::library::{Library, Trained};
 use crate::stages::{export, finetune, pretrain, profile, select};
 use crate::{
     Accuracy, Config, Error, PoolLatency, PoolRecord, Progress, Result, Run, Scores, Silent, StageStatus,
-    WeightsSource, read_or_redo,
+    Status, TableStatus, WeightsSource, read_or_redo,
 };
 
 /// Options of [`evaluate`].
@@ -284,7 +284,7 @@ fn looking(path: &Path) -> Result<Context<'static>> {
 }
 
 /// How far a run is.
-pub fn status(path: &Path) -> Result<Vec<StageStatus>> {
+pub fn status(path: &Path) -> Result<Status> {
     let context = looking(path)?;
     let stage = |stage: &str, done: u64, total: u64, unit: &str, eta_s: Option<f64>| StageStatus {
         stage: stage.into(),
@@ -308,11 +308,19 @@ pub fn status(path: &Path) -> Result<Vec<StageStatus>> {
     }
     deployments.sort_by_key(ToString::to_string);
     deployments.dedup();
-    let mut made = 0;
+    let mut tables = Vec::new();
     for deployment in &deployments {
-        made += u64::from(profile::table(&context.run, &latency.on(*deployment), &Silent)?.is_some());
+        if let Some(table) = profile::table(&context.run, &latency.on(*deployment), &Silent)? {
+            tables.push(TableStatus {
+                deployment: deployment.to_string(),
+                device: table.device.to_string(),
+                teacher_ms: table.teacher_ms(),
+                noisy: table.noisy(),
+                check: table.check.map(|check| check.table),
+            });
+        }
     }
-    list.push(stage("profile", made, deployments.len() as u64, "tables", None));
+    list.push(stage("profile", tables.len() as u64, deployments.len() as u64, "tables", None));
 
     let pool = context.pool(&graph)?;
     let (done, total) = pretrain::count(&context, &pool, table.as_ref())?;
@@ -339,5 +347,5 @@ pub fn status(path: &Path) -> Result<Vec<StageStatus>> {
     }
     let report = context.run.path("report.html").is_file();
     list.push(stage("report", u64::from(report), 1, "pages", None));
-    Ok(list)
+    Ok(Status { stages: list, tables })
 }

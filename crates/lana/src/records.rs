@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lana_graph::Cost;
+use lana_latency::Figures;
 use serde::{Deserialize, Serialize};
 
 use crate::Statistics;
@@ -478,6 +479,30 @@ pub struct Event {
     /// What happened, as a JSON object.
     #[serde(flatten)]
     pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What `lana status` shows of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its stages, in their order.
+    pub stages: Vec<StageStatus>,
+    /// The lookup tables that its budgets speak of, as far as they have been made.
+    pub tables: Vec<TableStatus>,
+}
+
+/// A lookup table of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// How networks were run.
+    pub deployment: String,
+    /// The device, in words.
+    pub device: String,
+    /// The teacher's latency, milliseconds.
+    pub teacher_ms: f64,
+    /// Entries that are negative or hardly known.
+    pub noisy: usize,
+    /// How well it predicts random selections, if that has been checked.
+    pub check: Option<Figures>,
 }
 
 /// One stage of a run as `lana status` shows it.

@@ -133,7 +133,7 @@ fn a_run_goes_through_continues_takes_another_budget_and_mends_itself() {
     }
     let page = fs::read_to_string(run.join("report.html")).unwrap();
     assert!(page.contains("layer3.2") && page.contains("0.8x"));
-    assert!(status(&run).unwrap().iter().all(|s| s.done == s.total), "{:?}", status(&run));
+    assert!(status(&run).unwrap().stages.iter().all(|s| s.done == s.total), "{:?}", status(&run));
 
     // The same command again finds everything done.
     let before = files(&run);
@@ -196,7 +196,8 @@ fn a_run_goes_through_continues_takes_another_budget_and_mends_itself() {
     let rules = RuleChanges { exclude: Some(vec!["*:identity".into()]), ..RuleChanges::default() };
     let selection = &reselect(&run, std::slice::from_ref(&budget), &rules, &Silent).unwrap()[0];
     assert!(!selection.evaluated && selection.choices.iter().all(|(_, operation)| operation != "identity"));
-    let open = |stage: &str| status(&run).unwrap().iter().any(|s| s.stage == stage && s.done < s.total);
+    let open =
+        |stage: &str| status(&run).unwrap().stages.iter().any(|s| s.stage == stage && s.done < s.total);
     assert!(open("select params=0.7x"));
     // Fine-tuning evaluates first.
     run_stage(&run, Stage::Finetune, &[budget], &Silent).unwrap();

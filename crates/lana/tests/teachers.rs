@@ -59,7 +59,7 @@ fn goes_through(teacher: &str, resolution: usize, pool: &str) {
     assert!(student.export_difference < 1e-4, "{}", student.export_difference);
     assert!(student.cost.macs < student.teacher_cost.macs);
     assert!(run.join("budgets/macs=0.8x/student/student.onnx").is_file());
-    assert!(status(&run).unwrap().iter().all(|stage| stage.done == stage.total), "{:?}", status(&run));
+    assert!(status(&run).unwrap().stages.iter().all(|stage| stage.done == stage.total), "{:?}", status(&run));
 
     // A run keeps its resolution.
     let other = Config { resolution: Some(resolution + 1), ..config };

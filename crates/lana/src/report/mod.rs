@@ -11,6 +11,8 @@
 
 use std::collections::BTreeMap;
 
+use lana_latency::Figures;
+
 use crate::{Candidates, OperationRecord, PoolRecord, Scores, StudentMetrics, TeacherMetrics};
 
 mod axis;
@@ -78,6 +80,8 @@ pub struct LatencyTable {
     pub teacher_ms: f64,
     /// By layer and operation.
     pub layers: BTreeMap<String, BTreeMap<String, Price>>,
+    /// How well it predicts random selections, if that has been checked.
+    pub check: Option<Figures>,
 }
 
 /// Cost of one operation at one layer.

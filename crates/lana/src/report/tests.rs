@@ -60,6 +60,7 @@ fn a_finished_run_is_shown() {
         assert!(page.contains(operation), "{operation}");
     }
     assert!(!page.contains("class=\"nothing\""));
+    assert!(page.contains("checked with 20 random selections") && page.contains("4.2 % at worst"));
 }
 
 #[test]

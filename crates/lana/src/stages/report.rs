@@ -24,6 +24,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<PathBuf> {
         threads: t.deployment.threads,
         fixed_ms: t.fixed_ms,
         teacher_ms: t.teacher_ms(),
+        check: t.check.as_ref().map(|check| check.table),
         layers: t
             .layers
             .iter()

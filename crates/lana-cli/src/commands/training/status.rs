@@ -1,7 +1,6 @@
 use std::path::PathBuf;
 
-use lana::StageStatus;
-use serde_json::json;
+use lana::{StageStatus, TableStatus};
 
 use crate::failure::Failure;
 use crate::format;
@@ -29,12 +28,25 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let stages = lana::status(&self.run)?;
+        let status = lana::status(&self.run)?;
         if self.json {
-            return output::json(&json!({ "stages": stages }));
+            return output::json(&status);
         }
-        output::results(&format!("{}\n{}", table(&stages), conclusion(&stages)))
+        let tables: String = status.tables.iter().filter_map(checked).collect();
+        output::results(&format!("{}\n{tables}{}", table(&status.stages), conclusion(&status.stages)))
     }
+}
+
+/// How well a table predicts, if that has been checked.
+fn checked(table: &TableStatus) -> Option<String> {
+    let check = table.check?;
+    Some(format!(
+        "Table {}: mean error {:.1} %, worst {:.1} %, of {} random selections.\n",
+        table.deployment,
+        100.0 * check.mean,
+        100.0 * check.worst,
+        check.networks
+    ))
 }
 
 fn table(stages: &[StageStatus]) -> Table {
@@ -90,6 +102,29 @@ mod tests {
 
     fn stage(name: &str, done: u64, total: u64, eta_s: Option<f64>) -> StageStatus {
         StageStatus { stage: name.into(), done, total, unit: "images".into(), eta_s }
+    }
+
+    #[test]
+    fn a_check_is_one_line() {
+        let check = lana_latency::Figures {
+            networks: 20,
+            mean: 0.0134,
+            worst: 0.042,
+            bias: 0.0,
+            kendall: 1.0,
+            spearman: 1.0,
+        };
+        let table = TableStatus {
+            deployment: "cpu-onnxruntime-b64-t1-fp32".into(),
+            device: "some CPU".into(),
+            teacher_ms: 100.0,
+            noisy: 2,
+            check: Some(check),
+        };
+        let line =
+            "Table cpu-onnxruntime-b64-t1-fp32: mean error 1.3 %, worst 4.2 %, of 20 random selections.\n";
+        assert_eq!(checked(&table).as_deref(), Some(line));
+        assert_eq!(checked(&TableStatus { check: None, ..table }), None);
     }
 
     #[test]

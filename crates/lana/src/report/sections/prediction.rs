@@ -14,15 +14,16 @@ const ROUNDS: [Marker; 4] = [Marker::Circle, Marker::Square, Marker::Triangle, M
 
 pub(in crate::report) fn prediction(report: &Report) -> String {
     let students = report.finished();
+    let checked = checked(report);
     if students.iter().all(|s| s.candidates.candidates.is_empty()) {
-        return nothing("No candidate has been measured yet.");
+        return nothing("No candidate has been measured yet.") + &checked;
     }
     let shown: Vec<Shown> = students.iter().flat_map(shown).collect();
     if shown.is_empty() {
         return nothing(
             "Nothing could be measured: the lookup table is another device’s. Run <code>lana measure</code> there with \
              the teacher’s and the student’s files.",
-        );
+        ) + &checked;
     }
     let mut out = String::from(
         "<p>The lookup table adds up what single operations cost; only measuring the assembled network tells \
@@ -37,6 +38,7 @@ pub(in crate::report) fn prediction(report: &Report) -> String {
         .map(|round| (symbol("hollow", ROUNDS[round]), format!("round {}", round + 1)))
         .collect();
     entries.push((symbol("solid", Marker::Star), "the exported student".into()));
+    out.push_str(&checked);
     out.push_str(&legend(&entries));
     out.push_str(&gallery("", shown.iter().map(|s| (words(s), draw(s).unwrap_or_default()))));
     out.push_str(&table(&shown));
@@ -49,6 +51,20 @@ pub(in crate::report) fn prediction(report: &Report) -> String {
         );
     }
     out
+}
+
+/// How well the table as it was made predicts networks that no program chose.
+fn checked(report: &Report) -> String {
+    let Some(check) = report.table.as_ref().and_then(|table| table.check) else { return String::new() };
+    format!(
+        "<p>The table as it was made, checked with {} random selections (<code>lana profile --check</code>): wrong by {} on \
+         average, {} at worst; bias {}; rank correlation {} (Kendall).</p>\n",
+        check.networks,
+        percent(check.mean, 1),
+        percent(check.worst, 1),
+        percent(check.bias, 1),
+        fixed(check.kendall, 2)
+    )
 }
 
 /// One network that was measured.
