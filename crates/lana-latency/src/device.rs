@@ -66,6 +66,13 @@ impl Gpu {
         Gpu::parse(&String::from_utf8(output.stdout).ok()?)
     }
 
+    /// What of it changes latency, in words.
+    fn compared(&self) -> String {
+        let number = |n: Option<u64>| n.map_or("unknown".into(), |n| n.to_string());
+        let (memory, clock) = (number(self.memory_mib), number(self.max_clock_mhz));
+        format!("{} with {memory} MiB, up to {clock} MHz", self.name)
+    }
+
     /// Reads the first line of that table.
     fn parse(table: &str) -> Option<Self> {
         let fields: Vec<&str> = table.lines().next()?.split(',').map(str::trim).collect();
@@ -134,15 +141,18 @@ impl Device {
         }
     }
 
-    /// A name for files: `cpu-amd-epyc-2x-1f0c`, with the end of the flags' hash.
+    /// A name for files, `amd-epyc-2x-1f0c`; where networks run on a GPU it has the GPU's behind it,
+    /// `amd-epyc-2x-1f0c-nvidia-a10-77b2`. So names of one machine begin alike. The digits are those of a hash of all
+    /// that [`Device::differences`] looks at.
     pub fn slug(&self) -> String {
-        let text = format!(
-            "{} {} {}x {}",
-            self.kind,
-            self.gpu.as_ref().map_or(&self.model, |gpu| &gpu.name),
-            self.logical_cores,
-            &self.flags[..self.flags.len().min(4)]
-        );
+        let short = |values: &[(&str, String)]| {
+            let all: Vec<&str> = values.iter().map(|(_, value)| value.as_str()).collect();
+            hash(&all.join("\n"))[..4].to_string()
+        };
+        let mut text = format!("{} {}x {}", self.model, self.logical_cores, short(&self.of_machine()));
+        if let Some(gpu) = &self.gpu {
+            text += &format!(" {} {}", gpu.name, short(&[("", gpu.compared())]));
+        }
         let mut slug = String::new();
         for c in text.to_lowercase().chars() {
             match c.is_ascii_alphanumeric() {
@@ -154,31 +164,30 @@ impl Device {
         slug.trim_end_matches('-').to_string()
     }
 
+    /// What of the machine changes latency, with its name.
+    fn of_machine(&self) -> [(&'static str, String); 5] {
+        [
+            ("processor", self.model.clone()),
+            ("instruction sets", self.flags.clone()),
+            ("logical cores", self.logical_cores.to_string()),
+            ("architecture", self.architecture.clone()),
+            ("system", self.system.clone()),
+        ]
+    }
+
     /// What differs between two devices in a way that changes latency; none if they count as the same.
     pub fn differences(&self, other: &Device) -> Option<String> {
-        let cores = (self.logical_cores.to_string(), other.logical_cores.to_string());
-        let gpu = |device: &Device| match &device.gpu {
-            Some(gpu) => {
-                let number = |n: Option<u64>| n.map_or("unknown".into(), |n| n.to_string());
-                let (memory, clock) = (number(gpu.memory_mib), number(gpu.max_clock_mhz));
-                format!("{} with {memory} MiB, up to {clock} MHz", gpu.name)
-            }
-            None => "none".into(),
+        let all = |device: &Device| {
+            let gpu = device.gpu.as_ref().map_or_else(|| "none".into(), Gpu::compared);
+            let mut all = vec![("GPU", gpu), ("kind", device.kind.clone())];
+            all.extend(device.of_machine());
+            all
         };
-        let gpus = (gpu(self), gpu(other));
-        let pairs = [
-            ("GPU", &gpus.0, &gpus.1),
-            ("kind", &self.kind, &other.kind),
-            ("processor", &self.model, &other.model),
-            ("instruction sets", &self.flags, &other.flags),
-            ("logical cores", &cores.0, &cores.1),
-            ("architecture", &self.architecture, &other.architecture),
-            ("system", &self.system, &other.system),
-        ];
-        let list: Vec<String> = pairs
-            .iter()
-            .filter(|(_, a, b)| a != b)
-            .map(|(what, a, b)| format!("{what} `{a}` there, `{b}` here"))
+        let list: Vec<String> = all(self)
+            .into_iter()
+            .zip(all(other))
+            .filter(|((_, a), (_, b))| a != b)
+            .map(|((what, a), (_, b))| format!("{what} `{a}` there, `{b}` here"))
             .collect();
         (!list.is_empty()).then(|| list.join(", "))
     }
@@ -194,12 +203,17 @@ fn sysctl(name: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// FNV-1a over the sorted words.
+/// [`hash`] of the sorted words.
 fn hash_of_words(text: &str) -> String {
     let mut words: Vec<&str> = text.split_whitespace().collect();
     words.sort_unstable();
     words.dedup();
-    let hash = words.join(" ").bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    hash(&words.join(" "))
+}
+
+/// FNV-1a in hexadecimal.
+fn hash(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     format!("{hash:016x}")
@@ -218,6 +232,8 @@ mod tests {
         other.model = "Other CPU".into();
         let text = other.differences(&here).expect("another processor");
         assert!(text.contains("processor `Other CPU` there"), "{text}");
+        assert_ne!(other.slug(), here.slug());
+        assert_ne!(Device { system: "plan9".into(), ..here.clone() }.slug(), here.slug());
         assert!(here.slug().chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{}", here.slug());
     }
 
@@ -239,7 +255,12 @@ mod tests {
             text.contains("GPU `NVIDIA H100 80GB HBM3 with 81559 MiB") && text.contains("`Orin"),
             "{text}"
         );
-        assert!(with(&gpu).slug().starts_with("cuda-nvidia-h100"), "{}", with(&gpu).slug());
+        // The machine's name, then the GPU's.
+        let (here, slug) = (Device::identify().slug(), with(&gpu).slug());
+        assert!(slug.starts_with(&format!("{here}-nvidia-h100-80gb-hbm3-")), "{slug}");
+        assert_eq!(with(&later).slug(), slug);
+        let other = Gpu { memory_mib: Some(40_000), ..gpu.clone() };
+        assert_ne!(with(&other).slug(), slug);
         assert!(with(&gpu).to_string().starts_with("NVIDIA H100 80GB HBM3, "));
         assert!(with(&gpu).differences(&Device::identify()).is_some());
     }

@@ -6,7 +6,7 @@ use lana_models::pool::Pools;
 use lana_models::zoo;
 
 use crate::context::Context;
-use crate::stages::{export, finetune, pretrain, profile, report, score, select, teacher};
+use crate::stages::{export, finetune, pretrain, profile, report, score, select, tables, teacher};
 use crate::{Budget, Config, Error, Progress, Result, Run, StudentMetrics, write_atomic};
 
 /// Runs every step for every budget of `config` (for those the run has, if it names none), in the run directory `out`, and
@@ -176,7 +176,19 @@ fn check_inputs(config: &Config, out: &Path, progress: &dyn Progress) -> Result<
     Pools::parse(&config.pool, &config.pool_rules)?.check(&graph)?;
     // Exports are verified by ONNX Runtime, whatever measures them.
     OnnxRuntime::load()?;
-    try_runtime(&config.latency.deployment())?;
+    let own = config.latency.deployment();
+    let mut deployments = vec![own];
+    for budget in &config.budgets {
+        deployments.extend(budget.deployments(&own)?.into_iter().map(|(deployment, _)| deployment));
+    }
+    deployments.sort();
+    deployments.dedup();
+    for deployment in deployments {
+        // Another machine's are imported.
+        if tables::elsewhere(&config.latency.on(deployment)).is_none() {
+            try_runtime(&deployment)?;
+        }
+    }
     for spec in [&config.train, &config.val] {
         spec.parse::<DataSpec>()?;
     }

@@ -333,8 +333,10 @@ fn read_amount(quantity: Quantity, text: &str) -> std::result::Result<Amount, St
     let number = |digits: &str| digits.parse::<f64>().ok().filter(|v| (1e-9..=1e18).contains(v));
     if let Some(rate) = text.strip_prefix(">=") {
         let digits = ["images/s", "img/s"].into_iter().find_map(|unit| rate.strip_suffix(unit));
-        return match (quantity, digits.and_then(number)) {
-            (Quantity::Latency, Some(rate)) => Ok(Amount::Throughput(rate)),
+        return match (quantity, digits) {
+            (Quantity::Latency, Some(digits)) => number(digits)
+                .map(Amount::Throughput)
+                .ok_or_else(|| "a throughput must be a positive number of images: write >=500img/s".into()),
             _ => Err("only a throughput is a limit from below: write >=500img/s".into()),
         };
     }
@@ -463,6 +465,7 @@ mod tests {
             ("memory=20ms", "neither"),
             ("500img/s", ">=500img/s"),
             (">=12ms", "throughput"),
+            (">=0img/s", "positive number of images"),
             (">12ms", "neither"),
             ("params>=3", "none of"),
             ("gpu-b1:0.5x", "deployment `gpu-b1`"),

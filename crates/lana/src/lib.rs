@@ -62,7 +62,7 @@ pub use reselect::{Change, Predicted, Previous, RuleChanges, Selection, reselect
 pub use run::{Run, read_json, read_or_redo, read_weights, write_atomic, write_json};
 pub use source::{HubFile, WeightsSource};
 pub use speed::{ScoreSpeed, score_speed};
-pub use stages::tables::{Imported, check_table, force_table, import_table, write_bundle};
+pub use stages::tables::{Imported, check_table, force_table, import_table, make_table, write_bundle};
 pub use stages::{Stage, run_stage};
 pub use study::{ScoreKind, StudyOptions, StudyRow, study, study_table};
 

@@ -8,7 +8,7 @@ use lana_latency::{Deployment, Precision, Table};
 use lana_select::{Choice, Layer, LimitKind, Members, Outcome, Problem, Solution};
 
 use crate::rules::Rules;
-use crate::stages::profile;
+use crate::stages::tables;
 use crate::target::Target;
 use crate::{
     Amount, Budget, Candidate, Config, Error, Footprint, Limit, PoolLayer, PoolRecord, Quantity, Result,
@@ -383,7 +383,7 @@ pub(crate) fn settings(config: &Config) -> String {
     let (select, latency) = (&config.select, &config.latency);
     let mut text = format!(
         "{} by {}, margin {}, K {}, overlap {}, gap {}, rounds {}",
-        profile::table_name(latency),
+        tables::name(latency),
         config.score.by,
         latency.margin,
         select.solutions,

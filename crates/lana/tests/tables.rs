@@ -9,7 +9,7 @@ use lana::{
     Accuracy, Config, Error, LatencyConfig, Run, Silent, Stage, TeacherMetrics, force_table, import_table,
     run_stage, sha256, write_bundle, write_json,
 };
-use lana_latency::{Device, OnnxRuntime, Plan, Table, random_weights};
+use lana_latency::{Device, Gpu, OnnxRuntime, Plan, Table, random_weights};
 use lana_models::zoo::{self, ZooOptions};
 use tempfile::TempDir;
 
@@ -123,16 +123,15 @@ fn a_table_of_another_device_is_refused_unless_it_is_forced() {
     assert!(error.contains("architecture `riscv64` there") && error.contains("--force"), "{error}");
 
     // And to one of another name.
-    let other =
-        file.with_file_name(file.file_name().unwrap().to_string_lossy().replacen("cpu-", "cpu-small-", 1));
+    let other = file.with_file_name(format!("small-{}", file.file_name().unwrap().to_string_lossy()));
     fs::rename(&file, &other).unwrap();
     let error = run_stage(&run, Stage::Pretrain, &[], &Silent).unwrap_err();
     assert!(
-        error.to_string().contains("only of cpu-small-") && error.hint().unwrap().contains("--force"),
+        error.to_string().contains("only of small-") && error.hint().unwrap().contains("--force"),
         "{error}"
     );
     let device = force_table(&run, &Silent).unwrap().unwrap();
-    assert!(device.starts_with("cpu-small-"), "{device}");
+    assert!(device.starts_with("small-"), "{device}");
     assert_eq!(config().latency.table, Some(device));
     // Nothing is measured: the table counts.
     run_stage(&run, Stage::Profile, &[], &Silent).unwrap();
@@ -148,4 +147,72 @@ fn a_table_of_another_device_is_refused_unless_it_is_forced() {
         error.to_string().contains("several devices") && error.hint().unwrap().contains("table ="),
         "{error}"
     );
+}
+
+#[test]
+fn a_budget_may_speak_of_processor_and_gpu_of_another_machine() {
+    if let Err(reason) = OnnxRuntime::load() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let (folder, run) = run();
+    let config = || Run::open(&run).unwrap().config().unwrap();
+    let bundle = folder.path().join("bundle.lana");
+    write_bundle(&run, &bundle, None, &Silent).unwrap();
+    let plan = Plan::load(&bundle).unwrap();
+    let made = plan.measure_to(&folder.path().join("made.json"), &mut |_| (), &mut |_| ()).unwrap();
+
+    // Tables as a machine with a GPU would have made them.
+    let file = folder.path().join("table.json");
+    let import = |label: &str, gpu: Option<&str>| {
+        let gpu = gpu.map(|name| Gpu {
+            name: name.into(),
+            memory_mib: Some(80_000),
+            max_clock_mhz: None,
+            driver: None,
+            clock_mhz: None,
+            memory_clock_mhz: None,
+            power_limit_w: None,
+        });
+        let kind = if gpu.is_some() { "cuda" } else { "cpu" };
+        let device = Device { model: "Far One".into(), kind: kind.into(), gpu, ..made.device.clone() };
+        let table = Table { device, deployment: label.parse().unwrap(), ..made.clone() };
+        table.save(&file).unwrap();
+        import_table(&run, &file, &Silent).unwrap()
+    };
+    let budget = |text: &str| {
+        let config = Config { budgets: vec![text.parse().unwrap()], ..config() };
+        fs::write(run.join("run.toml"), config.to_toml()).unwrap();
+        run_stage(&run, Stage::Profile, &[], &Silent)
+    };
+    let both = "cpu-b1:0.5x,cuda-b64:0.6x";
+    let cpu = import("cpu-b1", None);
+    assert!(!cpu.here && cpu.device.starts_with("far-one-"), "{cpu:?}");
+    let error = budget(both).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains("`far-one-")
+            && message.contains("for cuda-onnxruntime-b64-t1-fp32, only for cpu-onnx"),
+        "{message}"
+    );
+    assert!(error.hint().unwrap().contains("--deployment cuda-onnxruntime-b64-t1-fp32"), "{error}");
+
+    let gpu = import("cuda-b64", Some("Big GPU"));
+    assert!(gpu.device.starts_with(&format!("{}-big-gpu-", cpu.device)), "{gpu:?}");
+    assert_eq!(config().latency.table.as_ref(), Some(&gpu.device));
+    budget(both).unwrap();
+    // In the other order, too: the GPU's name holds.
+    assert_eq!(import("cpu-b1", None).device, gpu.device);
+    budget(both).unwrap();
+    // And by the machine's name, as long as there is one GPU.
+    let by_machine = || {
+        let latency = LatencyConfig { table: Some(cpu.device.clone()), ..config().latency };
+        fs::write(run.join("run.toml"), Config { latency, ..config() }.to_toml()).unwrap();
+        budget(both)
+    };
+    by_machine().unwrap();
+    import("cuda-b64", Some("Other GPU"));
+    let error = by_machine().unwrap_err();
+    assert!(error.to_string().contains("several GPUs") && error.exit_status() == 2, "{error}");
+    assert_eq!(fs::read_dir(run.join("latency")).unwrap().count(), 3, "nothing is measured here");
 }

@@ -12,6 +12,7 @@ const EXAMPLE: &str = "\
 Example:
   lana profile run
   lana profile run --check
+  lana profile run --deployment torch-b64
 
   lana profile run --bundle edge.lana                     on this machine, then on the device:
   lana profile --from-bundle edge.lana --out edge.json    and back on this machine:
@@ -20,7 +21,8 @@ Example:
 /// Step: measure what every operation costs on this device, or on another
 ///
 /// Writes RUN/latency/DEVICE-….json, the lookup table. A run that moves to another device needs this step again, and no
-/// other before selection. Does nothing when it is done already.
+/// other before selection. Does nothing when it is done already. Without --deployment it measures what [latency] in run.toml and
+/// the run's budgets speak of.
 ///
 /// For a device that has no room for a run, --bundle writes what it needs into one file; there, --from-bundle measures
 /// it, without libtorch, images or run; --import brings the table into the run. From then on budgets of the run speak of
@@ -36,8 +38,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", group = "mode")]
     bundle: Option<PathBuf>,
 
-    /// How networks will be run there, such as cuda-tensorrt-b128-fp16; what is not said is as in the run
-    #[arg(long, value_name = "LABEL", requires = "bundle")]
+    /// How networks are run, such as cuda-tensorrt-b128-fp16; what is not said is as in the run
+    #[arg(long, value_name = "LABEL", conflicts_with_all = ["from_bundle", "import", "force"])]
     deployment: Option<String>,
 
     /// Measure the table of such a file on this device
@@ -139,10 +141,13 @@ impl Arguments {
             });
         }
         if !self.check {
-            lana::run_stage(run, lana::Stage::Profile, &[], terminal)?;
+            match &self.deployment {
+                Some(label) => lana::make_table(run, label, terminal)?,
+                None => lana::run_stage(run, lana::Stage::Profile, &[], terminal)?,
+            }
             return if self.json { output::json(&json!({ "run": run })) } else { Ok(()) };
         }
-        let check = lana::check_table(run, &self.options(), terminal)?;
+        let check = lana::check_table(run, self.deployment.as_deref(), &self.options(), terminal)?;
         if self.json { output::json(&check) } else { output::results(&describe(&check)) }
     }
 

@@ -1,7 +1,6 @@
 //! Measures the lookup table: what each operation costs at each layer, on this device, in the runtime that will serve.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use lana_graph::Graph;
 use lana_latency::{Device, Table};
@@ -9,8 +8,8 @@ use lana_latency::{Device, Table};
 use crate::context::{Context, LayerPool};
 use crate::stages::tables;
 use crate::{
-    Error, Footprint, LatencyConfig, PoolLayer, PoolOperation, PoolRecord, Progress, Result, Run,
-    read_or_redo, write_json,
+    Footprint, LatencyConfig, PoolLayer, PoolOperation, PoolRecord, Progress, Result, Run, read_or_redo,
+    write_json,
 };
 
 /// Gives the table of the run's own deployment, measuring it if that has not been done; makes those of the further
@@ -33,30 +32,25 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Table> {
     Ok(own)
 }
 
-/// The table of one deployment.
-fn on(context: &Context<'_>, latency: &LatencyConfig, teacher: &Graph, pool: &[LayerPool]) -> Result<Table> {
+/// The table of one deployment, measured if that has not been done.
+pub(crate) fn on(
+    context: &Context<'_>,
+    latency: &LatencyConfig,
+    teacher: &Graph,
+    pool: &[LayerPool],
+) -> Result<Table> {
     if let Some(table) = table(&context.run, latency, context.progress)? {
         return Ok(table);
     }
-    if let Some(device) = tables::elsewhere(latency) {
-        return Err(Error::input(
-            format!(
-                "the run has no table of `{device}`, of which `latency.table` speaks, for {}",
-                latency.deployment()
-            ),
-            format!(
-                "bring it with `lana profile {} --import FILE`, or delete `table` under [latency] in run.toml to measure this \
-                 device",
-                context.run.root().display()
-            ),
-        ));
+    if tables::elsewhere(latency).is_some() {
+        return Err(tables::missing(&context.run, latency));
     }
     let plan = tables::plan(latency, teacher, pool)?;
     let title = match latency.deployment() == context.config.latency.deployment() {
         true => "profile".to_string(),
         false => format!("profile {}", latency.deployment()),
     };
-    let table = tables::measure(&plan, &table_path(&context.run, latency), &title, context.progress)?;
+    let table = tables::measure(&plan, &tables::path(&context.run, latency)?, &title, context.progress)?;
     context.run.event(
         "profile",
         serde_json::json!({"teacher_ms": table.teacher_ms(), "deployment": latency.deployment().to_string()}),
@@ -71,22 +65,12 @@ pub(crate) fn stored(context: &Context<'_>) -> Result<Option<Table>> {
 
 /// Likewise, without a context.
 pub(crate) fn table(run: &Run, latency: &LatencyConfig, progress: &dyn Progress) -> Result<Option<Table>> {
-    let Some(table) = read_or_redo::<Table>(&table_path(run, latency), progress)? else { return Ok(None) };
+    let Some(table) = read_or_redo::<Table>(&tables::path(run, latency)?, progress)? else { return Ok(None) };
     // Whoever names a device means its table.
     if latency.table.is_none() {
         table.check_device(&Device::of(latency.processor))?;
     }
     Ok(Some(table))
-}
-
-pub(crate) fn table_path(run: &Run, latency: &LatencyConfig) -> PathBuf {
-    run.path("latency").join(table_name(latency))
-}
-
-/// Name of the file with the table of the device that budgets speak of.
-pub(crate) fn table_name(latency: &LatencyConfig) -> String {
-    let device = latency.table.clone().unwrap_or_else(|| Device::of(latency.processor).slug());
-    format!("{device}-{}.json", latency.deployment())
 }
 
 /// What `pool.json` says.

@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     /// cpu-b1:0.5x,cpu-b64:0.6x (on several deployments), params=0.4x, macs=20M, memory=0.5x (peak of the feature maps of
     /// an image, or 20MB), size=2MB (the ONNX file), or several of these joined by commas. Give the option again for
     /// further students
-    #[arg(long, value_name = "BUDGET")]
+    #[arg(long, value_name = "BUDGET", allow_hyphen_values = true)]
     budget: Vec<String>,
 
     /// The run directory: created, or gone on with

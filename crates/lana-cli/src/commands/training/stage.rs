@@ -20,7 +20,7 @@ pub(super) struct RunArgument {
 pub(super) struct BudgetArgument {
     /// Budget to work on, such as 0.5x (`lana accelerate --help` has the forms); may be given several times [default: all
     /// in run.toml]
-    #[arg(long, value_name = "BUDGET")]
+    #[arg(long, value_name = "BUDGET", allow_hyphen_values = true)]
     budget: Vec<String>,
 }
 
