@@ -97,7 +97,7 @@ pub fn measure_files(
     let figures = figures.map_err(|error| match error {
         Error::Run { model, inputs, reason } => {
             let cure = "if the file is for other sizes, give them by --batch, --shape or --dim";
-            Error::Run { model, inputs, reason: format!("{reason}; {cure}") }
+            Error::Run { model, inputs, reason: format!("{}; {cure}", reason.trim_end_matches('.')) }
         }
         other => other,
     })?;

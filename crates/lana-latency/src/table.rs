@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::pricing::BUNDLE;
 use crate::sealed::{seal, unseal, write_atomic};
 use crate::{Check, Correction, Deployment, Device, Error, Result};
 
@@ -111,7 +112,16 @@ impl Table {
         let text =
             std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
         let wrong = |reason: String| Error::File { path: path.to_path_buf(), reason };
+        let is_bundle = |text: &str| {
+            let value = serde_json::from_str::<serde_json::Value>(text);
+            value.is_ok_and(|value| value.get("what").is_some_and(|what| what == BUNDLE))
+        };
         let table: Table = unseal(&text).map_err(|e| {
+            if is_bundle(&text) {
+                return wrong(
+                    "is a bundle, not a table: `lana profile --from-bundle` makes one of it".into(),
+                );
+            }
             wrong(format!(
                 "is no whole lookup table ({e}); if it was copied, copy it again, or measure it again"
             ))

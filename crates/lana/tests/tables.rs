@@ -56,6 +56,8 @@ fn a_table_goes_out_and_comes_back() {
     assert!(fs::metadata(&bundle).unwrap().len() < 1 << 20);
     let plan = Plan::load(&bundle).unwrap();
     assert_eq!((plan.subjects().len(), plan.options().deployment.batch), (networks, 2));
+    let error = import_table(&run, &bundle, &Silent).unwrap_err();
+    assert!(error.to_string().contains("is a bundle") && error.exit_status() == 2, "{error}");
     let file = folder.path().join("table.json");
     let mut table = plan.measure_to(&file, &mut |_| (), &mut |_| ()).unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "notes are left");

@@ -17,7 +17,7 @@ use crate::sealed::{broken, seal, sha256, write_atomic};
 use crate::{Error, Result, Table};
 
 /// What the first field of a bundle says.
-const WHAT: &str = "lana bundle";
+pub(crate) const WHAT: &str = "lana bundle";
 /// Version of the file format.
 const FORMAT: u64 = 1;
 
@@ -167,7 +167,9 @@ impl Notes {
                     whole += line.len();
                     readings.extend(new);
                 }
-                say(&format!("going on with {} networks that were timed before", readings.len()));
+                if !readings.is_empty() {
+                    say(&format!("going on with {} networks that were timed before", readings.len()));
+                }
             } else {
                 say(&format!("{}: made for other networks or on another device; begun anew", path.display()));
             }

@@ -46,6 +46,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Deployment, Error, Result, Table};
 
+pub(crate) use bundle::WHAT as BUNDLE;
 pub use check::{Check, CheckOptions, Checked, Figures};
 pub use gather::{Conditions, Progress, Reading};
 pub use plan::{Plan, Subject};

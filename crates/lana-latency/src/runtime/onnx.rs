@@ -108,9 +108,10 @@ impl Runtime for Onnx {
             let reason = one_line(&e);
             let reason = match reason.strip_prefix("Load model from ").and_then(|r| r.split_once(" failed:"))
             {
-                Some((_, reason)) => reason.trim_start(),
+                Some((_, reason)) => reason,
                 None => &reason,
             };
+            let reason = reason.trim().trim_end_matches('.');
             let cure = match deployment.precision {
                 _ if ["rotobuf parsing failed", "No graph was found"].iter().any(|w| reason.contains(w)) => {
                     "; it is no ONNX file, or not whole: export or copy it again".into()
