@@ -1,7 +1,8 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, View};
 
 use crate::{Error, Graph, Result};
 
@@ -49,6 +50,30 @@ pub struct Weights {
     origin: String,
 }
 
+/// A tensor as a safetensors file holds it. Its bytes are made when they are written: checkpoints are large, and need not be in
+/// memory twice.
+struct AsBytes<'a>(&'a Tensor);
+
+impl View for AsBytes<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = Vec::with_capacity(self.data_len());
+        self.0.data.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.0.data.len()
+    }
+}
+
 impl Weights {
     /// No tensors.
     pub fn new() -> Self {
@@ -81,15 +106,8 @@ impl Weights {
 
     /// The bytes of a safetensors file with these tensors.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let bytes: Vec<(&String, &Tensor, Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|(n, t)| (n, t, t.data.iter().flat_map(|x| x.to_le_bytes()).collect()))
-            .collect();
-        let views = bytes.iter().filter_map(|(name, tensor, data)| {
-            Some((name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), data).ok()?))
-        });
-        safetensors::serialize(views, None).unwrap_or_default()
+        safetensors::serialize(self.tensors.iter().map(|(name, tensor)| (name, AsBytes(tensor))), None)
+            .unwrap_or_default()
     }
 
     /// The tensor of that name.
@@ -168,6 +186,15 @@ impl Weights {
             }),
             None => Ok(()),
         }
+    }
+}
+
+impl IntoIterator for Weights {
+    type Item = (String, Tensor);
+    type IntoIter = std::collections::btree_map::IntoIter<String, Tensor>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.tensors.into_iter()
     }
 }
 

@@ -1,7 +1,7 @@
 use lana_graph::{Graph, Precision, Weights};
 use tch::{Kind, Tensor};
 
-use crate::network::{channels_last, to_tensor_of};
+use crate::network::{channels_last, kind_of, to_tensor_of};
 use crate::{BatchNorm, Device, Network, Result, numbers, with_kernel_threads, without_gradients};
 
 /// A network in the form for inference ([`Network::frozen`]), run as it would be deployed: one operation after the other
@@ -28,11 +28,7 @@ impl Inference {
         precision: Precision,
         threads: usize,
     ) -> Result<Self> {
-        let kind = match precision {
-            Precision::Fp32 => Kind::Float,
-            Precision::Fp16 => Kind::Half,
-            Precision::Bf16 => Kind::BFloat16,
-        };
+        let kind = kind_of(precision);
         let network = Network::frozen(graph, weights, device)?.into_kind(kind)?;
         Ok(Inference { network, kind, threads })
     }

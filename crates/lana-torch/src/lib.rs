@@ -25,7 +25,9 @@ pub use device::{Device, init, with_kernel_threads};
 pub use distill::{Distiller, Objective};
 pub use error::Error;
 pub use evaluate::{Evaluation, difference, divergence, losses, moments, sum};
-pub use imitate::{Imitation, Imitator, imitate, normalised_error};
+pub use imitate::{
+    Exercise, FeatureMaps, Imitation, Imitator, Lesson, feature_maps, imitate, normalised_error,
+};
 pub use inference::Inference;
 pub use network::{BatchNorm, Network, numbers, without_gradients};
 pub use optimizer::{Algorithm, Optimizer, cosine};

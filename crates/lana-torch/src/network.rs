@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lana_graph::{Activation, Graph, Op, Role, Tensor as Array, Value, Weights, Window, deploy};
+use lana_graph::{Activation, Graph, Op, Precision, Role, Tensor as Array, Value, Weights, Window, deploy};
 use tch::{Kind, Tensor};
 
 use crate::{Device, Result};
@@ -12,6 +12,10 @@ pub enum BatchNorm {
     /// Those of the batch, which also update the running ones: training. (What is dropped at random in training is
     /// the business of [`Network::forward_dropping`].)
     Train,
+    /// Those of the batch, while the running ones become the plain mean over the batches so far, of which this is the n-th
+    /// (from 1): how they are settled once the weights stay as they are. As long as weights changed, the running ones
+    /// lagged behind them.
+    Settle(u32),
     /// Those of the batch, leaving the running ones alone: the paper's way to evaluate an assembled student before it is
     /// fine-tuned, whose running statistics belong to other inputs.
     Batch,
@@ -19,11 +23,22 @@ pub enum BatchNorm {
     Running,
 }
 
+impl BatchNorm {
+    /// Weight of this batch in the running statistics, by what the node says it is in training.
+    fn momentum(self, momentum: f64) -> f64 {
+        match self {
+            BatchNorm::Settle(batch) => 1.0 / f64::from(batch.max(1)),
+            _ => momentum,
+        }
+    }
+}
+
 /// A graph with its weights on a device, ready to run.
 #[derive(Debug)]
 pub struct Network {
     graph: Arc<Graph>,
     device: Device,
+    precision: Precision,
     names: Arc<Vec<(String, Role)>>,
     tensors: Vec<Tensor>,
     /// For each node where its parameters begin in `tensors`.
@@ -56,6 +71,7 @@ impl Network {
         Ok(Network {
             graph: Arc::new(graph.clone()),
             device,
+            precision: Precision::Fp32,
             names: Arc::new(names),
             tensors,
             first,
@@ -89,6 +105,13 @@ impl Network {
         Ok(self)
     }
 
+    /// The same network with convolutions and matrix products, and the feature maps behind them, in another number format.
+    /// Weights, their gradients and statistics stay in 32 bits.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
     /// The network as data.
     pub fn graph(&self) -> &Graph {
         &self.graph
@@ -119,6 +142,7 @@ impl Network {
         Network {
             graph: Arc::clone(&self.graph),
             device: self.device,
+            precision: self.precision,
             names: Arc::clone(&self.names),
             tensors: self.tensors.iter().map(Tensor::shallow_clone).collect(),
             first: self.first.clone(),
@@ -148,6 +172,12 @@ impl Network {
         self.run(Value::INPUT, x, mode, None, taps)
     }
 
+    /// Runs the network as far as it takes to give the values `taps`, in their order.
+    pub fn tapped(&self, x: &Tensor, mode: BatchNorm, taps: &[Value]) -> Result<Vec<Tensor>> {
+        let last = taps.iter().map(|tap| tap.index()).max().unwrap_or(0);
+        Ok(self.run_until(last, Value::INPUT, x, mode, None, taps)?.1)
+    }
+
     /// Runs what lies behind the value `from`, given that value. Nothing behind may need an earlier value.
     pub fn forward_from(&self, from: Value, x: &Tensor, mode: BatchNorm) -> Result<Tensor> {
         Ok(self.run(from, x, mode, None, &[])?.0)
@@ -172,6 +202,19 @@ impl Network {
         drops: Option<u64>,
         taps: &[Value],
     ) -> Result<(Tensor, Vec<Tensor>)> {
+        self.run_until(self.graph.nodes().len(), from, x, mode, drops, taps)
+    }
+
+    /// Runs the nodes before `end`.
+    fn run_until(
+        &self,
+        end: usize,
+        from: Value,
+        x: &Tensor,
+        mode: BatchNorm,
+        drops: Option<u64>,
+        taps: &[Value],
+    ) -> Result<(Tensor, Vec<Tensor>)> {
         let graph = &*self.graph;
         let mut values: Vec<Option<Tensor>> = Vec::new();
         values.resize_with(graph.nodes().len() + 1, || None);
@@ -184,15 +227,17 @@ impl Network {
             }
         };
         tap(from, x);
-        for index in from.index()..graph.nodes().len() {
+        for index in from.index()..end {
             let node = &graph.nodes()[index];
             let mut inputs = Vec::with_capacity(node.inputs.len());
-            let mut mine = true;
-            for &value in &node.inputs {
+            let mut mine = false;
+            for (place, &value) in node.inputs.iter().enumerate() {
                 left[value.index()] -= 1;
                 // The last reader takes the value, so that memory is free again (and may be written in place).
                 let last = left[value.index()] == 0;
-                mine &= last && value != from && !taps.contains(&value);
+                if place == 0 {
+                    mine = last && value != from && !taps.contains(&value);
+                }
                 let slot = &mut values[value.index()];
                 let tensor = if last { slot.take() } else { slot.as_ref().map(Tensor::shallow_clone) };
                 inputs.push(tensor.ok_or_else(|| lana_graph::Error::Graph {
@@ -220,6 +265,14 @@ impl Network {
         Ok((output, tapped))
     }
 
+    /// Whether the first input of a node comes from a BatchNorm or a convolution, whose derivatives do not need their
+    /// results.
+    fn made_by_norm(&self, index: usize) -> bool {
+        let nodes = self.graph.nodes();
+        let maker = nodes[index].inputs[0].node().map(|node| &nodes[node].op);
+        matches!(maker, Some(Op::BatchNorm { .. } | Op::Conv2d(_)))
+    }
+
     fn apply(
         &self,
         index: usize,
@@ -228,9 +281,27 @@ impl Network {
         drops: Option<u64>,
         in_place: bool,
     ) -> Result<Tensor> {
+        let op = &self.graph.nodes()[index].op;
+        let own = self.first[index]..self.first.get(index + 1).copied().unwrap_or(self.tensors.len());
+        let mut reduced = [Vec::new(), Vec::new()];
+        let (inputs, p) = match (self.precision, op) {
+            (Precision::Fp32, _) => (inputs, &self.tensors[own]),
+            (format, Op::Conv2d(_) | Op::Conv3d { .. } | Op::Linear { .. } | Op::MatMul) => {
+                for (list, tensors) in reduced.iter_mut().zip([inputs, &self.tensors[own]]) {
+                    let kind = kind_of(format);
+                    *list = tensors.iter().map(|t| Ok(t.f_to_kind(kind)?)).collect::<Result<_>>()?;
+                }
+                (&reduced[0][..], &reduced[1][..])
+            }
+            // Its kernels want map and parameters of one format.
+            (_, Op::LayerNorm { .. }) => {
+                reduced[0] = vec![inputs[0].f_to_kind(Kind::Float)?];
+                (&reduced[0][..], &self.tensors[own])
+            }
+            _ => (inputs, &self.tensors[own]),
+        };
         let x = &inputs[0];
-        let p = &self.tensors[self.first[index]..];
-        Ok(match &self.graph.nodes()[index].op {
+        Ok(match op {
             Op::Conv2d(c) => {
                 let bias = c.bias.then(|| &p[1]);
                 let stride = [c.stride[0] as i64, c.stride[1] as i64];
@@ -242,25 +313,16 @@ impl Network {
                     padded.f_conv2d(&p[0], bias, stride, [0, 0], [1, 1], c.groups as i64)?
                 }
             }
-            Op::BatchNorm { eps, momentum } => match mode {
-                BatchNorm::Batch => {
-                    let none: Option<&Tensor> = None;
-                    x.f_batch_norm(Some(&p[0]), Some(&p[1]), none, none, true, *momentum, *eps, true)?
-                }
-                _ => {
-                    let training = mode == BatchNorm::Train;
-                    x.f_batch_norm(
-                        Some(&p[0]),
-                        Some(&p[1]),
-                        Some(&p[2]),
-                        Some(&p[3]),
-                        training,
-                        *momentum,
-                        *eps,
-                        true,
-                    )?
-                }
-            },
+            Op::BatchNorm { eps, momentum } => {
+                let [weight, bias] = [&p[0], &p[1]].map(Some);
+                let [mean, variance] = match mode {
+                    BatchNorm::Batch => [None, None],
+                    _ => [&p[2], &p[3]].map(Some),
+                };
+                let training = mode != BatchNorm::Running;
+                let momentum = mode.momentum(*momentum);
+                x.f_batch_norm(weight, bias, mean, variance, training, momentum, *eps, true)?
+            }
             Op::Activation { kind } => {
                 let mut x = x.shallow_clone();
                 match kind {
@@ -275,6 +337,8 @@ impl Network {
                     Activation::Gelu => x.f_gelu("none")?,
                 }
             }
+            // Nothing needs a sum's parts again, neither forwards nor backwards, but the part may be needed by what made it.
+            Op::Add if in_place && self.made_by_norm(index) => x.shallow_clone().f_add_(&inputs[1])?,
             Op::Add => x.f_add(&inputs[1])?,
             Op::Mul => x.f_mul(&inputs[1])?,
             Op::SumParts { parts } => {
@@ -399,6 +463,14 @@ pub fn without_gradients<T>(work: impl FnOnce() -> T) -> T {
 /// The elements of a tensor in row-major order.
 pub fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(to_array(tensor)?.data)
+}
+
+pub(crate) fn kind_of(precision: Precision) -> Kind {
+    match precision {
+        Precision::Fp32 => Kind::Float,
+        Precision::Fp16 => Kind::Half,
+        Precision::Bf16 => Kind::BFloat16,
+    }
 }
 
 /// The same values with the channels innermost in memory.

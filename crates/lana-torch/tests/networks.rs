@@ -4,8 +4,8 @@
 use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Tensor as Array, Value, Weights, Window};
 use lana_models::{init, zoo, zoo::ZooOptions};
 use lana_torch::{
-    Algorithm, Batch, BatchNorm, Device, Distiller, Evaluation, Imitation, Imitator, Network, Objective,
-    Tensor, cosine, imitate, normalised_error, numbers, without_gradients,
+    Algorithm, Batch, BatchNorm, Device, Distiller, Evaluation, Exercise, FeatureMaps, Imitation, Imitator,
+    Lesson, Network, Objective, Tensor, cosine, imitate, normalised_error, numbers, without_gradients,
 };
 
 fn teacher(name: &str) -> (Graph, Weights) {
@@ -247,25 +247,26 @@ fn an_operation_equal_to_its_layer_has_no_error_and_a_narrowed_one_learns() {
         })
         .unwrap();
         let target = maps.pop().unwrap();
-        (maps.pop().unwrap(), target)
+        FeatureMaps::new(maps.pop().unwrap(), target).unwrap()
     };
-    let (input, target) = maps(20);
-    let exact = without_gradients(|| twin.forward(&input, BatchNorm::Running)).unwrap();
-    assert!(normalised_error(&exact, &target).unwrap() < 1e-8);
+    let first = maps(20);
+    let exact = without_gradients(|| twin.forward(&first.input, BatchNorm::Running)).unwrap();
+    assert!(normalised_error(&exact, &first.target).unwrap() < 1e-8);
 
     let operation: lana_models::pool::Operation = "narrow-w0.5".parse().unwrap();
     let narrow = operation.build(&own).unwrap();
     let start = operation.initialise(&own, &own_weights, &narrow, 0).unwrap();
-    let mut imitator = Imitator::new(&narrow, &start, 0.0, Device::Cpu).unwrap();
-    let before = imitator.error_on(&input, &target).unwrap();
+    let lesson = Lesson::new(Algorithm::AdamW { weight_decay: 0.0 });
+    let mut imitator = Imitator::new(&narrow, &start, &lesson, Device::Cpu).unwrap();
+    let before = imitator.error_on(&first).unwrap();
     for step in 0..40 {
-        let (input, target) = maps(30 + step);
-        let rate = cosine(3e-3, step, 40, 2);
-        let (result, _) = imitate(vec![Imitation { imitator: &mut imitator, input, target, rate }], || ());
+        let exercise = Exercise::Learn(cosine(3e-3, step, 40, 2));
+        let maps = maps(30 + step);
+        let (result, _) = imitate(vec![Imitation { imitator: &mut imitator, maps, exercise }], || ());
         result.unwrap();
     }
     assert!(imitator.take_loss().is_finite());
-    let after = imitator.error_on(&input, &target).unwrap();
+    let after = imitator.error_on(&first).unwrap();
     assert!(after < 0.7 * before, "error {before} before, {after} after");
 }
 

@@ -45,7 +45,7 @@ pub fn prepare(config: &Config, out: &Path, last: Preparation, progress: &dyn Pr
     let mut context = take_up(config, out, progress)?;
     take_in(&mut context, &config.budgets)?;
     if last >= Preparation::Pretrain {
-        pretrain::run(&context)?;
+        pretrain::run(&context, None)?;
     }
     if last >= Preparation::Score {
         score::run(&context)?;
@@ -121,7 +121,7 @@ pub(crate) fn run_all(context: &mut Context<'_>, budgets: &[Budget]) -> Result<V
     }
     let mut students = Vec::new();
     if !left.is_empty() {
-        pretrain::run(context)?;
+        pretrain::run(context, None)?;
         score::run(context)?;
     }
     for budget in &left {

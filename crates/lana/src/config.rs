@@ -9,7 +9,7 @@ use lana_models::zoo::ZooOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::Rules;
-use crate::{Budget, Error, Result, WeightsSource};
+use crate::{Budget, Error, Memory, Result, WeightsSource};
 
 /// Everything a run depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,16 +104,38 @@ pub struct PretrainConfig {
     pub images: usize,
     /// Images in a batch.
     pub batch: usize,
-    /// Peak learning rate of AdamW.
+    /// The update rule: `adamw` or `sgd` (Nesterov momentum 0.9).
+    pub optimizer: OptimizerKind,
+    /// Peak learning rate.
     pub learning_rate: f64,
-    /// Decoupled weight decay of kernels.
+    /// Weight decay of kernels.
     pub weight_decay: f64,
+    /// Number format of convolutions and matrix products: `fp32` or `bf16` (weights stay in 32 bits). On a processor bf16 is
+    /// used only where it is measured to be faster.
+    pub precision: Precision,
+    /// Memory that phase 1 may take, as `8GiB`: it takes several passes over the images where one does not fit. 70 % of what is free
+    /// if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+    /// Whether operations stop early whose error no longer falls, or that are slower and worse than another.
+    pub early_stop: bool,
     /// Pixels of zero padding from which a random crop is taken; crops and flips are the augmentation.
     pub crop_padding: usize,
     /// Whether operations slower than their teacher layer are trained too, though no latency budget can want them.
     pub keep_slow: bool,
     /// Seconds between checkpoints.
     pub checkpoint_s: f64,
+}
+
+/// An update rule by its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// AdamW.
+    #[default]
+    AdamW,
+    /// Stochastic gradient descent with Nesterov momentum 0.9.
+    Sgd,
 }
 
 /// Scoring: each operation alone in its layer's place.
@@ -235,8 +257,12 @@ impl Default for PretrainConfig {
         PretrainConfig {
             images: 10_240,
             batch: 128,
+            optimizer: OptimizerKind::AdamW,
             learning_rate: 3e-3,
             weight_decay: 1e-4,
+            precision: Precision::Fp32,
+            memory: None,
+            early_stop: true,
             crop_padding: 4,
             keep_slow: false,
             checkpoint_s: 120.0,
@@ -410,6 +436,13 @@ impl Config {
                 return wrong(field, value.to_string(), "it must be zero or a positive number");
             }
         }
+        if self.pretrain.precision == Precision::Fp16 {
+            return wrong(
+                "pretrain.precision",
+                "fp16".into(),
+                "its range is too small for training; use bf16 or fp32",
+            );
+        }
         if !(0.0..=1.0).contains(&self.select.max_overlap) {
             return wrong(
                 "select.max_overlap",
@@ -470,7 +503,7 @@ impl Config {
             device: String::new(),
             select: SelectConfig::default(),
             finetune: FinetuneConfig::default(),
-            pretrain: PretrainConfig { checkpoint_s: 1.0, ..c.pretrain.clone() },
+            pretrain: PretrainConfig { checkpoint_s: 1.0, memory: None, ..c.pretrain.clone() },
             // What networks are run on counts, not how long they are measured.
             latency: LatencyConfig {
                 runtime: c.latency.runtime,

@@ -12,6 +12,7 @@ use lana_torch::{Batch, BatchNorm, Device, Evaluation, Network};
 use rayon::prelude::*;
 
 use crate::run::read_weights;
+use crate::stages::Shard;
 use crate::{
     Accuracy, Budget, Config, Error, Progress, Result, Run, TeacherMetrics, read_or_redo, write_atomic,
 };
@@ -65,6 +66,14 @@ impl<'a> Context<'a> {
         let mut run = Run::open(path)?;
         let config = run.config()?;
         run.lock()?;
+        Self::new(run, config, progress)
+    }
+
+    /// Takes up an existing run for a part of phase 1.
+    pub(crate) fn open_shard(path: &Path, shard: Shard, progress: &'a dyn Progress) -> Result<Self> {
+        let mut run = Run::open(path)?;
+        let config = run.config()?;
+        run.lock_shard(shard)?;
         Self::new(run, config, progress)
     }
 

@@ -25,6 +25,7 @@ mod error;
 mod footprint;
 mod fresh;
 mod inspect;
+mod memory;
 mod program;
 mod progress;
 mod records;
@@ -44,7 +45,8 @@ mod target;
 pub use accelerate::{Preparation, accelerate, prepare};
 pub use budget::{Amount, Budget, Limit, Quantity};
 pub use config::{
-    Config, FinetuneConfig, LatencyConfig, PretrainConfig, ScoreConfig, SelectConfig, Statistics,
+    Config, FinetuneConfig, LatencyConfig, OptimizerKind, PretrainConfig, ScoreConfig, SelectConfig,
+    Statistics,
 };
 pub use demo::{DemoOptions, DemoResult, demo};
 pub use error::Error;
@@ -56,6 +58,7 @@ pub use lana_latency::sha256;
 pub use lana_latency::{Deployment, Precision, Processor, RuntimeKind};
 pub use lana_models::pool::{FamilyInfo, families as pool_families};
 pub use lana_models::zoo::{Interpolation, ZooOptions};
+pub use memory::Memory;
 pub use progress::{Progress, Silent};
 pub use records::*;
 pub use reselect::{Change, Predicted, Previous, RuleChanges, Selection, reselect};
@@ -63,7 +66,7 @@ pub use run::{Run, read_json, read_or_redo, read_weights, write_atomic, write_js
 pub use source::{HubFile, WeightsSource};
 pub use speed::{ScoreSpeed, score_speed};
 pub use stages::tables::{Imported, check_table, force_table, import_table, make_table, write_bundle};
-pub use stages::{Stage, run_stage};
+pub use stages::{PretrainOptions, Shard, Stage, pretrain, run_stage};
 pub use study::{ScoreKind, StudyOptions, StudyRow, study, study_table};
 
 /// What functions of this crate return.

@@ -138,6 +138,12 @@ pub struct OperationRecord {
     pub curve: Vec<(u64, f64)>,
     /// Whether training diverged; such an operation is never selected.
     pub failed: bool,
+    /// How often training began anew, with half the learning rate, because it had diverged.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Why training ended before all images were seen, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
     /// SHA-256 of the weights beside it.
     pub sha256: String,
 }

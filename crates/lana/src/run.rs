@@ -10,6 +10,7 @@ use lana_latency::{seal, sha256, unseal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::stages::Shard;
 use crate::{Budget, Config, Error, Event, Progress, Result};
 
 /// A run directory.
@@ -19,14 +20,14 @@ use crate::{Budget, Config, Error, Event, Progress, Result};
 #[derive(Debug)]
 pub struct Run {
     root: PathBuf,
-    /// Held while a process works on the run; the system frees it when the process ends, however it ends.
-    _lock: Option<File>,
+    /// Held while a process works on the run; the system frees them when the process ends, however it ends.
+    _locks: Vec<File>,
 }
 
 impl Run {
     /// Opens an existing run for reading.
     pub fn open(root: &Path) -> Result<Self> {
-        let run = Run { root: root.to_path_buf(), _lock: None };
+        let run = Run { root: root.to_path_buf(), _locks: Vec::new() };
         match run.path("run.toml").is_file() {
             true => Ok(run),
             false => Err(Error::input(
@@ -50,14 +51,33 @@ impl Run {
                 "give --out a new folder, or the folder of the run to go on with",
             ));
         }
-        let mut run = Run { root: root.to_path_buf(), _lock: None };
+        let mut run = Run { root: root.to_path_buf(), _locks: Vec::new() };
         run.lock()?;
         Ok(run)
     }
 
     /// Keeps other processes out for as long as this value lives.
     pub fn lock(&mut self) -> Result<()> {
-        let path = self.path("lock");
+        let file = self.lock_file("lock", |file| file.try_lock().is_ok())?;
+        self._locks.push(file);
+        sweep(&self.root);
+        self.mend_events()
+    }
+
+    /// Keeps out those who would work on the whole run, and those with the same shard. Others may work on theirs.
+    pub fn lock_shard(&mut self, shard: Shard) -> Result<()> {
+        let all = self.lock_file("lock", |file| file.try_lock_shared().is_ok())?;
+        let folder = self.path("operations");
+        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let name = format!("operations/{}.lock", shard.folder());
+        let mine = self.lock_file(&name, |file| file.try_lock().is_ok())?;
+        self._locks.extend([all, mine]);
+        Ok(())
+    }
+
+    /// Opens a file, locks it by `take`, and leaves this process' number in it.
+    fn lock_file(&self, name: &str, take: impl Fn(&File) -> bool) -> Result<File> {
+        let path = self.path(name);
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -65,12 +85,15 @@ impl Run {
             .read(true)
             .open(&path)
             .map_err(Error::io(&path))?;
-        if file.try_lock().is_err() {
+        if !take(&file) {
             let process = fs::read_to_string(&path).unwrap_or_default().trim().to_string();
             return Err(Error::Busy { run: self.root.display().to_string(), process });
         }
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(Error::io(&path))?;
-        self._lock = Some(file);
+        Ok(file)
+    }
+
+    fn mend_events(&self) -> Result<()> {
         // A line that a crash cut off must not swallow the next.
         let events = self.path("events.jsonl");
         if fs::read(&events).is_ok_and(|text| text.last().is_some_and(|b| *b != b'\n')) {
@@ -125,6 +148,23 @@ impl Run {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
+
+/// Removes what killed processes had begun to write: a checkpoint can be a gigabyte. Nobody else writes here now. What cannot be
+/// removed is in nobody's way.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let name = name.to_string_lossy();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            sweep(&path);
+        } else if name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1) {
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+/// How names of unfinished files begin and end.
+const TEMPORARY: (&str, &str) = (".", ".tmp");
 
 /// Writes a file so that it is there whole or not at all: temporary name, fsync, rename.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {

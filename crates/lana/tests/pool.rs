@@ -9,7 +9,10 @@ use lana_models::init;
 use lana_models::pool::{Operation, Pool};
 use lana_models::zoo::{self, ZooOptions};
 use lana_onnx::{ExportOptions, METADATA_KEY};
-use lana_torch::{BatchNorm, Device, Imitation, Imitator, Network, imitate, without_gradients};
+use lana_torch::{
+    Algorithm, BatchNorm, Device, Exercise, FeatureMaps, Imitation, Imitator, Lesson, Network, imitate,
+    without_gradients,
+};
 
 /// A layer of a teacher with random weights.
 fn place(
@@ -79,6 +82,8 @@ fn operations_learn_and_are_exported_as_they_learnt() -> Outcome {
         let input = batch(&own, &pixels)?.images;
         let network = Network::new(&own, &own_weights, Device::Cpu)?;
         let target = without_gradients(|| network.forward(&input, BatchNorm::Batch))?;
+        let maps = FeatureMaps::new(input, target)?;
+        let lesson = Lesson::new(Algorithm::AdamW { weight_decay: 1e-4 });
         for name in OPERATIONS.into_iter().chain(EDITS) {
             let at = format!("{name} at {layer} of {teacher}");
             let operation: Operation = name.parse()?;
@@ -89,18 +94,13 @@ fn operations_learn_and_are_exported_as_they_learnt() -> Outcome {
             };
             edits += usize::from(EDITS.contains(&name));
             let start = operation.initialise(&own, &own_weights, &graph, 1)?;
-            let mut imitator = Imitator::new(&graph, &start, 1e-4, Device::Cpu)?;
-            let before = imitator.error_on(&input, &target)?;
+            let mut imitator = Imitator::new(&graph, &start, &lesson, Device::Cpu)?;
+            let before = imitator.error_on(&maps)?;
             for _ in 0..4 {
-                let task = Imitation {
-                    imitator: &mut imitator,
-                    input: input.shallow_clone(),
-                    target: target.shallow_clone(),
-                    rate: 2e-3,
-                };
-                imitate(vec![task], || ()).0?;
+                let exercise = Exercise::Learn(2e-3);
+                imitate(vec![Imitation { imitator: &mut imitator, maps: maps.share(), exercise }], || ()).0?;
             }
-            let after = imitator.error_on(&input, &target)?;
+            let after = imitator.error_on(&maps)?;
             // Of what is right from the start nothing is to be learnt.
             if after.is_nan() || (after >= before && before > 1e-3) {
                 wrong.push(format!("{at}: from {before} to {after}"));

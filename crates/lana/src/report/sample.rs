@@ -114,6 +114,8 @@ pub(super) fn full() -> Report {
                         .map(|i| (i * 1066, error * (1.0 + 1.8 / i as f64) * (0.97 + 0.06 * dice.roll())))
                         .collect(),
                     failed: false,
+                    restarts: 0,
+                    stopped: None,
                     sha256: String::new(),
                 });
             }

@@ -13,10 +13,12 @@ pub(crate) mod select;
 pub(crate) mod tables;
 pub(crate) mod teacher;
 
+pub use pretrain::Shard;
+
 use std::path::Path;
 
 use crate::context::Context;
-use crate::{Budget, Progress, Result};
+use crate::{Budget, Memory, Progress, Result};
 
 /// A step that can run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +48,33 @@ pub fn run_stage(run: &Path, stage: Stage, budgets: &[Budget], progress: &dyn Pr
     })?;
     match stage {
         Stage::Profile => profile::run(&context).map(drop),
-        Stage::Pretrain => pretrain::run(&context),
+        Stage::Pretrain => pretrain::run(&context, None),
         Stage::Score => score::run(&context).map(drop),
         Stage::Select => each(&context, budgets, select::run),
         Stage::Finetune => each(&context, budgets, finetune::run),
         Stage::Export => each(&context, budgets, |c, b| export::run(c, b).map(drop)),
         Stage::Report => report::run(&context).map(drop),
     }
+}
+
+/// What may be said to phase 1 alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PretrainOptions {
+    /// The part of the work that this process takes, for several that share a run; all of it if absent.
+    pub shard: Option<Shard>,
+    /// Memory it may take, instead of what the run says.
+    pub memory: Option<Memory>,
+}
+
+/// Runs phase 1 on an existing run. With a shard, others may work on theirs at the same time, on this machine or on another
+/// that sees the same files.
+pub fn pretrain(run: &Path, options: &PretrainOptions, progress: &dyn Progress) -> Result<()> {
+    let mut context = match options.shard {
+        Some(shard) => Context::open_shard(run, shard, progress)?,
+        None => Context::open(run, progress)?,
+    };
+    context.config.pretrain.memory = options.memory.or(context.config.pretrain.memory);
+    pretrain::run(&context, options.shard)
 }
 
 fn each(

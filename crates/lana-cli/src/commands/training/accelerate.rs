@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use lana::{Config, Preparation, StudentMetrics};
+use lana::{Config, Memory, Preparation, StudentMetrics};
 use serde_json::json;
 
 use super::{stage, summary};
@@ -90,6 +90,11 @@ pub(crate) struct Arguments {
     /// Images that each operation is trained on [default: 10240]
     #[arg(long, value_name = "N", help_heading = "Work")]
     images: Option<NonZeroUsize>,
+
+    /// Memory that training operations may take, such as 8GiB; what does not fit takes further passes over the images
+    /// [default: 70 % of what is free]
+    #[arg(long, value_name = "SIZE", help_heading = "Work")]
+    memory: Option<Memory>,
 
     /// Passes over the training images when students are fine-tuned [default: 2]
     #[arg(long, value_name = "N", help_heading = "Work")]
@@ -205,6 +210,7 @@ impl Arguments {
         set(&mut config.workers, &self.workers);
         config.latency = config.latency.on(self.deployment.over(config.latency.deployment()));
         set(&mut config.pretrain.images, &self.images.map(NonZeroUsize::get));
+        config.pretrain.memory = self.memory.or(config.pretrain.memory);
         set(&mut config.finetune.epochs, &self.epochs.map(NonZeroUsize::get));
         config.num_classes = self.network.num_classes.or(config.num_classes);
         config.resolution = self.network.resolution.or(config.resolution);
@@ -321,6 +327,7 @@ mod tests {
             "--device=cuda",
             "--pool=-narrow-*",
             "--images=1000",
+            "--memory=8GiB",
             "--epochs=3",
             "--workers=5",
             "--seed=9",
@@ -348,6 +355,7 @@ mod tests {
         expected.latency.batch = 64;
         expected.latency.threads = 2;
         expected.pretrain.images = 1000;
+        expected.pretrain.memory = Some(Memory(8 << 30));
         expected.finetune.epochs = 3;
         assert_eq!(config, expected);
     }

@@ -1,0 +1,519 @@
+//! Phase 1: every operation of every layer learns to imitate its layer, in as few passes over the images as memory allows.
+//!
+//! [`plan`] packs operations into passes, [`pass`] is one pass, [`watch`] decides who is started again and who is stopped.
+//! Here is what the stage reads and writes.
+
+mod pass;
+mod plan;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use lana_data::{Augment, Loader, LoaderConfig};
+use lana_graph::{Graph, Precision, Weights};
+use lana_latency::{LayerRow, Table};
+use lana_models::pool::Operation;
+use lana_torch::{
+    Algorithm, Device, Exercise, FeatureMaps, Imitation, Lesson, Network, feature_maps, imitate,
+    normalised_error,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::context::{Context, LayerPool};
+use crate::run::read_or_redo;
+use crate::stages::{profile, tables};
+use crate::{
+    Error, Limit, Memory, OperationRecord, OptimizerKind, PoolError, Progress, Quantity, Result,
+    write_atomic, write_json,
+};
+use pass::{Outcome, Rival, Setting};
+pub use plan::Shard;
+use plan::{Frame, Need, Pass};
+use watch::Price;
+
+/// Standard errors by which an operation must be slower than its layer to be left out.
+const SURE: f64 = 2.0;
+
+/// One operation that is to be trained.
+#[derive(Clone)]
+struct Item {
+    layer: usize,
+    name: String,
+    operation: Operation,
+    graph: Graph,
+    price: Price,
+}
+
+/// Trains what is not trained yet; of it only the part of `shard`, if one is given.
+pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
+    let (teacher, _) = context.teacher()?;
+    let pool = context.pool(&teacher.graph)?;
+    let table = profile::stored(context)?;
+    if table.is_none() && leaves_out_slow(context) {
+        return Err(tables::missing(&context.run, &context.config.latency));
+    }
+    let config = &context.config.pretrain;
+    let train = context.dataset(&context.config.train, &teacher)?;
+    let batch = config.batch.min(train.len());
+    let lesson = lesson(context);
+    let (todo, done) = items(context, &pool, table.as_ref(), shard, batch, lesson.algorithm)?;
+    if todo.is_empty() {
+        return Ok(());
+    }
+    let left_out = table.as_ref().map_or(0, |t| pool.iter().map(|layer| slow(context, t, layer).len()).sum());
+    if left_out > 0 {
+        context.progress.say(&format!(
+            "{left_out} operations are no faster than their layer and are not trained; `lana pool {}` lists them",
+            context.run.root().display()
+        ));
+    }
+    let loader = || -> Result<Loader> {
+        let loader_config = LoaderConfig {
+            batch,
+            shuffle: true,
+            seed: context.config.seed,
+            drop_last: true,
+            ..LoaderConfig::default()
+        };
+        context.loader(&train, &teacher, Augment::CropFlip { padding: config.crop_padding }, loader_config)
+    };
+    let network = Network::frozen(&teacher.graph, &teacher.weights, context.device)?;
+    let folder = match shard {
+        Some(shard) => context.run.path("operations").join(shard.folder()),
+        None => context.run.path("operations"),
+    };
+    let steps = config.images.div_ceil(batch) as u64;
+    let mut setting = Setting {
+        context,
+        pool: &pool,
+        weights: &teacher.weights,
+        lesson,
+        steps,
+        batch,
+        folder,
+        done,
+        images: (0, 0),
+    };
+    let resumed = pass::resume(context, &setting.folder, steps)?;
+
+    let trial = Trial::new(todo.iter(), &network, &loader()?)?;
+    setting.lesson.precision = precision(&setting, &trial)?;
+    let network = teacher_in(network, setting.lesson.precision, &trial, &loader()?, context.progress)?;
+
+    // An interrupted pass is finished as it was begun; the rest is packed.
+    let in_checkpoint = |item: &Item| {
+        let key = (&pool[item.layer].layer, &item.name);
+        resumed.as_ref().is_some_and(|(_, p)| p.operations.iter().any(|(l, o)| (l, o) == key))
+    };
+    let (current, rest): (Vec<Item>, Vec<Item>) = todo.into_iter().partition(in_checkpoint);
+    let algorithm = setting.lesson.algorithm;
+    let needs = |items: &[Item]| -> Vec<(usize, Need)> {
+        items.iter().map(|item| (item.layer, Need::of(&item.graph, batch, algorithm))).collect()
+    };
+    let taken = Memory::occupied().unwrap_or(Memory(400 << 20));
+    let frame = Frame {
+        teacher: network.graph(),
+        batch,
+        threads: context.workers(),
+        limit: plan::limit(config.memory, taken),
+        taken,
+    };
+    let mut passes = plan::pack(&needs(&rest), &frame).map_err(|(at, needed)| {
+        plan::too_little(&pool[rest[at].layer], &rest[at].name, needed, frame.limit)
+    })?;
+    let mut groups: Vec<Vec<Item>> =
+        passes.iter().map(|p| p.operations.iter().map(|&i| rest[i].clone()).collect()).collect();
+    if !current.is_empty() {
+        groups.insert(0, current);
+        passes.insert(0, Pass { operations: Vec::new(), memory: Memory(0) });
+    }
+    let mut resumed = resumed.filter(|_| passes.first().is_some_and(|p| p.operations.is_empty()));
+    let images = steps * batch as u64;
+    setting.images.1 = images * groups.len() as u64;
+    tell(&setting, &groups, &passes, &trial, resumed.is_some(), shard)?;
+
+    context.progress.begin("pretrain", setting.images.1, "images");
+    let mut total = Outcome::default();
+    for group in groups {
+        let outcome = pass::run(&mut setting, group, &network, loader()?, resumed.take())?;
+        setting.images.0 += images;
+        total.operations += outcome.operations;
+        total.failed += outcome.failed;
+        total.stopped += outcome.stopped;
+        total.saved += outcome.saved;
+        total.planned += outcome.planned;
+    }
+    let share = total.saved as f64 / total.planned.max(1) as f64;
+    context.run.event(
+        "pretrain_done",
+        serde_json::json!({"operations": total.operations, "failed": total.failed,
+            "stopped_early": total.stopped, "saved_share": share}),
+    )?;
+    let mut summary = format!("{} operations", total.operations);
+    if total.stopped > 0 {
+        summary +=
+            &format!(", {} stopped early, which saved {:.0} % of the steps", total.stopped, 100.0 * share);
+    }
+    if total.failed > 0 {
+        summary += &format!(", {} failed", total.failed);
+    }
+    context.progress.finish(&summary);
+    if let Some(shard) = shard {
+        // Only what this shard wrote stands in its folder.
+        let folder = context.run.path("operations").join(shard.folder());
+        if folder.exists() {
+            std::fs::remove_dir(&folder).map_err(Error::io(&folder))?;
+        }
+    }
+    Ok(())
+}
+
+/// How operations are trained.
+fn lesson(context: &Context<'_>) -> Lesson {
+    let config = &context.config.pretrain;
+    let weight_decay = config.weight_decay;
+    Lesson::new(match config.optimizer {
+        OptimizerKind::AdamW => Algorithm::AdamW { weight_decay },
+        OptimizerKind::Sgd => Algorithm::Sgd { momentum: 0.9, weight_decay },
+    })
+}
+
+/// What is to be trained, by layers, and what others can be compared with: what is trained, and skipping.
+fn items(
+    context: &Context<'_>,
+    pool: &[LayerPool],
+    table: Option<&Table>,
+    shard: Option<Shard>,
+    batch: usize,
+    algorithm: Algorithm,
+) -> Result<(Vec<Item>, Vec<Rival>)> {
+    let mut all = Vec::new();
+    let mut done = Vec::new();
+    for (index, place) in pool.iter().enumerate() {
+        for (operation, graph) in &place.operations {
+            let name = operation.name().to_string();
+            let cost = graph.deployed_cost();
+            let latency = table.and_then(|t| t.cost(&place.layer, &name));
+            let price = Price { latency, macs: cost.macs, params: cost.params };
+            if operation.is_identity() {
+                done.push(Rival { layer: index, name, price, curve: Vec::new() });
+            } else if is_wanted(context, table, place, &name) {
+                all.push(Item {
+                    layer: index,
+                    name,
+                    operation: operation.clone(),
+                    graph: graph.clone(),
+                    price,
+                });
+            }
+        }
+        if !done.iter().any(|r| r.layer == index) {
+            // Nobody is stopped for an operation that is not in the pool; its error is still worth knowing.
+            let price = Price { latency: None, macs: 0, params: 0 };
+            done.push(Rival { layer: index, name: Operation::IDENTITY.into(), price, curve: Vec::new() });
+        }
+    }
+    if let Some(shard) = shard {
+        let work: Vec<(usize, f64)> =
+            all.iter().map(|i| (i.layer, Need::of(&i.graph, batch, algorithm).work)).collect();
+        let mut part = shard.part(&work).into_iter();
+        all.retain(|_| part.next().unwrap_or(false));
+    }
+    let mut todo = Vec::new();
+    for item in all {
+        match record_of(context, &pool[item.layer].layer, &item.name, &item.graph)? {
+            Some(record) => {
+                let curve = if record.failed { Vec::new() } else { record.curve };
+                done.push(Rival { layer: item.layer, name: item.name, price: item.price, curve });
+            }
+            None => todo.push(item),
+        }
+    }
+    Ok((todo, done))
+}
+
+/// Says what lies ahead: passes, images, memory, and how long it will take by a step of a few operations.
+fn tell(
+    setting: &Setting<'_>,
+    groups: &[Vec<Item>],
+    passes: &[Pass],
+    trial: &Trial,
+    resumes: bool,
+    shard: Option<Shard>,
+) -> Result<()> {
+    let context = setting.context;
+    let images = setting.steps * setting.batch as u64;
+    let operations: usize = groups.iter().map(Vec::len).sum();
+    let mut layers: Vec<usize> = groups.iter().flatten().map(|item| item.layer).collect();
+    layers.sort_unstable();
+    layers.dedup();
+    let seconds = trial.foretell(setting, groups)?;
+    let most = passes.iter().map(|p| p.memory).max().unwrap_or(Memory(0));
+    let number = match groups.len() {
+        1 => "one pass".to_string(),
+        n => format!("{n} passes"),
+    };
+    let memory = if most.0 > 0 { format!(", at most {}", most.rounded()) } else { String::new() };
+    let part = shard.map_or(String::new(), |shard| format!(" (part {shard})"));
+    let again = if resumes { ", the first of them in the middle" } else { "" };
+    context.progress.say(&format!(
+        "phase 1{part}: {operations} operations of {} layers in {number}{again} over {images} images{memory}, about {} min",
+        layers.len(),
+        (seconds / 60.0).ceil()
+    ));
+    context.run.event(
+        "pretrain_plan",
+        serde_json::json!({"operations": operations, "passes": groups.len(), "images": images,
+            "memory_bytes": most.0, "expected_s": seconds.round()}),
+    )
+}
+
+/// Operations that stand for all, and the maps of one batch that they are tried on.
+struct Trial {
+    items: Vec<Item>,
+    layers: Vec<usize>,
+    maps: Vec<FeatureMaps>,
+    /// Seconds that the teacher took.
+    teacher_s: f64,
+}
+
+impl Trial {
+    /// A few operations of `items`, spread over the layers.
+    fn new<'a>(items: impl Iterator<Item = &'a Item>, network: &Network, loader: &Loader) -> Result<Self> {
+        const SAMPLES: usize = 8;
+        let all: Vec<&Item> = items.collect();
+        let mut items: Vec<Item> =
+            all.iter().step_by(all.len().div_ceil(SAMPLES).max(1)).map(|&item| item.clone()).collect();
+        items.sort_by_key(|item| item.layer);
+        let mut layers: Vec<usize> = items.iter().map(|item| item.layer).collect();
+        layers.dedup();
+        let mut batches = loader.epoch(0);
+        let batch =
+            batches.next().ok_or_else(|| Error::input("there is no training image", "check --train"))??;
+        let shape = network.graph().input_shape();
+        let input = lana_torch::Batch::new(&batch.images, &batch.labels, shape, network.device())?;
+        let begun = Instant::now();
+        let maps = feature_maps(network, &input.images, &layers)?;
+        if let Some(last) = maps.last() {
+            last.is_finite()?;
+        }
+        Ok(Trial { items, layers, maps, teacher_s: begun.elapsed().as_secs_f64() })
+    }
+
+    /// Seconds of one step of its operations, which are made for it and thrown away.
+    fn time(&self, setting: &Setting<'_>, precision: Precision) -> Result<f64> {
+        let lesson = Lesson { precision, ..setting.lesson };
+        let mut imitators =
+            self.items.iter().map(|item| pass::start(setting, item, &lesson)).collect::<Result<Vec<_>>>()?;
+        let mut seconds = 0.0;
+        // The first round meets cold caches and kernels that are not made yet.
+        for _ in 0..2 {
+            let tasks = imitators.iter_mut().zip(&self.items).map(|(imitator, item)| {
+                let at = self.layers.binary_search(&item.layer).unwrap_or(0);
+                Imitation { imitator, maps: self.maps[at].share(), exercise: Exercise::Learn(1e-6) }
+            });
+            let tasks = tasks.collect();
+            let begun = Instant::now();
+            setting.context.threads.install(|| imitate(tasks, || ())).0?;
+            for imitator in &mut imitators {
+                imitator.take_loss();
+            }
+            seconds = begun.elapsed().as_secs_f64();
+        }
+        Ok(seconds)
+    }
+
+    /// Seconds that the passes will take if nobody is stopped: the time of its operations, counted up by the work of all.
+    fn foretell(&self, setting: &Setting<'_>, groups: &[Vec<Item>]) -> Result<f64> {
+        let work = |item: &Item| Need::of(&item.graph, setting.batch, setting.lesson.algorithm).work;
+        let ratio = groups.iter().flatten().map(work).sum::<f64>() / self.items.iter().map(work).sum::<f64>();
+        let teacher_s = groups.len() as f64 * self.teacher_s / setting.context.workers() as f64;
+        let step_s = self.time(setting, setting.lesson.precision)? * ratio + teacher_s;
+        Ok(step_s * setting.steps as f64)
+    }
+}
+
+/// `operations/precision.json`: what was decided once for a run, so that it goes on alike.
+#[derive(Serialize, Deserialize)]
+struct Decided {
+    precision: Precision,
+    /// Seconds of one step of some operations in 32 and in 16 bits.
+    seconds: [f64; 2],
+}
+
+/// The number format to train in. On a processor, bfloat16 is taken only where it is faster: without instructions of its own it
+/// is not.
+fn precision(setting: &Setting<'_>, trial: &Trial) -> Result<Precision> {
+    let context = setting.context;
+    if context.config.pretrain.precision == Precision::Fp32 {
+        return Ok(Precision::Fp32);
+    }
+    if context.device != Device::Cpu {
+        return Ok(Precision::Bf16);
+    }
+    let path = context.run.path("operations/precision.json");
+    let decided = match read_or_redo::<Decided>(&path, context.progress)? {
+        Some(decided) => decided,
+        None => {
+            let seconds = [trial.time(setting, Precision::Fp32)?, trial.time(setting, Precision::Bf16)?];
+            let is_faster = seconds[1] < 0.95 * seconds[0];
+            let precision = if is_faster { Precision::Bf16 } else { Precision::Fp32 };
+            context.progress.say(&format!(
+                "bf16 takes {:.2}x the time of fp32 on this processor: operations are trained in {}",
+                seconds[1] / seconds[0],
+                if is_faster { "bf16" } else { "fp32" }
+            ));
+            let decided = Decided { precision, seconds };
+            write_json(&path, &decided)?;
+            decided
+        }
+    };
+    Ok(decided.precision)
+}
+
+/// The teacher in the format the operations are trained in, where its feature maps stay within a thousandth of their power.
+fn teacher_in(
+    network: Network,
+    precision: Precision,
+    trial: &Trial,
+    loader: &Loader,
+    say: &dyn Progress,
+) -> Result<Network> {
+    const TOLERANCE: f64 = 1e-3;
+    if precision == Precision::Fp32 {
+        return Ok(network);
+    }
+    let reduced = network.share().with_precision(precision);
+    let other = Trial::new(trial.items.iter(), &reduced, loader)?;
+    let mut worst = 0.0f64;
+    for (a, b) in other.maps.iter().zip(&trial.maps) {
+        worst = worst.max(normalised_error(&a.target, &b.target)?);
+    }
+    let fits = worst <= TOLERANCE;
+    let runs = if fits { "bf16 too" } else { "fp32" };
+    say.say(&format!(
+        "the teacher runs in {runs}: in bf16 its feature maps differ by {worst:.1e} of their power"
+    ));
+    Ok(if fits { reduced } else { network })
+}
+
+/// Writes an operation that is done: first its weights, then the record that vouches for them.
+fn write(context: &Context<'_>, record: &OperationRecord, bytes: &[u8]) -> Result<()> {
+    let (weights_path, record_path) = paths(context, &record.layer, &record.operation);
+    write_atomic(&weights_path, bytes)?;
+    write_json(&record_path, record)
+}
+
+/// Whether operations that are slower than their layer are not trained: no budget could want them.
+fn leaves_out_slow(context: &Context<'_>) -> bool {
+    // What is slow here may be fast on another deployment that a budget names.
+    let is_here = |l: &Limit| l.quantity == Quantity::Latency && l.deployment.is_none();
+    let only_latency = context.config.budgets.iter().flat_map(|b| b.limits()).all(is_here);
+    only_latency && !context.config.pretrain.keep_slow
+}
+
+/// Whether a selection could want the operation: one that is not faster than its teacher layer serves no budget on
+/// latency, and is not trained unless asked for.
+fn is_wanted(context: &Context<'_>, table: Option<&Table>, layer: &LayerPool, operation: &str) -> bool {
+    let Some(table) = table.filter(|_| leaves_out_slow(context)) else { return true };
+    let spread = |row: &LayerRow| Some(row.operations.iter().find(|e| e.operation == operation)?.spread_ms);
+    let spread = table.layers.iter().find(|row| row.layer == layer.layer).and_then(spread).unwrap_or(0.0);
+    match (table.cost(&layer.layer, operation), table.cost(&layer.layer, Operation::TEACHER)) {
+        // What may only be noise must not cost an operation its place.
+        (Some(cost), Some(teacher)) => cost - SURE * spread < teacher,
+        _ => true,
+    }
+}
+
+/// The operations of a layer that are not trained because its own is as fast.
+pub(crate) fn slow(context: &Context<'_>, table: &Table, layer: &LayerPool) -> Vec<String> {
+    let names = layer.operations.iter().map(|(operation, _)| operation.name());
+    names.filter(|name| !is_wanted(context, Some(table), layer, name)).map(str::to_string).collect()
+}
+
+/// How many operations are trained, of how many that should be.
+pub(crate) fn count(context: &Context<'_>, pool: &[LayerPool], table: Option<&Table>) -> Result<(u64, u64)> {
+    let (mut done, mut total) = (0, 0);
+    for layer in pool {
+        for (operation, graph) in &layer.operations {
+            let wanted = is_wanted(context, table, layer, operation.name());
+            if wanted && !operation.is_identity() {
+                total += 1;
+                done += u64::from(record_of(context, &layer.layer, operation.name(), graph)?.is_some());
+            }
+        }
+    }
+    Ok((done, total))
+}
+
+/// The errors of the operations of a layer that are trained.
+pub(crate) fn learned(context: &Context<'_>, layer: &LayerPool) -> Result<BTreeMap<String, PoolError>> {
+    let mut errors = BTreeMap::new();
+    for (operation, graph) in &layer.operations {
+        let record = record_of(context, &layer.layer, operation.name(), graph)?;
+        if let Some(record) = record.filter(|record| !record.failed) {
+            let to_identity = record.identity_error.map(|identity| record.error / identity);
+            errors.insert(operation.to_string(), PoolError { error: record.error, to_identity });
+        }
+    }
+    Ok(errors)
+}
+
+/// Seconds that the passes still take, by the last rate noted in the run's events.
+pub(crate) fn remaining_s(context: &Context<'_>) -> Option<f64> {
+    let events = context.run.events();
+    let last = events.iter().rev().find(|e| e.stage == "pretrain")?;
+    let number = |name: &str| last.fields.get(name).and_then(serde_json::Value::as_f64);
+    Some((number("total")? - number("images")?) / number("images_per_s")?)
+}
+
+fn paths(context: &Context<'_>, layer: &str, operation: &str) -> (PathBuf, PathBuf) {
+    let base = context.run.operation(layer, operation).into_os_string();
+    let with = |extension: &str| {
+        let mut path = base.clone();
+        path.push(extension);
+        PathBuf::from(path)
+    };
+    (with(".safetensors"), with(".json"))
+}
+
+/// The record of a trained operation whose weights are whole.
+pub(crate) fn record_of(
+    context: &Context<'_>,
+    layer: &str,
+    operation: &str,
+    graph: &Graph,
+) -> Result<Option<OperationRecord>> {
+    let (weights_path, record_path) = paths(context, layer, operation);
+    let Some(record) = read_or_redo::<OperationRecord>(&record_path, context.progress)? else {
+        return Ok(None);
+    };
+    match record.failed || weights_path.is_file() {
+        true if record.failed => Ok(Some(record)),
+        true => match weights_of(context, &record, graph) {
+            Ok(_) => Ok(Some(record)),
+            Err(error @ (Error::Damaged { .. } | Error::Graph(_))) => {
+                context.progress.warn(&format!("{error}; the operation is trained again"));
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        },
+        false => {
+            context.progress.warn(&format!("{} is missing; trained again", weights_path.display()));
+            Ok(None)
+        }
+    }
+}
+
+/// Where the trained weights of an operation lie.
+pub(crate) fn weights_file(context: &Context<'_>, record: &OperationRecord) -> PathBuf {
+    paths(context, &record.layer, &record.operation).0
+}
+
+/// The trained weights of an operation.
+pub(crate) fn weights_of(context: &Context<'_>, record: &OperationRecord, graph: &Graph) -> Result<Weights> {
+    let (path, _) = paths(context, &record.layer, &record.operation);
+    crate::run::read_weights(&path, &record.sha256, graph)
+}

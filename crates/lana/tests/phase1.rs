@@ -1,0 +1,229 @@
+//! Phase 1 from outside: the same operations come of it however it is divided, and whenever it is killed.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lana::{
+    Budget, Config, Error, Memory, OperationRecord, PretrainConfig, PretrainOptions, Progress, Silent,
+    TeacherMetrics, pretrain, read_json, sha256, write_json,
+};
+use lana_models::{init, zoo, zoo::ZooOptions};
+use tempfile::TempDir;
+
+const TEACHER: &str = "resnet20_cifar";
+/// Images of the training that is killed, in batches of 8.
+const IMAGES: usize = 3200;
+
+/// A run whose teacher is taken in, with a budget that needs no table.
+fn run_in(folder: &Path, change: impl FnOnce(&mut Config)) -> PathBuf {
+    let graph = zoo::build(TEACHER, &ZooOptions::default()).unwrap();
+    let weights = init::random(&graph, 3).to_bytes();
+    let mut config = Config {
+        teacher: TEACHER.into(),
+        train: "generated:shapes?images=64".into(),
+        val: "generated:shapes?images=8&split=val".into(),
+        budgets: vec!["params=0.5x".parse::<Budget>().unwrap()],
+        pool: "identity,narrow-w0.25,bottleneck-w0.25".into(),
+        workers: 2,
+        pretrain: PretrainConfig {
+            images: IMAGES,
+            batch: 8,
+            checkpoint_s: 1e-6,
+            ..PretrainConfig::default()
+        },
+        ..Config::default()
+    };
+    change(&mut config);
+    fs::create_dir_all(folder.join("teacher")).unwrap();
+    fs::write(folder.join("run.toml"), config.to_toml()).unwrap();
+    fs::write(folder.join("teacher/weights.safetensors"), &weights).unwrap();
+    let val = lana::Accuracy { top1: 0.1, top5: 0.5, loss: 2.3, images: 8 };
+    let files = BTreeMap::from([("weights.safetensors".to_string(), sha256(&weights))]);
+    let metrics = TeacherMetrics { name: TEACHER.into(), val, cost: graph.cost(), files };
+    write_json(&folder.join("teacher/metrics.json"), &metrics).unwrap();
+    folder.to_path_buf()
+}
+
+/// The operations of a run, weights and records, by their path.
+fn operations(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![run.join("operations")];
+    left.retain(|folder| folder.is_dir());
+    while let Some(next) = left.pop() {
+        for entry in fs::read_dir(&next).unwrap().flatten() {
+            match entry.path() {
+                path if path.is_dir() => left.push(path),
+                path if path.extension().is_some_and(|e| e == "lock") => {}
+                path => {
+                    found.insert(path.strip_prefix(run).unwrap().to_path_buf(), fs::read(&path).unwrap());
+                }
+            }
+        }
+    }
+    found
+}
+
+fn whole(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    pretrain(run, &PretrainOptions::default(), &Silent).unwrap();
+    operations(run)
+}
+
+/// Collects what is said.
+#[derive(Default)]
+struct Listening(std::sync::Mutex<String>);
+
+impl Progress for Listening {
+    fn say(&self, line: &str) {
+        *self.0.lock().unwrap() += &format!("{line}\n");
+    }
+
+    fn warn(&self, line: &str) {
+        self.say(line);
+    }
+}
+
+#[test]
+fn threads_passes_and_shards_change_nothing() {
+    let folder = TempDir::new().unwrap();
+    let few = |config: &mut Config| config.pretrain.images = 64;
+    let reference = whole(&run_in(&folder.path().join("reference"), few));
+    assert_eq!(reference.len(), 2 * 2 * 9, "{:?}", reference.keys());
+
+    let one_thread = run_in(&folder.path().join("one"), |config| {
+        few(config);
+        config.workers = 1;
+    });
+    assert!(whole(&one_thread) == reference, "threads made a difference");
+
+    // So little memory that it takes several passes: twice what one operation says it needs.
+    let passes = run_in(&folder.path().join("passes"), few);
+    let options = |memory: Memory| PretrainOptions { memory: Some(memory), ..PretrainOptions::default() };
+    let error = pretrain(&passes, &options(Memory(1 << 20)), &Silent).unwrap_err();
+    assert!(error.to_string().contains("alone needs") && error.exit_status() == 2, "{error}");
+    let words = error.to_string();
+    let needed: f64 = words.split("needs ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let unit = if words.contains("needs") && words.ends_with("GiB") { 30 } else { 20 };
+    let listening = Listening::default();
+    let enough = Memory((needed * 1.02 * f64::from(1u32 << unit)) as u64 + (3 << 20));
+    pretrain(&passes, &options(enough), &listening).unwrap();
+    let said = listening.0.into_inner().unwrap();
+    assert!(said.contains(" passes "), "{said}");
+    assert!(operations(&passes) == reference, "passes made a difference");
+
+    let shards = run_in(&folder.path().join("shards"), few);
+    for shard in ["2/3", "1/3", "3/3"] {
+        let before = operations(&shards).len();
+        let options = PretrainOptions { shard: Some(shard.parse().unwrap()), ..PretrainOptions::default() };
+        pretrain(&shards, &options, &Silent).unwrap();
+        assert!(operations(&shards).len() > before, "{shard} did nothing");
+    }
+    assert!(operations(&shards) == reference, "shards made a difference");
+}
+
+#[test]
+fn an_operation_that_diverges_is_started_again_then_given_up_and_harms_no_other() {
+    let folder = TempDir::new().unwrap();
+    let run = run_in(&folder.path().join("run"), |config| {
+        config.pretrain.images = 320;
+        // No operation survives this, nor half of it.
+        config.pretrain.learning_rate = 1e8;
+    });
+    let listening = Listening::default();
+    pretrain(&run, &PretrainOptions::default(), &listening).unwrap();
+    let said = listening.0.into_inner().unwrap();
+    assert!(said.contains("starts again with half the learning rate") && said.contains("given up"), "{said}");
+    let record: OperationRecord =
+        read_json(&run.join("operations/layer1.0/narrow-w0.25.json")).unwrap().unwrap();
+    assert!(record.failed && record.restarts == 1, "{record:?}");
+}
+
+#[test]
+fn a_second_process_is_refused_and_shards_exclude_only_their_like() {
+    let folder = TempDir::new().unwrap();
+    let path = run_in(&folder.path().join("run"), |config| config.pretrain.images = 16);
+    let shard =
+        |text: &str| PretrainOptions { shard: Some(text.parse().unwrap()), ..PretrainOptions::default() };
+    let mut held = lana::Run::open(&path).unwrap();
+    held.lock_shard("1/2".parse().unwrap()).unwrap();
+    for options in [PretrainOptions::default(), shard("1/2")] {
+        let error = pretrain(&path, &options, &Silent).unwrap_err();
+        assert!(matches!(error, Error::Busy { .. }), "{error}");
+    }
+    pretrain(&path, &shard("2/2"), &Silent).unwrap();
+    drop(held);
+    let mut held = lana::Run::open(&path).unwrap();
+    held.lock().unwrap();
+    assert!(matches!(pretrain(&path, &shard("1/2"), &Silent).unwrap_err(), Error::Busy { .. }));
+}
+
+/// Writes a byte for every batch, to count the work of processes that are killed.
+struct Counting(PathBuf);
+
+impl Progress for Counting {
+    fn advance(&self, _done: u64, _note: &str) {
+        OpenOptions::new().create(true).append(true).open(&self.0).unwrap().write_all(b".").unwrap();
+    }
+}
+
+const CHILD: &str = "LANA_TEST_PHASE1_RUN";
+
+/// No test: the process that the next one starts and kills.
+#[test]
+fn child() {
+    let Some(run) = std::env::var_os(CHILD) else { return };
+    let run = PathBuf::from(run);
+    pretrain(&run, &PretrainOptions::default(), &Counting(run.join("batches"))).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn killed_ten_times_it_ends_with_the_same_files_and_hardly_more_work() {
+    let small = |config: &mut Config| config.pool = "identity,narrow-w0.125".into();
+    let folder = TempDir::new().unwrap();
+    let reference = run_in(&folder.path().join("reference"), small);
+    let start = |run: &Path| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--test-threads=1"])
+            .env(CHILD, run)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let batches = |run: &Path| fs::metadata(run.join("batches")).map_or(0, |m| m.len());
+    // 5 % of all batches.
+    let tolerated = IMAGES as u64 / 8 / 20;
+    assert!(start(&reference).wait().unwrap().success());
+    let all = batches(&reference);
+
+    let run = run_in(&folder.path().join("killed"), small);
+    let (mut kills, mut state) = (0u64, 12345u64);
+    while kills < 10 {
+        let mut child = start(&run);
+        // At a moment that nobody chose, a batch or so after the part of the way that is this kill's.
+        let before = (kills + 1) * all / 11;
+        let begun = Instant::now();
+        while batches(&run) < before && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        std::thread::sleep(Duration::from_micros((state >> 33) % 100_000));
+        // On Unix this is SIGKILL.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(start(&run).wait().unwrap().success());
+    let (reference, killed) = (operations(&reference), operations(&run));
+    assert_eq!(reference.keys().collect::<Vec<_>>(), killed.keys().collect::<Vec<_>>());
+    for (name, bytes) in &reference {
+        assert!(killed[name] == *bytes, "{} differs", name.display());
+    }
+    // A batch is counted before it can be in a checkpoint, so at most two are lost with each kill.
+    let done = batches(&run);
+    assert!(done >= all && done <= all + tolerated, "{done} batches, {all} without kills");
+}
