@@ -16,6 +16,7 @@ mod setup;
 mod test;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -59,6 +60,20 @@ enum Task {
 /// What can be timed.
 #[derive(Subcommand)]
 enum Bench {
+    /// The training of operations, beside the paper's schedule in PyTorch (in a virtual environment under target/)
+    Phase1 {
+        /// Teachers to time [default: resnet56_cifar and efficientnet_b0]
+        names: Vec<String>,
+        /// Threads of both sides
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+        /// Turns of both sides
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Folder with weights/ and data/cifar10/; without it weights and images are random
+        #[arg(long)]
+        data: Option<PathBuf>,
+    },
     /// The exact solver, beside HiGHS and CBC (in a virtual environment under target/)
     Select {
         /// Arguments of `cargo bench -p lana-select`
@@ -76,6 +91,9 @@ fn main() -> ExitCode {
         Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Task::Demo { arguments } => demo::run(&arguments),
         Task::Bench { bench: Bench::Select { arguments } } => bench::select(&arguments),
+        Task::Bench { bench: Bench::Phase1 { names, threads, rounds, data } } => {
+            bench::phase1::run(&names, threads, rounds, data.as_deref())
+        }
         Task::Bench { bench: Bench::Pool(arguments) } => bench::pool::run(&arguments),
         Task::Bench { bench: Bench::Score(arguments) } => bench::score::run(&arguments),
         Task::Parity { names, all } => parity::run(&names, all),
