@@ -16,6 +16,7 @@ mod device;
 mod distill;
 mod error;
 mod evaluate;
+mod fused;
 mod imitate;
 mod inference;
 mod network;

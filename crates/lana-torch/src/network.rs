@@ -4,7 +4,7 @@ use std::sync::Arc;
 use lana_graph::{Activation, Graph, Op, Precision, Role, Tensor as Array, Value, Weights, Window, deploy};
 use tch::{Kind, Tensor};
 
-use crate::{Device, Result};
+use crate::{Device, Result, fused};
 
 /// Which statistics batch normalisation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +227,11 @@ impl Network {
             }
         };
         tap(from, x);
+        let mut skipped = None;
         for index in from.index()..end {
+            if skipped == Some(index) {
+                continue;
+            }
             let node = &graph.nodes()[index];
             let mut inputs = Vec::with_capacity(node.inputs.len());
             let mut mine = false;
@@ -254,6 +258,18 @@ impl Network {
                         Op::Reshape { .. } | Op::Transpose { .. } | Op::Flatten | Op::Subsample { .. }
                     )
             });
+            // BatchNorm and activation are one where nobody wants what is between them.
+            if matches!(node.op, Op::BatchNorm { .. })
+                && index + 1 < end
+                && !taps.contains(&Value::of_node(index))
+                && let Some(activation) = self.activation_behind(index)
+                && let Some(result) = self.normalise(index, &inputs[0], mode, Some(activation))?
+            {
+                tap(Value::of_node(index + 1), &result);
+                values[index + 2] = Some(result);
+                skipped = Some(index + 1);
+                continue;
+            }
             let in_place = mine && !passed_on && self.uses[node.inputs[0].index()] == 1;
             let result = self.apply(index, &inputs, mode, drops, in_place)?;
             drop(inputs);
@@ -263,6 +279,34 @@ impl Network {
         let output = values[graph.output().index()].take().unwrap_or_else(|| x.shallow_clone());
         let tapped = taps.iter().filter_map(|v| tapped.get(v).map(Tensor::shallow_clone)).collect();
         Ok((output, tapped))
+    }
+
+    /// What a BatchNorm by the statistics of the batch makes of `x`, and the activation behind it of that, in one go; none where
+    /// that must be done by libtorch's own parts.
+    fn normalise(
+        &self,
+        index: usize,
+        x: &Tensor,
+        mode: BatchNorm,
+        activation: Option<Activation>,
+    ) -> Result<Option<Tensor>> {
+        let (Op::BatchNorm { eps, momentum }, true) =
+            (&self.graph.nodes()[index].op, mode != BatchNorm::Running)
+        else {
+            return Ok(None);
+        };
+        let p = &self.tensors[self.first[index]..];
+        let running = (mode != BatchNorm::Batch).then(|| ([&p[2], &p[3]], mode.momentum(*momentum)));
+        fused::batch_norm(x, [&p[0], &p[1]], running, *eps, activation)
+    }
+
+    /// The activation that alone reads what a node gives, and directly follows it.
+    fn activation_behind(&self, index: usize) -> Option<Activation> {
+        let next = self.graph.nodes().get(index + 1)?;
+        let Op::Activation { kind } = next.op else { return None };
+        let value = Value::of_node(index);
+        let alone = next.inputs[0] == value && self.uses[value.index()] == 1;
+        (alone && fused::knows(kind)).then_some(kind)
     }
 
     /// Whether the first input of a node comes from a BatchNorm or a convolution, whose derivatives do not need their
@@ -313,16 +357,19 @@ impl Network {
                     padded.f_conv2d(&p[0], bias, stride, [0, 0], [1, 1], c.groups as i64)?
                 }
             }
-            Op::BatchNorm { eps, momentum } => {
-                let [weight, bias] = [&p[0], &p[1]].map(Some);
-                let [mean, variance] = match mode {
-                    BatchNorm::Batch => [None, None],
-                    _ => [&p[2], &p[3]].map(Some),
-                };
-                let training = mode != BatchNorm::Running;
-                let momentum = mode.momentum(*momentum);
-                x.f_batch_norm(weight, bias, mean, variance, training, momentum, *eps, true)?
-            }
+            Op::BatchNorm { eps, momentum } => match self.normalise(index, x, mode, None)? {
+                Some(y) => y,
+                None => {
+                    let [weight, bias] = [&p[0], &p[1]].map(Some);
+                    let [mean, variance] = match mode {
+                        BatchNorm::Batch => [None, None],
+                        _ => [&p[2], &p[3]].map(Some),
+                    };
+                    let training = mode != BatchNorm::Running;
+                    let momentum = mode.momentum(*momentum);
+                    x.f_batch_norm(weight, bias, mean, variance, training, momentum, *eps, true)?
+                }
+            },
             Op::Activation { kind } => {
                 let mut x = x.shallow_clone();
                 match kind {

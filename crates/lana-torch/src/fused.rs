@@ -1,0 +1,178 @@
+//! BatchNorm and activation as one operation of autograd: `fused.cpp` says why and how.
+
+use std::ffi::{CStr, c_char};
+
+use lana_graph::Activation;
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+use crate::{Error, Result};
+
+#[allow(unsafe_code)]
+// SAFETY: declared as fused.cpp defines them; a C_tensor is torch-sys' name of an at::Tensor.
+unsafe extern "C" {
+    fn lana_batch_norm(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        mean: *const C_tensor,
+        variance: *const C_tensor,
+        momentum: f64,
+        eps: f64,
+        activation: i64,
+        failed: *mut bool,
+    ) -> *mut C_tensor;
+    fn lana_batch_norm_error() -> *const c_char;
+}
+
+/// The number by which fused.cpp knows an activation; none if it does not.
+fn number(activation: Option<Activation>) -> Option<i64> {
+    Some(match activation {
+        None => 0,
+        Some(Activation::Relu) => 1,
+        Some(Activation::Relu6) => 2,
+        Some(Activation::Silu) => 3,
+        Some(Activation::HardSwish) => 4,
+        Some(Activation::Sigmoid | Activation::HardSigmoid | Activation::Gelu) => return None,
+    })
+}
+
+/// Whether an activation can be one with the BatchNorm before it.
+pub(crate) fn knows(activation: Activation) -> bool {
+    number(Some(activation)).is_some()
+}
+
+/// BatchNorm by the statistics of the batch with `[weight, bias]`, then the activation. `running` (mean and variance) is moved to the
+/// batch's by the share given. None where libtorch's own must be used: on another device, in another format or layout.
+#[allow(unsafe_code)]
+pub(crate) fn batch_norm(
+    x: &Tensor,
+    [weight, bias]: [&Tensor; 2],
+    running: Option<([&Tensor; 2], f64)>,
+    eps: f64,
+    activation: Option<Activation>,
+) -> Result<Option<Tensor>> {
+    let Some(activation) = number(activation) else { return Ok(None) };
+    let ([mean, variance], momentum) = match running {
+        Some((statistics, momentum)) => (statistics.map(Tensor::as_ptr), momentum),
+        None => ([std::ptr::null(); 2], 0.0),
+    };
+    let mut failed = false;
+    // SAFETY: the tensors live through the call, null stands for no statistics, and the result is a new tensor that is ours. No
+    // exception passes.
+    unsafe {
+        let result = lana_batch_norm(
+            x.as_ptr(),
+            weight.as_ptr(),
+            bias.as_ptr(),
+            mean,
+            variance,
+            momentum,
+            eps,
+            activation,
+            &raw mut failed,
+        );
+        if failed {
+            let reason = CStr::from_ptr(lana_batch_norm_error()).to_string_lossy().into_owned();
+            return Err(Error::Torch(tch::TchError::Torch(reason)));
+        }
+        Ok((!result.is_null()).then(|| Tensor::from_ptr(result)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::network::channels_last;
+
+    const KNOWN: [Option<Activation>; 5] = [
+        None,
+        Some(Activation::Relu),
+        Some(Activation::Relu6),
+        Some(Activation::Silu),
+        Some(Activation::HardSwish),
+    ];
+
+    fn separate(y: Tensor, activation: Option<Activation>) -> Tensor {
+        match activation {
+            Some(Activation::Relu) => y.relu(),
+            Some(Activation::Relu6) => y.clamp(0.0, 6.0),
+            Some(Activation::Silu) => y.silu(),
+            Some(Activation::HardSwish) => y.hardswish(),
+            _ => y,
+        }
+    }
+
+    fn apart(a: &Tensor, b: &Tensor) -> f64 {
+        let scale = b.abs().max().double_value(&[]).max(1e-6);
+        (a - b).abs().max().double_value(&[]) / scale
+    }
+
+    #[test]
+    fn it_is_what_batch_norm_and_activation_are_one_after_the_other() {
+        tch::manual_seed(5);
+        let options = (Kind::Float, Device::Cpu);
+        // Few channels, many, and numbers of rows that go into nothing.
+        for size in [[3, 3, 5, 7], [4, 4, 8, 8], [2, 16, 9, 9], [5, 40, 3, 3], [2, 96, 6, 5], [1, 1, 1, 2]] {
+            for activation in KNOWN {
+                let at = format!("{size:?} {activation:?}");
+                // Far from zero, as the statistics of a channel may be.
+                let x = channels_last(&(Tensor::randn(size, options) * 3.0 + 20.0)).unwrap();
+                let d = Tensor::randn(size, options);
+                let [weight, bias] = [1.5, 0.7].map(|at| Tensor::randn([size[1]], options) * 0.3 + at);
+                let run = |fused: bool| {
+                    let [x, weight, bias] = [&x, &weight, &bias].map(|t| t.copy().set_requires_grad(true));
+                    let mean = Tensor::full([size[1]], 0.5, options);
+                    let variance = Tensor::full([size[1]], 2.0, options);
+                    let y = match fused {
+                        true => {
+                            let running = Some(([&mean, &variance], 0.1));
+                            batch_norm(&x, [&weight, &bias], running, 1e-5, activation).unwrap().unwrap()
+                        }
+                        false => {
+                            let running = (Some(&mean), Some(&variance));
+                            let y = x.batch_norm(
+                                Some(&weight),
+                                Some(&bias),
+                                running.0,
+                                running.1,
+                                true,
+                                0.1,
+                                1e-5,
+                                true,
+                            );
+                            separate(y, activation)
+                        }
+                    };
+                    let loss = (&y * &d).sum(Kind::Float);
+                    let gradients = Tensor::run_backward(&[loss], &[&x, &weight, &bias], false, false);
+                    [y.detach(), mean, variance].into_iter().chain(gradients).collect::<Vec<_>>()
+                };
+                let names = ["y", "mean", "variance", "dx", "d_weight", "d_bias"];
+                for ((ours, theirs), name) in run(true).iter().zip(run(false)).zip(names) {
+                    // Two samples of a channel have hardly a gradient: its parts cancel.
+                    let limit = if size == [1, 1, 1, 2] { 1e-2 } else { 2e-4 };
+                    let apart = apart(ours, &theirs);
+                    assert!(apart < limit, "{at}: {name} is {apart} apart");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_it_cannot_do_is_left_to_others() {
+        let x = Tensor::ones([2, 8, 4, 4], (Kind::Float, Device::Cpu));
+        let [weight, bias] = [1.0, 0.0].map(|v| Tensor::full([8], v, (Kind::Float, Device::Cpu)));
+        // Channels first; 64-bit; an activation it does not know.
+        assert!(batch_norm(&x, [&weight, &bias], None, 1e-5, None).unwrap().is_none());
+        let last = channels_last(&x).unwrap();
+        assert!(
+            batch_norm(&last.to_kind(Kind::Double), [&weight, &bias], None, 1e-5, None).unwrap().is_none()
+        );
+        let gelu = Some(Activation::Gelu);
+        assert!(batch_norm(&last, [&weight, &bias], None, 1e-5, gelu).unwrap().is_none());
+        assert!(batch_norm(&last, [&weight, &bias], None, 1e-5, None).unwrap().is_some());
+    }
+}
