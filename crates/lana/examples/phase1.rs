@@ -17,7 +17,8 @@ use lana_graph::{Graph, Tensor as Array, Weights};
 use lana_models::pool::Pool;
 use lana_models::{init, zoo, zoo::ZooOptions};
 use lana_torch::{
-    Algorithm, Batch, Device, Exercise, Imitation, Imitator, Lesson, Network, feature_maps, imitate,
+    Algorithm, Batch, BatchNorm, Device, Exercise, Imitation, Imitator, Lesson, Network, feature_maps,
+    imitate,
 };
 
 type Failure = Box<dyn Error>;
@@ -57,8 +58,8 @@ fn dump(folder: &Path, teacher: &str, pool: &str, batch: usize, real: &[&str]) -
     let (weights, images) = match real {
         [weights, data] => (Weights::load(Path::new(weights))?, images(&graph, data, batch)?),
         _ => {
-            let count = BATCHES * batch * graph.input_shape().elements();
-            (init::random(&graph, 0), noise(count))
+            let images = noise(BATCHES * batch * graph.input_shape().elements());
+            (settled(&graph, &init::random(&graph, 0), &images[..images.len() / BATCHES])?, images)
         }
     };
     weights.check(&graph)?;
@@ -106,6 +107,17 @@ fn images(graph: &Graph, data: &str, batch: usize) -> Result<Vec<f32>, Failure> 
     Ok(numbers)
 }
 
+/// Random weights whose BatchNorms know the statistics of `images`, without which the maps of a deep network go beyond all
+/// numbers.
+fn settled(graph: &Graph, weights: &Weights, images: &[f32]) -> Result<Weights, Failure> {
+    lana_torch::init();
+    let labels = vec![0; images.len() / graph.input_shape().elements()];
+    let images = Batch::new(images, &labels, graph.input_shape(), Device::Cpu)?;
+    let network = Network::new(graph, weights, Device::Cpu)?;
+    network.forward(&images.images, BatchNorm::Settle(1))?;
+    Ok(network.weights()?)
+}
+
 /// Numbers of mean zero and variance one that need no image.
 fn noise(count: usize) -> Vec<f32> {
     let mut state = 1u64;
@@ -145,7 +157,8 @@ fn time(folder: &Path, threads: usize, steps: usize, skip: usize) -> Result<(), 
         .map(|pixels| Batch::new(pixels, &labels, graph.input_shape(), Device::Cpu))
         .collect::<Result<Vec<_>, _>>()?;
     let layers: Vec<usize> = (0..graph.layers().len()).collect();
-    let mut maps = feature_maps(&teacher, &batches[0].images, &layers)?;
+    let layers = layers.as_slice();
+    let mut maps = feature_maps(&teacher, &batches[0].images, layers)?;
     let mut begun = Instant::now();
     let mut first = 0.0;
     for step in 0..skip + steps {
@@ -163,7 +176,7 @@ fn time(folder: &Path, threads: usize, steps: usize, skip: usize) -> Result<(), 
         let next = batches[(step + 1) % batches.len()].images.shallow_clone();
         let teacher = teacher.share();
         let (result, next) =
-            threads.install(|| imitate(tasks, || feature_maps(&teacher, &next, &layers)));
+            threads.install(|| imitate(tasks, move || feature_maps(&teacher, &next, layers)));
         result?;
         maps = next?;
         if step == 0 {

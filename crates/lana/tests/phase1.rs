@@ -2,22 +2,24 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use lana::{
     Budget, Config, Error, Memory, OperationRecord, PretrainConfig, PretrainOptions, Progress, Silent,
     TeacherMetrics, pretrain, read_json, sha256, write_json,
 };
+use lana_graph::Weights;
 use lana_models::{init, zoo, zoo::ZooOptions};
 use tempfile::TempDir;
 
 const TEACHER: &str = "resnet20_cifar";
-/// Images of the training that is killed, in batches of 8.
-const IMAGES: usize = 3200;
+/// Batches of the training that is killed.
+const BATCHES: u64 = 400;
 
 /// A run whose teacher is taken in, with a budget that needs no table.
 fn run_in(folder: &Path, change: impl FnOnce(&mut Config)) -> PathBuf {
@@ -30,12 +32,7 @@ fn run_in(folder: &Path, change: impl FnOnce(&mut Config)) -> PathBuf {
         budgets: vec!["params=0.5x".parse::<Budget>().unwrap()],
         pool: "identity,narrow-w0.25,bottleneck-w0.25".into(),
         workers: 2,
-        pretrain: PretrainConfig {
-            images: IMAGES,
-            batch: 8,
-            checkpoint_s: 1e-6,
-            ..PretrainConfig::default()
-        },
+        pretrain: PretrainConfig { images: 320, batch: 8, checkpoint_s: 1e-6, ..PretrainConfig::default() },
         ..Config::default()
     };
     change(&mut config);
@@ -171,8 +168,9 @@ impl Progress for Counting {
 }
 
 const CHILD: &str = "LANA_TEST_PHASE1_RUN";
+const CHILD_ARGUMENTS: [&str; 4] = ["--exact", "child", "--test-threads=1", "--nocapture"];
 
-/// No test: the process that the next one starts and kills.
+/// No test: the process that others start, kill and starve.
 #[test]
 fn child() {
     let Some(run) = std::env::var_os(CHILD) else { return };
@@ -183,20 +181,20 @@ fn child() {
 #[cfg(unix)]
 #[test]
 fn killed_ten_times_it_ends_with_the_same_files_and_hardly_more_work() {
-    let small = |config: &mut Config| config.pool = "identity,narrow-w0.125".into();
+    let small = |config: &mut Config| {
+        config.pool = "identity,narrow-w0.125".into();
+        config.pretrain.images = 4 * BATCHES as usize;
+        config.pretrain.batch = 4;
+    };
     let folder = TempDir::new().unwrap();
     let reference = run_in(&folder.path().join("reference"), small);
     let start = |run: &Path| {
-        Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--test-threads=1"])
-            .env(CHILD, run)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap()
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(CHILD_ARGUMENTS).env(CHILD, run).stdout(Stdio::null()).spawn().unwrap()
     };
     let batches = |run: &Path| fs::metadata(run.join("batches")).map_or(0, |m| m.len());
     // 5 % of all batches.
-    let tolerated = IMAGES as u64 / 8 / 20;
+    let tolerated = BATCHES / 20;
     assert!(start(&reference).wait().unwrap().success());
     let all = batches(&reference);
 
@@ -226,4 +224,97 @@ fn killed_ten_times_it_ends_with_the_same_files_and_hardly_more_work() {
     // A batch is counted before it can be in a checkpoint, so at most two are lost with each kill.
     let done = batches(&run);
     assert!(done >= all && done <= all + tolerated, "{done} batches, {all} without kills");
+}
+
+/// Takes the images away after a few batches.
+struct Vanishing<'a> {
+    data: &'a Path,
+    after: AtomicU32,
+}
+
+impl Progress for Vanishing<'_> {
+    fn advance(&self, _done: u64, _note: &str) {
+        if self.after.fetch_sub(1, Ordering::Relaxed) == 1 {
+            OpenOptions::new().write(true).open(self.data).unwrap().set_len(0).unwrap();
+        }
+    }
+}
+
+#[test]
+fn images_that_vanish_are_named_and_nothing_learnt_is_lost() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("images.bin");
+    // So many black images that they are not kept in memory. None of them takes room on the disk.
+    let make = || File::create(&data).unwrap().set_len(3073 * 360_000).unwrap();
+    make();
+    let from_file = |config: &mut Config| {
+        config.train = format!("cifar10:{}", data.display());
+        config.pool = "identity,narrow-w0.125".into();
+        config.pretrain.images = 320;
+        // No checkpoint but the one that the lack of images brings about.
+        config.pretrain.checkpoint_s = 1e6;
+    };
+    let reference = whole(&run_in(&folder.path().join("reference"), from_file));
+    let run = run_in(&folder.path().join("run"), from_file);
+    let vanishing = Vanishing { data: &data, after: AtomicU32::new(9) };
+    let error = pretrain(&run, &PretrainOptions::default(), &vanishing).unwrap_err();
+    assert!(error.to_string().contains("images.bin") && error.exit_status() == 2, "{error}");
+    assert!(run.join("operations/checkpoint.json").exists());
+    // Again without images, and without the file.
+    for _ in 0..2 {
+        let error = pretrain(&run, &PretrainOptions::default(), &Silent).unwrap_err();
+        assert!(error.to_string().contains("images.bin") && error.exit_status() == 2, "{error}");
+        let _ = fs::remove_file(&data);
+    }
+    make();
+    let listening = Listening::default();
+    pretrain(&run, &PretrainOptions::default(), &listening).unwrap();
+    let said = listening.0.into_inner().unwrap();
+    assert!(said.contains("goes on at step") && !said.contains("goes on at step 0 "), "{said}");
+    assert!(operations(&run) == reference, "the interruption made a difference");
+}
+
+#[test]
+fn feature_maps_that_are_not_finite_end_it_before_anything_is_written() {
+    let folder = TempDir::new().unwrap();
+    let run = run_in(&folder.path().join("run"), |config| config.pretrain.images = 320);
+    let path = run.join("teacher/weights.safetensors");
+    let mut weights = Weights::load(&path).unwrap();
+    let mut kernel = weights.get("layer2.0.conv1.weight").unwrap().clone();
+    kernel.data[0] = f32::NAN;
+    weights.insert("layer2.0.conv1.weight", kernel);
+    let bytes = weights.to_bytes();
+    fs::write(&path, &bytes).unwrap();
+    let mut metrics: TeacherMetrics = read_json(&run.join("teacher/metrics.json")).unwrap().unwrap();
+    metrics.files.insert("weights.safetensors".into(), sha256(&bytes));
+    write_json(&run.join("teacher/metrics.json"), &metrics).unwrap();
+    let error = pretrain(&run, &PretrainOptions::default(), &Silent).unwrap_err();
+    assert!(error.to_string().contains("layer2.0") && error.exit_status() == 2, "{error}");
+    assert!(operations(&run).is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_named_and_nothing_written_before_is_lost() {
+    let folder = TempDir::new().unwrap();
+    let small = |config: &mut Config| {
+        config.pool = "identity,narrow-w0.125".into();
+        config.pretrain.images = 320;
+    };
+    let reference = whole(&run_in(&folder.path().join("reference"), small));
+    let run = run_in(&folder.path().join("run"), small);
+    // Files may grow to so many half kilobytes: too little for a checkpoint. Who ignores the signal gets an error, as from
+    // a full disk.
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(CHILD_ARGUMENTS)
+        .env(CHILD, &run)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("checkpoint"), "{said}");
+    let left: Vec<PathBuf> = operations(&run).into_keys().collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(whole(&run) == reference, "the full disk made a difference");
 }

@@ -527,17 +527,38 @@ impl Stream {
             )
         })??;
         self.position += 1;
-        let elements = batch.images.len() / batch.n.max(1);
-        if let Some(at) = batch.images.iter().position(|x| !x.is_finite()) {
-            let index = batch.indices.get(at / elements.max(1)).copied().unwrap_or_default();
-            return Err(Error::input(
-                format!("training image number {index} holds values that are not finite"),
-                "mend or remove it and give the same command again; what is learnt is kept",
-            ));
-        }
+        check_finite(&batch.images, &batch.indices)?;
         let shape = self.network.graph().input_shape();
         let input = lana_torch::Batch::new(&batch.images, &batch.labels, shape, self.network.device())?;
         batches.recycle(batch);
         Ok(feature_maps(&self.network, &input.images, &self.wanted)?)
+    }
+}
+
+/// Refuses images with values that are no numbers, which would spoil every operation at once. `indices` are the images' numbers in
+/// the data set.
+fn check_finite(images: &[f32], indices: &[u32]) -> Result<()> {
+    let Some(at) = images.iter().position(|x| !x.is_finite()) else { return Ok(()) };
+    let elements = images.len() / indices.len().max(1);
+    let index = indices.get(at / elements.max(1)).copied().unwrap_or_default();
+    Err(Error::input(
+        format!("training image number {index} holds values that are not finite"),
+        "mend or remove it and give the same command again; what is learnt is kept",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_is_not_finite_is_named() {
+        assert!(check_finite(&[1.0; 12], &[5, 9, 2]).is_ok());
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut images = [1.0; 12];
+            images[7] = bad;
+            let error = check_finite(&images, &[5, 9, 2]).unwrap_err();
+            assert!(error.to_string().contains("image number 9") && error.exit_status() == 2, "{error}");
+        }
     }
 }
