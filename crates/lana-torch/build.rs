@@ -3,7 +3,6 @@
 //! torch-sys' build script knows where libtorch is and says so to the crates that depend on it. A linker argument
 //! reaches only the package that gives it, so each crate between here and the binary does as this one does: it sets the
 //! run path of its own tests and binaries, and passes the place on to its dependents (`links` in Cargo.toml).
-
 //!
 //! It also compiles `src/fused.cpp` against the headers beside that libtorch.
 

@@ -8,11 +8,14 @@
 // A map is taken as rows of channels. Rows of few channels are taken several at a time, so that they fill vector registers.
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,7 +25,7 @@ enum Activation : int64_t { NONE = 0, RELU = 1, RELU6 = 2, SILU = 3, HARD_SWISH 
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 // One version for each generation of x86-64, chosen when the program starts.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__)
 #define VERSIONS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define VERSIONS
@@ -198,8 +201,9 @@ struct View {
 
 struct BatchNormActivation : torch::autograd::Function<BatchNormActivation> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& bias, const at::Tensor& running_mean, const at::Tensor& running_variance,
-                            double momentum, double eps, int64_t activation) {
+                            const at::Tensor& bias, const std::optional<at::Tensor>& running_mean,
+                            const std::optional<at::Tensor>& running_variance, double momentum, double eps,
+                            int64_t activation) {
     const View view(x);
     const float* from = x.const_data_ptr<float>();
     const double n = static_cast<double>(view.rows * view.times);
@@ -220,8 +224,8 @@ struct BatchNormActivation : torch::autograd::Function<BatchNormActivation> {
     float* shift = scale + view.channels;
     const float* w = weight.const_data_ptr<float>();
     const float* b = bias.const_data_ptr<float>();
-    float* old_mean = running_mean.defined() ? running_mean.mutable_data_ptr<float>() : nullptr;
-    float* old_variance = running_variance.defined() ? running_variance.mutable_data_ptr<float>() : nullptr;
+    float* old_mean = running_mean ? running_mean->mutable_data_ptr<float>() : nullptr;
+    float* old_variance = running_variance ? running_variance->mutable_data_ptr<float>() : nullptr;
     for (int64_t c = 0; c < view.channels; ++c) {
       const double m = one[c] / n;
       const double variance = std::max(two[c] / n - m * m, 0.0);
@@ -292,19 +296,20 @@ thread_local std::string message;
 }  // namespace
 
 // Normalises `x` by the statistics of the batch, applies the activation, and moves the running statistics, if there are
-// any. Gives null where it does not apply (another device, number format or layout), and sets `failed` where it failed.
+// any. Gives null where it does not apply (another device, number format or layout; kernels of several threads, which this
+// has not), and sets `failed` where it failed.
 extern "C" at::Tensor* lana_batch_norm(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias,
                                        const at::Tensor* mean, const at::Tensor* variance, double momentum, double eps,
                                        int64_t activation, bool* failed) {
   *failed = false;
   try {
-    const bool applies = x->device().is_cpu() && x->scalar_type() == at::kFloat && x->dim() == 4 && x->numel() > 0 &&
-                         weight->scalar_type() == at::kFloat && x->is_contiguous(at::MemoryFormat::ChannelsLast);
+    const bool applies = at::get_num_threads() == 1 && x->device().is_cpu() && x->scalar_type() == at::kFloat &&
+                         x->dim() == 4 && x->numel() > 0 && weight->scalar_type() == at::kFloat &&
+                         x->is_contiguous(at::MemoryFormat::ChannelsLast);
     if (!applies) return nullptr;
-    const at::Tensor none;
-    return new at::Tensor(BatchNormActivation::apply(*x, *weight, *bias, mean == nullptr ? none : *mean,
-                                                     variance == nullptr ? none : *variance, momentum, eps,
-                                                     activation));
+    const auto optional = [](const at::Tensor* t) { return t == nullptr ? std::nullopt : std::optional(*t); };
+    return new at::Tensor(BatchNormActivation::apply(*x, *weight, *bias, optional(mean), optional(variance), momentum,
+                                                     eps, activation));
   } catch (const std::exception& error) {
     message = error.what();
     *failed = true;
