@@ -114,7 +114,7 @@ fn settled(graph: &Graph, weights: &Weights, images: &[f32]) -> Result<Weights, 
     let labels = vec![0; images.len() / graph.input_shape().elements()];
     let images = Batch::new(images, &labels, graph.input_shape(), Device::Cpu)?;
     let network = Network::new(graph, weights, Device::Cpu)?;
-    network.forward(&images.images, BatchNorm::Settle(1))?;
+    let _ = network.forward(&images.images, BatchNorm::Settle(1))?;
     Ok(network.weights()?)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Both sides get the same teacher, operations, first weights and images, and the same number of threads, and take turns. The
 //! example `phase1` of the crate `lana` writes the cases and is our side, `xtask/bench/phase1.py` the other.
+#![allow(clippy::print_stdout)] // its result
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
