@@ -4,7 +4,7 @@ use super::stage::RunArgument;
 use crate::failure::Failure;
 use crate::progress::Terminal;
 
-const EXAMPLE: &str = "Examples:\n  lana pretrain run\n  lana pretrain run --memory 8GiB\n  CUDA_VISIBLE_DEVICES=1 lana pretrain run --shard 2/2";
+const EXAMPLE: &str = "Example:\n  lana pretrain run\n  lana pretrain run --memory 8GiB\n  CUDA_VISIBLE_DEVICES=1 lana pretrain run --shard 2/2";
 
 /// Step: train every operation to imitate its layer
 ///
