@@ -17,12 +17,15 @@ pub struct Lesson {
     pub clip: Option<f64>,
     /// In what format it computes.
     pub precision: Precision,
+    /// In how many parts a batch is worked on, one after the other, where the feature maps of a whole one would take too much
+    /// memory. Their gradients are summed; BatchNorm takes the statistics of the part.
+    pub parts: usize,
 }
 
 impl Lesson {
-    /// With this update rule, gradients clipped to norm 1, in 32-bit floats.
+    /// With this update rule, gradients clipped to norm 1, in 32-bit floats, on whole batches.
     pub fn new(algorithm: Algorithm) -> Self {
-        Lesson { algorithm, clip: Some(1.0), precision: Precision::Fp32 }
+        Lesson { algorithm, clip: Some(1.0), precision: Precision::Fp32, parts: 1 }
     }
 }
 
@@ -35,6 +38,7 @@ pub struct Imitator {
     network: Network,
     optimizer: Optimizer,
     clip: Option<f64>,
+    parts: usize,
     /// Losses since the last [`Imitator::take_loss`], left on the device so that no step waits for it.
     sum: Tensor,
     count: u64,
@@ -65,6 +69,18 @@ impl FeatureMaps {
             target: self.target.shallow_clone(),
             power: self.power.shallow_clone(),
         }
+    }
+
+    /// The maps of parts of the batch, as equal as can be, whose errors sum up to that of the whole.
+    fn parts(&self, count: usize) -> Result<Vec<Self>> {
+        if count == 1 {
+            return Ok(vec![self.share()]);
+        }
+        let chunks = |map: &Tensor| map.f_chunk(count as i64, 0);
+        let pairs = chunks(&self.input)?.into_iter().zip(chunks(&self.target)?);
+        Ok(pairs
+            .map(|(input, target)| FeatureMaps { input, target, power: self.power.shallow_clone() })
+            .collect())
     }
 
     /// Normalised error of skipping the layer; none where that changes the shape. Waits for the device.
@@ -116,7 +132,7 @@ impl Imitator {
         let network = network.with_precision(lesson.precision).into_trainable();
         let optimizer = Optimizer::new(&network, lesson.algorithm)?;
         let sum = Tensor::f_zeros([1], (Kind::Float, device.raw()))?;
-        Ok(Imitator { network, optimizer, clip: lesson.clip, sum, count: 0 })
+        Ok(Imitator { network, optimizer, clip: lesson.clip, parts: lesson.parts.max(1), sum, count: 0 })
     }
 
     /// The operation as a network.
@@ -134,18 +150,35 @@ impl Imitator {
 
     /// One step: forward, backward, update; the autograd graph is gone when it returns.
     fn step(&mut self, maps: &FeatureMaps, exercise: Exercise) -> Result<()> {
-        let loss = match exercise {
+        let parts = maps.parts(self.parts)?;
+        let mut loss = self.sum.f_zeros_like()?;
+        match exercise {
             Exercise::Learn(rate) => {
-                let loss = maps.error(&self.network.forward(&maps.input, BatchNorm::Train)?)?;
-                self.optimizer.step(&loss, rate, self.clip)?;
-                loss.detach()
+                let mut gradients: Vec<Tensor> = Vec::new();
+                for part in &parts {
+                    let own = part.error(&self.network.forward(&part.input, BatchNorm::Train)?)?;
+                    let more = self.optimizer.gradients(&own)?;
+                    let _ = loss.f_add_(&own.detach())?;
+                    if gradients.is_empty() {
+                        gradients = more;
+                    } else {
+                        for (sum, gradient) in gradients.iter_mut().zip(&more) {
+                            let _ = sum.f_add_(gradient)?;
+                        }
+                    }
+                }
+                self.optimizer.update(gradients, rate, self.clip)?;
             }
             Exercise::Settle(batch) => {
                 let _guard = tch::no_grad_guard();
-                maps.error(&self.network.forward(&maps.input, BatchNorm::Settle(batch))?)?
+                for (at, part) in parts.iter().enumerate() {
+                    let nth = (batch.max(1) - 1) * parts.len() as u32 + at as u32 + 1;
+                    let output = self.network.forward(&part.input, BatchNorm::Settle(nth))?;
+                    let _ = loss.f_add_(&part.error(&output)?)?;
+                }
             }
-        };
-        let _ = self.sum.f_add_(&loss.f_view([1])?)?;
+        }
+        let _ = self.sum.f_add_(&loss)?;
         self.count += 1;
         Ok(())
     }

@@ -62,7 +62,17 @@ impl Optimizer {
     /// Computes the gradients of `loss` and takes one step with learning rate `rate`. The gradients' common norm is
     /// scaled down to `clip` where it is above (as PyTorch's `clip_grad_norm_`).
     pub fn step(&mut self, loss: &Tensor, rate: f64, clip: Option<f64>) -> Result<()> {
-        let mut gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
+        let gradients = self.gradients(loss)?;
+        self.update(gradients, rate, clip)
+    }
+
+    /// The gradients of `loss`, one for each parameter. The autograd graph behind it is gone afterwards.
+    pub(crate) fn gradients(&self, loss: &Tensor) -> Result<Vec<Tensor>> {
+        Ok(Tensor::f_run_backward(&[loss], &self.parameters, false, false)?)
+    }
+
+    /// Takes one step along these gradients, which it consumes.
+    pub(crate) fn update(&mut self, mut gradients: Vec<Tensor>, rate: f64, clip: Option<f64>) -> Result<()> {
         let _guard = tch::no_grad_guard();
         if let Some(limit) = clip {
             let norms: Vec<Tensor> =

@@ -271,6 +271,34 @@ fn an_operation_equal_to_its_layer_has_no_error_and_a_narrowed_one_learns() {
 }
 
 #[test]
+fn a_batch_in_parts_teaches_what_the_whole_does() {
+    // Without BatchNorm, which takes the statistics of a part.
+    let mut b = GraphBuilder::new("plain", Shape::image(3, 32, 32));
+    let x = b.conv("conv", b.input(), 3, 3, 1, 1).unwrap();
+    let graph = b.finish(x).unwrap();
+    let weights = init::random(&graph, 1);
+    let [input, target] = [1, 2].map(|seed| images(10, seed).images);
+    let learn = |parts: usize| {
+        let lesson = Lesson { parts, ..Lesson::new(Algorithm::Sgd { momentum: 0.9, weight_decay: 0.0 }) };
+        let mut imitator = Imitator::new(&graph, &weights, &lesson, Device::Cpu).unwrap();
+        for exercise in [Exercise::Learn(0.1), Exercise::Learn(0.1), Exercise::Settle(1)] {
+            let maps = FeatureMaps::new(input.shallow_clone(), target.shallow_clone()).unwrap();
+            imitate(vec![Imitation { imitator: &mut imitator, maps, exercise }], || ()).0.unwrap();
+        }
+        (imitator.take_loss(), imitator.network().weights().unwrap())
+    };
+    let (loss, whole) = learn(1);
+    // Ten images in four parts: one is smaller.
+    let (loss_in_parts, in_parts) = learn(4);
+    assert!((loss - loss_in_parts).abs() < 1e-5 * loss, "{loss} and {loss_in_parts}");
+    for (name, tensor) in whole.iter() {
+        for (a, b) in tensor.data.iter().zip(&in_parts.get(name).unwrap().data) {
+            assert!((a - b).abs() < 1e-5, "{name}: {a} and {b}");
+        }
+    }
+}
+
+#[test]
 fn training_continues_from_a_checkpoint_bit_for_bit() {
     let (graph, weights) = teacher("resnet20_cifar");
     let batches: Vec<Batch> = (0..4).map(|i| images(8, 50 + i)).collect();

@@ -15,6 +15,7 @@ use lana_torch::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::plan::Need;
 use super::watch::{self, Price};
 use super::{Item, write};
 use crate::checkpoint;
@@ -84,6 +85,13 @@ pub(super) struct Setting<'a> {
     pub(super) done: Vec<Rival>,
     /// Images of the passes before, and of all passes.
     pub(super) images: (u64, u64),
+}
+
+impl Setting<'_> {
+    /// The lesson as an operation gets it: in parts, where whole batches would take too much memory.
+    fn own(&self, item: &Item, lesson: &Lesson) -> Lesson {
+        Lesson { parts: Need::of(&item.graph, self.batch, lesson.algorithm).parts, ..*lesson }
+    }
 }
 
 /// An operation that another is compared with.
@@ -234,8 +242,12 @@ impl Pass {
                     let imitator = if state.is_empty() {
                         start(setting, &item, &setting.lesson)?
                     } else {
-                        let mut imitator =
-                            Imitator::new(&item.graph, &weights, &setting.lesson, context.device)?;
+                        let mut imitator = Imitator::new(
+                            &item.graph,
+                            &weights,
+                            &setting.own(&item, &setting.lesson),
+                            context.device,
+                        )?;
                         let (sum, count) = position.pending[at];
                         imitator.restore(&state, sum, count)?;
                         imitator
@@ -482,7 +494,7 @@ pub(super) fn start(setting: &Setting<'_>, item: &Item, lesson: &Lesson) -> Resu
     let seed = context.config.seed.wrapping_mul(1009).wrapping_add(item.layer as u64);
     let weights = setting.weights.under(&place.layer);
     let start = item.operation.initialise(&place.graph, &weights, &item.graph, seed)?;
-    Ok(Imitator::new(&item.graph, &start, lesson, context.device)?)
+    Ok(Imitator::new(&item.graph, &start, &setting.own(item, lesson), context.device)?)
 }
 
 /// A checkpoint in `folder`, if it is of a pass of `steps` batches.

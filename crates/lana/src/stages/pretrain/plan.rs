@@ -17,6 +17,10 @@ use crate::{Error, Memory, Result};
 /// Most that the operations of a pass may keep. It is what a checkpoint writes: a gigabyte every two minutes takes some per
 /// cent of the time, and a further pass costs no more than one operation.
 const LARGEST_STATE: u64 = 1 << 30;
+/// Most that one step of an operation may occupy: where a whole batch takes more (attention on large maps, of which the paper's pool has some,
+/// takes up to 43 GiB for 128 images of 32×32 pixels), it is worked on in parts. The same whatever memory there is,
+/// since BatchNorm takes the statistics of a part.
+const LARGEST_STEP: u64 = 2 << 30;
 /// Memory that libtorch's kernels need beside the feature maps (reordered weights, partial sums), and what the
 /// allocator cannot use, as a factor on what is computed.
 const OVERHEAD: f64 = 1.2;
@@ -28,6 +32,8 @@ pub(super) struct Need {
     state: u64,
     /// Bytes of one step.
     step: u64,
+    /// Parts that a batch is worked on in.
+    pub(super) parts: usize,
     /// Work of a step, in multiply-accumulates. A byte moved counts too: see [`Need::of`].
     pub(super) work: f64,
 }
@@ -49,11 +55,14 @@ impl Need {
         let maps = (0..graph.nodes().len()).map(|n| graph.shape(Value::of_node(n)).elements() as u64);
         let largest = maps.clone().max().unwrap_or(0);
         let elements = maps.sum::<u64>() + graph.input_shape().elements() as u64;
-        let batch = batch as u64;
+        // Going backwards, two gradients stand beside the maps.
+        let step = |images: usize| 4 * (images as u64 * (elements + 2 * largest) + 2 * trained);
+        let parts =
+            (1..batch).find(|&parts| step(batch.div_ceil(parts)) <= LARGEST_STEP).unwrap_or(batch.max(1));
         Need {
             state: 4 * (all + buffers * trained),
-            // Going backwards, two gradients stand beside the maps.
-            step: 4 * (batch * (elements + 2 * largest) + 2 * trained),
+            step: step(batch.div_ceil(parts)),
+            parts,
             // Forward, and backward twice. ResNet-56's compact pool spends as long on moving an element of its maps through all
             // of a step as on 50 multiply-accumulates.
             work: batch as f64 * (3.0 * graph.cost().macs as f64 + 50.0 * elements as f64),
@@ -267,6 +276,30 @@ mod tests {
 
         let (operation, needed) = pack(&all, &frame(101 << 20)).unwrap_err();
         assert!(operation == 0 && needed.0 > 101 << 20);
+    }
+
+    #[test]
+    fn the_paper_pool_fits_into_eight_gibibytes() {
+        let teacher = zoo::build("resnet56_cifar", &ZooOptions::default()).unwrap();
+        let pool = lana_models::pool::Pool::parse("paper").unwrap();
+        let mut all = Vec::new();
+        for (index, layer) in teacher.layers().iter().enumerate() {
+            // Layers of a stage are alike; three of each will do.
+            if index % 3 != 0 {
+                continue;
+            }
+            let own = teacher.layer_graph(&layer.name).unwrap();
+            let graphs = pool.operations_for(&own).into_iter().filter_map(|(_, graph)| graph.ok());
+            all.extend(graphs.map(|graph| (index, Need::of(&graph, 128, ADAMW))));
+        }
+        let limit = Memory(8 << 30);
+        let taken = Memory(400 << 20);
+        let passes = pack(&all, &Frame { teacher: &teacher, batch: 128, threads: 2, limit, taken }).unwrap();
+        assert!(passes.iter().all(|p| p.memory <= limit));
+        assert!(all.len() > 1000 && passes.len() <= 8, "{} operations in {} passes", all.len(), passes.len());
+        // Only attention needs parts of batches.
+        let in_parts = all.iter().filter(|(_, need)| need.parts > 1).count();
+        assert!(in_parts > 0 && in_parts < all.len() / 10, "{in_parts} of {}", all.len());
     }
 
     #[test]
