@@ -296,7 +296,13 @@ mod tests {
         let taken = Memory(400 << 20);
         let passes = pack(&all, &Frame { teacher: &teacher, batch: 128, threads: 2, limit, taken }).unwrap();
         assert!(passes.iter().all(|p| p.memory <= limit));
-        assert!(all.len() > 1000 && passes.len() <= 8, "{} operations in {} passes", all.len(), passes.len());
+        // Transformers have up to 25 million parameters: it is their state that asks for passes.
+        assert!(
+            all.len() > 1000 && passes.len() <= 20,
+            "{} operations in {} passes",
+            all.len(),
+            passes.len()
+        );
         // Only attention needs parts of batches.
         let in_parts = all.iter().filter(|(_, need)| need.parts > 1).count();
         assert!(in_parts > 0 && in_parts < all.len() / 10, "{in_parts} of {}", all.len());
