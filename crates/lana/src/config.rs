@@ -157,10 +157,9 @@ pub struct ScoreConfig {
 #[serde(rename_all = "lowercase")]
 pub enum Statistics {
     /// Its own, from its training.
-    Teacher,
-    /// Those of the batch, as when assembled networks are evaluated: what a changed layer does to means and variances behind
-    /// it, which fine-tuning repairs at once, does not count.
     #[default]
+    Teacher,
+    /// Those of the batch, as when assembled networks are evaluated.
     Batch,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The operation runs on the teacher's own feature map in front of the layer, then only what lies behind the layer runs:
 //! half of the network on average. Batches outside, operations inside, so that one forward of the teacher serves all. The
-//! rest of the network normalises by the statistics of the batch, as candidates do when they are evaluated ([`Statistics`]).
+//! rest of the network normalises by the teacher's own statistics, or by those of the batch ([`Statistics`]).
 
 use std::time::Instant;
 
