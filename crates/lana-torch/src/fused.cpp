@@ -5,6 +5,9 @@
 // instead of 6 (read for the statistics; read, write the result) and 5 backwards instead of 8 (read map and gradient for the two sums;
 // read both, write the gradient), and nothing between them is kept: the backward pass computes it again from the map in front.
 //
+// Measured on two cores, compact pool, alternately with libtorch's own: ResNet-56, batch 128, 1.08, 1.09 and 1.13x;
+// EfficientNet-B0 at 224, batch 32, in a single run 1.4x, with 5.0 instead of 7.6 GB at the peak.
+//
 // A map is taken as rows of channels. Rows of few channels are taken several at a time, so that they fill vector registers.
 
 #include <ATen/ATen.h>
