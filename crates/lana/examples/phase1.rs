@@ -17,8 +17,8 @@ use lana_graph::{Graph, Tensor as Array, Weights};
 use lana_models::pool::Pool;
 use lana_models::{init, zoo, zoo::ZooOptions};
 use lana_torch::{
-    Algorithm, Batch, BatchNorm, Device, Exercise, Imitation, Imitator, Lesson, Network, feature_maps,
-    imitate,
+    Algorithm, Batch, BatchNorm, Device, Exercise, Imitation, Imitator, Lesson, Network, Tensor,
+    feature_maps, imitate,
 };
 
 type Failure = Box<dyn Error>;
@@ -139,13 +139,17 @@ fn time(folder: &Path, threads: usize, steps: usize, skip: usize) -> Result<(), 
     names.sort();
     let lesson = Lesson::new(Algorithm::AdamW { weight_decay: 1e-4 });
     let mut imitators = Vec::new();
+    // Multiplications and additions for one image: a network forwards, the operations also backwards, which takes twice that.
+    let mut flops = 2 * graph.cost().macs;
     for path in names {
         let layer: usize = path.file_name().and_then(|n| n.to_str()).unwrap_or_default()[..3].parse()?;
         let weights =
             Weights::load(&path.with_extension("").with_extension("safetensors")).or_else(|_| {
                 Weights::load(Path::new(&path.display().to_string().replace(".json", ".safetensors")))
             })?;
-        imitators.push((layer, Imitator::new(&Graph::load(&path)?, &weights, &lesson, Device::Cpu)?));
+        let operation = Graph::load(&path)?;
+        flops += 6 * operation.cost().macs;
+        imitators.push((layer, Imitator::new(&operation, &weights, &lesson, Device::Cpu)?));
     }
     let images = Weights::load(&folder.join("images.safetensors"))?;
     let images = images.get("images").ok_or("no images")?;
@@ -189,9 +193,27 @@ fn time(folder: &Path, threads: usize, steps: usize, skip: usize) -> Result<(), 
         "seconds": seconds, "images": steps * batch, "operations": imitators.len(),
         "rate": (steps * batch * imitators.len()) as f64 / seconds,
         "first_error": first, "mean_error": last, "peak_mb": peak_mb(),
+        "gflops": (steps * batch) as f64 * flops as f64 / seconds / 1e9,
+        "matmul_gflops": threads.install(matmul_gflops),
     });
     println!("{value}");
     Ok(())
+}
+
+/// What the machine reaches at best: products of square matrices of 32-bit floats, one after the other on every thread.
+fn matmul_gflops() -> f64 {
+    const SIDE: i64 = 1536;
+    const PRODUCTS: usize = 20;
+    let rates = rayon::broadcast(|_| {
+        let ones = vec![1.0f32; (SIDE * SIDE) as usize];
+        let matrices = [0; 2].map(|_| Tensor::from_slice(&ones).reshape([SIDE, SIDE]));
+        let product = || matrices[0].matmul(&matrices[1]);
+        drop(product());
+        let begun = Instant::now();
+        (0..PRODUCTS).for_each(|_| drop(product()));
+        PRODUCTS as f64 * 2.0 * (SIDE as f64).powi(3) / begun.elapsed().as_secs_f64() / 1e9
+    });
+    rates.into_iter().sum()
 }
 
 /// Largest memory this process has had, where the system tells.

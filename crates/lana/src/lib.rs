@@ -67,7 +67,10 @@ pub use source::{HubFile, WeightsSource};
 pub use speed::{ScoreSpeed, score_speed};
 pub use stages::tables::{Imported, check_table, force_table, import_table, make_table, write_bundle};
 pub use stages::{PretrainOptions, Shard, Stage, pretrain, run_stage};
-pub use study::{ScoreKind, StudyOptions, StudyRow, study, study_table};
+pub use study::{
+    PretrainingOptions, PretrainingRow, ScoreKind, StudyOptions, StudyRow, pretraining_study,
+    pretraining_table, study, study_table,
+};
 
 /// What functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -22,6 +22,12 @@ struct Timing {
     /// Mean normalised error of the first step, by which one sees that both compute the same.
     first_error: f64,
     peak_mb: f64,
+    /// What the multiplications and additions of convolutions and products come to in a second, and what those of large
+    /// matrices do on the same threads. The reference does not tell.
+    #[serde(default)]
+    gflops: f64,
+    #[serde(default)]
+    matmul_gflops: f64,
 }
 
 /// One network with its pool.
@@ -66,8 +72,10 @@ pub(crate) fn run(
     println!(
         "phase 1 on {threads} threads, images x operations per second, {rounds} rounds in turns, median\n"
     );
-    println!("| teacher | batch | PyTorch, paper's schedule | lana | ratio | peak memory PyTorch | lana |");
-    println!("|---|---|---|---|---|---|---|");
+    println!(
+        "| teacher | batch | PyTorch, paper's schedule | lana | ratio | peak memory PyTorch | lana | lana, GFLOP/s | of large matrix products |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
     for case in CASES.iter().filter(|case| names.is_empty() || names.iter().any(|name| name == case.teacher))
     {
         let folder = target.join("bench-phase1").join(case.teacher);
@@ -98,15 +106,17 @@ pub(crate) fn run(
             ]))?);
             ours.push(timing(Command::new(&example).arg("time").arg(&folder).args([&count, "1", "1"]))?);
         }
-        let (a, b) = (median(&theirs), median(&ours));
+        let (a, b) = (median_of(&theirs, |t| t.rate), median_of(&ours, |t| t.rate));
         let peak = |timings: &[Timing]| timings.iter().map(|t| t.peak_mb).fold(0.0, f64::max);
         println!(
-            "| {} | {} | {a:.0} | {b:.0} | {:.2}x | {:.0} MB | {:.0} MB |",
+            "| {} | {} | {a:.0} | {b:.0} | {:.2}x | {:.0} MB | {:.0} MB | {:.0} | {:.0} % |",
             case.teacher,
             case.batch,
             b / a,
             peak(&theirs),
             peak(&ours),
+            median_of(&ours, |t| t.gflops),
+            100.0 * median_of(&ours, |t| t.gflops / t.matmul_gflops),
         );
         eprintln!(
             "{}: first errors {:.6} ({} of its passes) and {:.6}; rates {:?} and {:?}",
@@ -128,8 +138,8 @@ fn timing(command: &mut Command) -> anyhow::Result<Timing> {
     serde_json::from_slice(&output.stdout).context("reading what a side of the bench printed")
 }
 
-fn median(timings: &[Timing]) -> f64 {
-    let mut rates: Vec<f64> = timings.iter().map(|t| t.rate).collect();
+fn median_of(timings: &[Timing], what: impl Fn(&Timing) -> f64) -> f64 {
+    let mut rates: Vec<f64> = timings.iter().map(what).collect();
     rates.sort_by(f64::total_cmp);
     let middle = rates.len() / 2;
     if rates.len() % 2 == 1 { rates[middle] } else { (rates[middle - 1] + rates[middle]) / 2.0 }

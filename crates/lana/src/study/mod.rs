@@ -1,0 +1,10 @@
+//! Whether the method does what it claims, tried on a run's own network and images.
+//!
+//! [`selection`]: can the scores be trusted, and does the proven optimum matter? [`pretraining`]: what is phase 1 worth in
+//! the end, and how many images does it need?
+
+mod pretraining;
+mod selection;
+
+pub use pretraining::{PretrainingOptions, PretrainingRow, pretraining_study, pretraining_table};
+pub use selection::{ScoreKind, StudyOptions, StudyRow, study, study_table};
