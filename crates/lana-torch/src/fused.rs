@@ -43,8 +43,7 @@ pub(crate) fn knows(activation: Activation) -> bool {
 }
 
 /// BatchNorm by the statistics of the batch with `[weight, bias]`, then the activation. `running` (mean and variance) is moved to the
-/// batch's by the share given. None where libtorch's own must be used: on another device, in another format or layout, with several
-/// kernel threads (layer-wise training works with one).
+/// batch's by the share given. None where libtorch's own must be used: on another device, in another format or layout.
 #[allow(unsafe_code)]
 pub(crate) fn batch_norm(
     x: &Tensor,
@@ -159,10 +158,30 @@ mod tests {
                 }
             }
         }
-        let x = channels_last(&Tensor::ones([2, 8, 4, 4], options)).unwrap();
-        let [weight, bias] = [1.0, 0.0].map(|v| Tensor::full([8], v, options));
-        let applies = || batch_norm(&x, [&weight, &bias], None, 1e-5, None).unwrap().is_some();
-        assert!(applies() && !crate::with_kernel_threads(2, applies));
+    }
+
+    #[test]
+    fn threads_change_nothing() {
+        crate::init();
+        tch::manual_seed(6);
+        let options = (Kind::Float, Device::Cpu);
+        // Of many blocks, the last of them not full; and of more than are added up at a time.
+        for size in [[16, 40, 33, 9], [8, 16, 160, 170]] {
+            let x = channels_last(&Tensor::randn(size, options)).unwrap();
+            let d = channels_last(&Tensor::randn(size, options)).unwrap();
+            let [weight, bias] = [1.5, 0.7].map(|at| Tensor::randn([size[1]], options) * 0.3 + at);
+            let run = || {
+                let [x, weight, bias] = [&x, &weight, &bias].map(|t| t.copy().set_requires_grad(true));
+                let y =
+                    batch_norm(&x, [&weight, &bias], None, 1e-5, Some(Activation::Silu)).unwrap().unwrap();
+                let gradients =
+                    Tensor::run_backward(&[(&y * &d).sum(Kind::Float)], &[&x, &weight, &bias], false, false);
+                std::iter::once(y.detach()).chain(gradients).collect::<Vec<_>>()
+            };
+            let (one, two) = (run(), crate::with_kernel_threads(3, run));
+            // What follows the maps is libtorch's; the sum of the loss plays no part in what is compared.
+            assert!(one.iter().zip(&two).all(|(a, b)| a.equal(b)), "{size:?}");
+        }
     }
 
     #[test]
