@@ -125,7 +125,27 @@ ALWAYS_INLINE void sums_back(const float* __restrict x, const float* __restrict 
   }
 }
 
+// The same, and leaves the derivative in place of the gradient, so that what is costly is computed once.
+template <int64_t A>
+ALWAYS_INLINE void sums_back_kept(const float* __restrict x, float* __restrict dy, const float* __restrict scale,
+                                  const float* __restrict shift, const float* __restrict mean, int64_t rows,
+                                  int64_t width, float* __restrict one, float* __restrict two) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* __restrict row = x + r * width;
+    float* __restrict grad = dy + r * width;
+    for (int64_t c = 0; c < width; ++c) {
+      const float g = back<A>(row[c] * scale[c] + shift[c], grad[c]);
+      grad[c] = g;
+      one[c] += g;
+      two[c] += g * (row[c] - mean[c]);
+    }
+  }
+}
+
 // dx = scale (g - offset - (x - mean) slope)
+#define GRADIENT(FROM) \
+  scale[c] * (back<A>(row[c] * scale[c] + shift[c], FROM) - offset[c] - (row[c] - mean[c]) * slope[c])
+
 template <int64_t A>
 ALWAYS_INLINE void backward_rows(const float* __restrict x, const float* __restrict dy, float* __restrict dx,
                                  const float* __restrict scale, const float* __restrict shift,
@@ -135,10 +155,20 @@ ALWAYS_INLINE void backward_rows(const float* __restrict x, const float* __restr
     const float* __restrict row = x + r * width;
     const float* __restrict grad = dy + r * width;
     float* __restrict to = dx + r * width;
-    for (int64_t c = 0; c < width; ++c) {
-      const float g = back<A>(row[c] * scale[c] + shift[c], grad[c]);
-      to[c] = scale[c] * (g - offset[c] - (row[c] - mean[c]) * slope[c]);
-    }
+    for (int64_t c = 0; c < width; ++c) to[c] = GRADIENT(grad[c]);
+  }
+}
+
+// The same in place of the gradient. (A loop vectorises only where pointers are known not to overlap.)
+template <int64_t A>
+ALWAYS_INLINE void replace_rows(const float* __restrict x, float* __restrict dy, const float* __restrict scale,
+                                const float* __restrict shift, const float* __restrict mean,
+                                const float* __restrict offset, const float* __restrict slope, int64_t rows,
+                                int64_t width) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* __restrict row = x + r * width;
+    float* __restrict to = dy + r * width;
+    for (int64_t c = 0; c < width; ++c) to[c] = GRADIENT(to[c]);
   }
 }
 
@@ -154,6 +184,14 @@ ALWAYS_INLINE void backward_rows(const float* __restrict x, const float* __restr
   VERSIONS void backward_##NAME(const float* x, const float* dy, float* dx, const float* a, const float* b,          \
                                 const float* m, const float* o, const float* s, int64_t r, int64_t w) {              \
     backward_rows<A>(x, dy, dx, a, b, m, o, s, r, w);                                                                \
+  }                                                                                                                  \
+  VERSIONS void replace_##NAME(const float* x, float* dy, const float* a, const float* b, const float* m,            \
+                               const float* o, const float* s, int64_t r, int64_t w) {                               \
+    replace_rows<A>(x, dy, a, b, m, o, s, r, w);                                                                     \
+  }                                                                                                                  \
+  VERSIONS void kept_##NAME(const float* x, float* dy, const float* a, const float* b, const float* m, int64_t r,    \
+                            int64_t w, float* one, float* two) {                                                     \
+    sums_back_kept<A>(x, dy, a, b, m, r, w, one, two);                                                               \
   }
 KERNELS(NONE, none)
 KERNELS(RELU, relu)
@@ -299,14 +337,20 @@ struct BatchNormActivation : torch::autograd::Function<BatchNormActivation> {
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 torch::autograd::variable_list gradients) {
+                                                 torch::autograd::variable_list& gradients) {
     const auto saved = context->get_saved_variables();
     const at::Tensor& x = saved[0];
-    const int64_t activation = context->saved_data["activation"].toInt();
-    const at::Tensor gradient = gradients[0].contiguous(at::MemoryFormat::ChannelsLast);
+    int64_t activation = context->saved_data["activation"].toInt();
+    at::Tensor gradient = std::move(gradients[0]);
+    gradient = gradient.contiguous(at::MemoryFormat::ChannelsLast);
+    // A gradient that nobody else holds gives its memory to the result.
+    const bool costly = activation == SILU || activation == HARD_SWISH;
+    const auto is_ours = [&] { return gradient.use_count() == 1 && gradient.storage().use_count() == 1; };
+    if (costly && !is_ours()) gradient = gradient.clone();
+    const bool ours = is_ours();
     const View view(x);
     const float* from = x.const_data_ptr<float>();
-    const float* dy = gradient.const_data_ptr<float>();
+    float* dy = gradient.data_ptr<float>();
     const float* rows_kept = saved[1].const_data_ptr<float>();
     const auto row = [&](int64_t i) {
       return view.repeat({rows_kept + i * view.channels, rows_kept + (i + 1) * view.channels});
@@ -316,9 +360,14 @@ struct BatchNormActivation : torch::autograd::Function<BatchNormActivation> {
     view.reduce(
         [&](int64_t first, int64_t rows, float* a, float* b) {
           const int64_t at = first * view.width;
-          CHOOSE(sums, activation, from + at, dy + at, scale.data(), shift.data(), mean.data(), rows, view.width, a, b)
+          if (costly) {
+            CHOOSE(kept, activation, from + at, dy + at, scale.data(), shift.data(), mean.data(), rows, view.width, a, b)
+          } else {
+            CHOOSE(sums, activation, from + at, dy + at, scale.data(), shift.data(), mean.data(), rows, view.width, a, b)
+          }
         },
         one, two);
+    if (costly) activation = NONE;
     at::Tensor d_weight = at::empty({view.channels}, saved[1].options());
     at::Tensor d_bias = at::empty({view.channels}, saved[1].options());
     const double n = static_cast<double>(view.rows * view.times);
@@ -331,13 +380,18 @@ struct BatchNormActivation : torch::autograd::Function<BatchNormActivation> {
     }
     at::Tensor dx;
     if (context->needs_input_grad(0)) {
-      dx = at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
+      dx = ours ? gradient : at::empty_like(x, x.options(), at::MemoryFormat::ChannelsLast);
       const std::vector<float> offsets = view.repeat(offset), slopes = view.repeat(slope);
       float* to = dx.mutable_data_ptr<float>();
       view.each([&](int64_t first, int64_t rows) {
         const int64_t at = first * view.width;
-        CHOOSE(backward, activation, from + at, dy + at, to + at, scale.data(), shift.data(), mean.data(),
-               offsets.data(), slopes.data(), rows, view.width)
+        if (ours) {
+          CHOOSE(replace, activation, from + at, to + at, scale.data(), shift.data(), mean.data(), offsets.data(),
+                 slopes.data(), rows, view.width)
+        } else {
+          CHOOSE(backward, activation, from + at, dy + at, to + at, scale.data(), shift.data(), mean.data(),
+                 offsets.data(), slopes.data(), rows, view.width)
+        }
       });
     }
     return {dx, d_weight, d_bias, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};

@@ -161,6 +161,42 @@ mod tests {
     }
 
     #[test]
+    fn gradients_that_others_hold_are_left_alone() {
+        crate::init();
+        tch::manual_seed(7);
+        let options = (Kind::Float, Device::Cpu);
+        for activation in KNOWN {
+            let [x, d, other] =
+                [0; 3].map(|_| channels_last(&Tensor::randn([3, 16, 5, 5], options)).unwrap());
+            let [weight, bias] = [1.5, 0.7].map(|v| Tensor::full([16], v, options));
+            let run = |fused: bool| {
+                let [x, other, last] = [&x, &other, &d].map(|t| t.copy().set_requires_grad(true));
+                let y = match fused {
+                    true => batch_norm(&x, [&weight, &bias], None, 1e-5, activation).unwrap().unwrap(),
+                    false => {
+                        let none: Option<Tensor> = None;
+                        let none = (none.as_ref(), none.as_ref());
+                        let (weight, bias) = (Some(&weight), Some(&bias));
+                        separate(
+                            x.batch_norm(weight, bias, none.0, none.1, true, 0.1, 1e-5, true),
+                            activation,
+                        )
+                    }
+                };
+                // A sum hands one gradient to both its parts; by another shape they share its memory.
+                let sum = (&y + &other).reshape([-1]) + last.permute([0, 2, 3, 1]).reshape([-1]);
+                let weights = d.permute([0, 2, 3, 1]).reshape([-1]);
+                let loss = (sum.square() * weights).sum(Kind::Float);
+                Tensor::run_backward(&[loss], &[&x, &other, &last], false, false)
+            };
+            for (ours, theirs) in run(true).iter().zip(run(false)) {
+                let apart = apart(ours, &theirs);
+                assert!(apart < 2e-4, "{activation:?}: {apart}");
+            }
+        }
+    }
+
+    #[test]
     fn threads_change_nothing() {
         crate::init();
         tch::manual_seed(6);
