@@ -99,6 +99,16 @@ fn raise_allocator_thresholds() {
     }
 }
 
+/// Gives free memory back to the system: for moments after which other sizes are needed, whose gaps would stay unused.
+#[allow(unsafe_code)]
+pub fn release_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim touches only what nobody holds.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Runs `work` with that many threads inside each kernel, then goes back to one.
 pub fn with_kernel_threads<T>(threads: usize, work: impl FnOnce() -> T) -> T {
     tch::set_num_threads(threads.max(1) as i32);

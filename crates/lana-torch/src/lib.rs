@@ -22,7 +22,7 @@ mod inference;
 mod network;
 mod optimizer;
 
-pub use device::{Device, init, with_kernel_threads};
+pub use device::{Device, init, release_memory, with_kernel_threads};
 pub use distill::{Distiller, Objective};
 pub use error::Error;
 pub use evaluate::{Evaluation, difference, divergence, losses, moments, sum};

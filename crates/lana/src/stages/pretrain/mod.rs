@@ -137,6 +137,8 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
     context.progress.begin("pretrain", setting.images.1, "images");
     let mut total = Outcome::default();
     for group in groups {
+        // What the trial or the last pass has left lies in pieces that this one cannot use.
+        lana_torch::release_memory();
         let outcome = pass::run(&mut setting, group, &network, loader()?, resumed.take())?;
         setting.images.0 += images;
         total.operations += outcome.operations;
