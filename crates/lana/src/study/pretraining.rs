@@ -113,7 +113,6 @@ fn row(
         config.pretrain.images = images;
     }
     let mut context = take_up(&config, &folder.join(&name), progress)?;
-    context.run.lock()?;
     let path = context.run.path("row.json");
     if let Some(row) = read_or_redo::<PretrainingRow>(&path, progress)? {
         return Ok(row);
