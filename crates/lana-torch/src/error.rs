@@ -35,6 +35,14 @@ pub enum Error {
         /// The learning rate then.
         rate: f64,
     },
+    /// Feature maps that cannot be compared.
+    #[error("the student gives {student} feature maps to compare, the teacher {teacher}")]
+    Maps {
+        /// Of the student.
+        student: usize,
+        /// Of the teacher.
+        teacher: usize,
+    },
     /// A checkpoint does not belong to what is being trained.
     #[error("the checkpoint does not fit: {0}")]
     Checkpoint(String),

@@ -3,7 +3,8 @@
 //! * [`Network`]: a graph with its weights on a device. Runs whole, with taps at chosen values, or from a value on;
 //!   BatchNorm in one of three modes ([`BatchNorm`]); channels-last throughout.
 //! * [`Imitator`]: one candidate operation learning to reproduce its layer's feature map (phase 1 of LANA).
-//! * [`Distiller`]: a whole network trained with cross-entropy and knowledge distillation (phase 3).
+//! * [`Distiller`]: a whole network trained with cross-entropy, knowledge distillation and feature maps ([`Mixture`], phase 3).
+//! * [`Assessment`]: all that can be said of a network's answers, class by class.
 //! * [`Evaluation`] and [`divergence`]: accuracy, loss, and Kullback-Leibler divergence from the teacher.
 //! * [`Inference`]: a network as it is deployed, in any precision, for timing.
 //! * [`init`]: threads, allocator, and, where a GPU is asked for, libtorch's CUDA library.
@@ -12,6 +13,8 @@
 //! fastest there, up to 2.4x on MBConv blocks on CPU.
 #![deny(missing_docs)]
 
+mod assess;
+mod average;
 mod device;
 mod distill;
 mod error;
@@ -22,8 +25,10 @@ mod inference;
 mod network;
 mod optimizer;
 
+pub use assess::{Assessment, BINS};
+pub use average::Average;
 pub use device::{Device, init, release_memory, with_kernel_threads};
-pub use distill::{Distiller, Objective};
+pub use distill::{Answers, Distiller, Matching, Mixture, Training};
 pub use error::Error;
 pub use evaluate::{Evaluation, difference, divergence, losses, moments, sum};
 pub use imitate::{
@@ -71,6 +76,19 @@ impl Batch {
     /// Whether there is no image.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Mean cross-entropy of `logits` with the labels, of which a share of `smoothing` is spread evenly over all classes:
+    /// a scalar.
+    pub(crate) fn cross_entropy(&self, logits: &Tensor, smoothing: f64) -> Result<Tensor> {
+        let log_p = logits.f_log_softmax(-1, tch::Kind::Float)?;
+        let nll = log_p.f_gather(1, &self.labels.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?.f_neg()?;
+        let loss = nll.f_mean(tch::Kind::Float)?;
+        if smoothing == 0.0 {
+            return Ok(loss);
+        }
+        let even = log_p.f_mean(tch::Kind::Float)?.f_neg()?;
+        Ok(loss.f_mul_scalar(1.0 - smoothing)?.f_add(&even.f_mul_scalar(smoothing)?)?)
     }
 
     /// The same tensors by another handle, for another thread.

@@ -44,6 +44,8 @@ pub struct Network {
     /// For each node where its parameters begin in `tensors`.
     first: Vec<usize>,
     uses: Vec<usize>,
+    /// For each node whether its parameters stay as they are in training.
+    frozen: Arc<Vec<bool>>,
 }
 
 impl Network {
@@ -76,6 +78,7 @@ impl Network {
             tensors,
             first,
             uses: graph.uses(),
+            frozen: Arc::new(vec![false; graph.nodes().len()]),
         })
     }
 
@@ -88,13 +91,43 @@ impl Network {
     }
 
     /// Makes the parameters trainable (all but running statistics).
-    pub fn into_trainable(mut self) -> Self {
-        for (tensor, (_, role)) in self.tensors.iter_mut().zip(self.names.iter()) {
-            if role.is_trained() {
-                *tensor = tensor.set_requires_grad(true);
+    pub fn into_trainable(self) -> Self {
+        self.into_trainable_but(|_| false)
+    }
+
+    /// As [`Network::into_trainable`], but for the nodes of which `frozen` holds, given the name of a parameter: these keep
+    /// their parameters, and a BatchNorm among them its running statistics, by which it normalises in training too.
+    pub fn into_trainable_but(mut self, frozen: impl Fn(&str) -> bool) -> Self {
+        let own = |first: &[usize], node: usize| {
+            first[node]..first.get(node + 1).copied().unwrap_or(self.names.len())
+        };
+        let nodes = 0..self.first.len();
+        let kept: Vec<bool> =
+            nodes.clone().map(|n| own(&self.first, n).any(|at| frozen(&self.names[at].0))).collect();
+        for node in nodes {
+            for at in own(&self.first, node) {
+                if self.names[at].1.is_trained() && !kept[node] {
+                    self.tensors[at] = self.tensors[at].set_requires_grad(true);
+                }
             }
         }
+        self.frozen = Arc::new(kept);
         self
+    }
+
+    /// All parameters and statistics, in a fixed order.
+    pub(crate) fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// The same network with other tensors, in the order of [`Network::tensors`].
+    pub(crate) fn share_with(&self, tensors: &[Tensor]) -> Self {
+        Network { tensors: tensors.iter().map(Tensor::shallow_clone).collect(), ..self.share() }
+    }
+
+    /// Names of the parameters and statistics, in the order of [`Network::tensors`].
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|(name, _)| name.as_str())
     }
 
     /// With every tensor in another number format.
@@ -122,12 +155,12 @@ impl Network {
         self.device
     }
 
-    /// Trainable parameters with their roles, in a fixed order.
+    /// The parameters that are trained, with their roles, in a fixed order.
     pub(crate) fn trained(&self) -> impl Iterator<Item = (&str, Role, &Tensor)> {
         self.names
             .iter()
             .zip(&self.tensors)
-            .filter(|((_, role), _)| role.is_trained())
+            .filter(|(_, tensor)| tensor.requires_grad())
             .map(|((name, role), tensor)| (name.as_str(), *role, tensor))
     }
 
@@ -147,6 +180,7 @@ impl Network {
             tensors: self.tensors.iter().map(Tensor::shallow_clone).collect(),
             first: self.first.clone(),
             uses: self.uses.clone(),
+            frozen: Arc::clone(&self.frozen),
         }
     }
 
@@ -159,7 +193,17 @@ impl Network {
     /// otherwise. What they drop depends on `seed` and the shapes alone, so that a training that is resumed goes on as it
     /// would have.
     pub fn forward_dropping(&self, x: &Tensor, seed: u64) -> Result<Tensor> {
-        Ok(self.run(Value::INPUT, x, BatchNorm::Train, Some(seed), &[])?.0)
+        Ok(self.forward_dropping_tapped(x, seed, &[])?.0)
+    }
+
+    /// As [`Network::forward_dropping`], and also gives the values `taps`, in their order.
+    pub fn forward_dropping_tapped(
+        &self,
+        x: &Tensor,
+        seed: u64,
+        taps: &[Value],
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        self.run(Value::INPUT, x, BatchNorm::Train, Some(seed), taps)
     }
 
     /// Runs the network and also gives the values `taps`, in their order.
@@ -233,6 +277,7 @@ impl Network {
                 continue;
             }
             let node = &graph.nodes()[index];
+            let mode = if self.frozen[index] { BatchNorm::Running } else { mode };
             let mut inputs = Vec::with_capacity(node.inputs.len());
             let mut mine = false;
             for (place, &value) in node.inputs.iter().enumerate() {

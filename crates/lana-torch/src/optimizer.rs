@@ -22,6 +22,18 @@ pub enum Algorithm {
         /// Decoupled decay of kernels and matrices; norms and biases have none.
         weight_decay: f64,
     },
+    /// RMSProp as TensorFlow has it and timm's `RMSpropTF`: ε inside the square root, a mean square that starts at 1, and the
+    /// learning rate within the momentum. EfficientNets were trained with it.
+    RmsProp {
+        /// Share of the last step that is kept.
+        momentum: f64,
+        /// L2 penalty on kernels and matrices; norms and biases have none.
+        weight_decay: f64,
+        /// Share of the mean square that is kept, 0.9 as a rule.
+        smoothing: f64,
+        /// ε.
+        epsilon: f64,
+    },
 }
 
 /// An update rule with its state for the parameters of one network.
@@ -31,7 +43,7 @@ pub struct Optimizer {
     names: Vec<String>,
     decays: Vec<bool>,
     parameters: Vec<Tensor>,
-    /// One buffer (momentum) or two (first and second moment) for each parameter.
+    /// One buffer (momentum) or two (first and second moment; mean square and momentum) for each parameter.
     state: Vec<Vec<Tensor>>,
     steps: u64,
 }
@@ -41,7 +53,7 @@ impl Optimizer {
     pub fn new(network: &Network, algorithm: Algorithm) -> Result<Self> {
         let buffers = match algorithm {
             Algorithm::Sgd { .. } => 1,
-            Algorithm::AdamW { .. } => 2,
+            Algorithm::AdamW { .. } | Algorithm::RmsProp { .. } => 2,
         };
         let (mut names, mut decays, mut parameters, mut state) = (vec![], vec![], vec![], vec![]);
         for (name, role, tensor) in network.trained() {
@@ -49,7 +61,11 @@ impl Optimizer {
             decays.push(matches!(role, Role::Kernel | Role::Matrix));
             parameters.push(tensor.shallow_clone());
             let zeros = (0..buffers).map(|_| Ok(tensor.detach().f_zeros_like()?));
-            state.push(zeros.collect::<Result<Vec<_>>>()?);
+            let mut own = zeros.collect::<Result<Vec<_>>>()?;
+            if let (Algorithm::RmsProp { .. }, Some(square)) = (algorithm, own.first_mut()) {
+                let _ = square.f_fill_(1.0)?;
+            }
+            state.push(own);
         }
         Ok(Optimizer { algorithm, names, decays, parameters, state, steps: 0 })
     }
@@ -110,6 +126,17 @@ impl Optimizer {
                     let mut update = mean.f_div(&divisor)?;
                     let _ = update.f_mul_scalar_(-rate / (1.0 - b1.powf(steps)))?;
                     let _ = parameter.f_add_(&update)?;
+                }
+                (Algorithm::RmsProp { momentum, weight_decay, smoothing, epsilon }, [square, velocity]) => {
+                    if self.decays[i] && weight_decay > 0.0 {
+                        let _ = gradient.f_add_(&parameter.f_mul_scalar(weight_decay)?)?;
+                    }
+                    let _ = square.f_lerp_(&gradient.f_square()?, 1.0 - smoothing)?;
+                    let divisor = square.f_add_scalar(epsilon)?.f_sqrt()?;
+                    let mut update = gradient.f_div(&divisor)?;
+                    let _ = update.f_mul_scalar_(rate)?;
+                    let _ = velocity.f_mul_scalar_(momentum)?.f_add_(&update)?;
+                    let _ = parameter.f_sub_(velocity)?;
                 }
                 _ => {}
             }

@@ -4,8 +4,9 @@
 use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Tensor as Array, Value, Weights, Window};
 use lana_models::{init, zoo, zoo::ZooOptions};
 use lana_torch::{
-    Algorithm, Batch, BatchNorm, Device, Distiller, Evaluation, Exercise, FeatureMaps, Imitation, Imitator,
-    Lesson, Network, Objective, Tensor, cosine, imitate, normalised_error, numbers, without_gradients,
+    Algorithm, Answers, Average, Batch, BatchNorm, Device, Distiller, Evaluation, Exercise, FeatureMaps,
+    Imitation, Imitator, Lesson, Matching, Mixture, Network, Tensor, Training, cosine, imitate,
+    normalised_error, numbers, without_gradients,
 };
 
 fn teacher(name: &str) -> (Graph, Weights) {
@@ -203,15 +204,17 @@ fn check_gradients(graph: &Graph, places: &[(&str, usize)]) {
     let weights = init::random(graph, 4);
     let batch = images(16, 9);
     let plain = Algorithm::Sgd { momentum: 0.0, weight_decay: 0.0 };
-    let objective = Objective { distillation: 1.0, temperature: 2.0 };
+    let training = Training::new(plain);
     let teacher =
         Tensor::from_slice(&(0..160).map(|i| (i % 7) as f32 * 0.3).collect::<Vec<_>>()).view([16, 10]);
-    let train = |w: &Weights| Distiller::new(graph, w, plain, objective, None, Device::Cpu).unwrap();
-    let loss = |w: &Weights| train(w).step(&batch, Some(&teacher), 0.0).unwrap();
+    let teacher = Answers { logits: teacher, maps: Vec::new() };
+    let mixture = Mixture { distillation: 1.0, temperature: 2.0, ..Mixture::default() };
+    let train = |w: &Weights| Distiller::new(graph, w, &training, Device::Cpu).unwrap();
+    let loss = |w: &Weights| train(w).step(&batch, Some(&teacher), &mixture, 0.0).unwrap();
 
     let rate = 1e-2;
     let mut trained = train(&weights);
-    trained.step(&batch, Some(&teacher), rate).unwrap();
+    trained.step(&batch, Some(&teacher), &mixture, rate).unwrap();
     let after = trained.network().weights().unwrap();
     for &(name, at) in places {
         let before = weights.get(name).unwrap().data[at];
@@ -302,29 +305,151 @@ fn a_batch_in_parts_teaches_what_the_whole_does() {
 fn training_continues_from_a_checkpoint_bit_for_bit() {
     let (graph, weights) = teacher("resnet20_cifar");
     let batches: Vec<Batch> = (0..4).map(|i| images(8, 50 + i)).collect();
-    for algorithm in
-        [Algorithm::Sgd { momentum: 0.9, weight_decay: 1e-4 }, Algorithm::AdamW { weight_decay: 1e-2 }]
-    {
-        let objective = Objective { distillation: 0.0, temperature: 1.0 };
-        let new =
-            |w: &Weights| Distiller::new(&graph, w, algorithm, objective, Some(1.0), Device::Cpu).unwrap();
+    for algorithm in [
+        Algorithm::Sgd { momentum: 0.9, weight_decay: 1e-4 },
+        Algorithm::AdamW { weight_decay: 1e-2 },
+        Algorithm::RmsProp { momentum: 0.9, weight_decay: 1e-5, smoothing: 0.9, epsilon: 1e-3 },
+    ] {
+        let average = Some(Average { decay: 0.9, warm_up: false });
+        let training = Training { clip: Some(1.0), average, ..Training::new(algorithm) };
+        let new = |w: &Weights| Distiller::new(&graph, w, &training, Device::Cpu).unwrap();
         let mut whole = new(&weights);
         for batch in &batches {
-            whole.step(batch, None, 0.01).unwrap();
+            whole.step(batch, None, &Mixture::default(), 0.01).unwrap();
         }
         let mut first = new(&weights);
         for batch in &batches[..2] {
-            first.step(batch, None, 0.01).unwrap();
+            first.step(batch, None, &Mixture::default(), 0.01).unwrap();
         }
-        let (middle, state) = first.checkpoint().unwrap();
-        let mut second = new(&middle);
-        second.restore(&state).unwrap();
+        let middle = first.checkpoint().unwrap();
+        let mut second = new(&middle.under("weights"));
+        second.restore(&middle).unwrap();
         for batch in &batches[2..] {
-            second.step(batch, None, 0.01).unwrap();
+            second.step(batch, None, &Mixture::default(), 0.01).unwrap();
         }
-        assert_eq!(whole.network().weights().unwrap(), second.network().weights().unwrap());
+        assert_eq!(whole.checkpoint().unwrap(), second.checkpoint().unwrap());
+        let average = whole.average().unwrap();
+        assert!(average.weights().unwrap() != whole.network().weights().unwrap());
         assert_eq!(whole.steps(), second.steps());
     }
+}
+
+/// timm's `RMSpropTF(lr=0.1, alpha=0.9, eps=1e-3, momentum=0.9, weight_decay=0.01)`, by hand, on one kernel of one number.
+#[test]
+fn rmsprop_is_tensorflows() {
+    let mut b = GraphBuilder::new("one", Shape::image(1, 1, 1));
+    let x = b.conv("conv", b.input(), 2, 1, 1, 1).unwrap();
+    let x = b.node("flatten", lana_graph::Op::Flatten, &[x]).unwrap();
+    let graph = b.finish(x).unwrap();
+    let mut weights = init::random(&graph, 1);
+    let kernel = lana_graph::Tensor { shape: vec![2, 1, 1, 1], data: vec![0.5, -0.5] };
+    weights.insert("conv.weight", kernel);
+    let rule = Algorithm::RmsProp { momentum: 0.9, weight_decay: 0.01, smoothing: 0.9, epsilon: 1e-3 };
+    let mut distiller = Distiller::new(&graph, &weights, &Training::new(rule), Device::Cpu).unwrap();
+    let batch = Batch::new(&[2.0], &[0], &Shape::image(1, 1, 1), Device::Cpu).unwrap();
+    let (mut w, mut square, mut velocity) = ([0.5f64, -0.5], [1.0f64; 2], [0.0f64; 2]);
+    for _ in 0..5 {
+        let p = 1.0 / (1.0 + (2.0 * (w[1] - w[0])).exp());
+        let gradients = [2.0 * (p - 1.0), 2.0 * (1.0 - p)];
+        for i in 0..2 {
+            let gradient = gradients[i] + 0.01 * w[i];
+            square[i] += (gradient * gradient - square[i]) * 0.1;
+            velocity[i] = 0.9 * velocity[i] + 0.1 * gradient / (square[i] + 1e-3).sqrt();
+            w[i] -= velocity[i];
+        }
+        distiller.step(&batch, None, &Mixture::default(), 0.1).unwrap();
+    }
+    let got = distiller.network().weights().unwrap();
+    for (a, b) in got.get("conv.weight").unwrap().data.iter().zip(w) {
+        assert!((f64::from(*a) - b).abs() < 1e-5, "{a} and {b}");
+    }
+}
+
+#[test]
+fn frozen_parts_stay_and_use_their_own_statistics() {
+    let graph = teacher("resnet20_cifar").0;
+    let weights = init::random(&graph, 6);
+    let names = graph.parameters().into_iter().map(|p| p.name);
+    let frozen: Vec<String> = names.filter(|n| n.starts_with("layer1.") || n.starts_with("bn1.")).collect();
+    let rule = Algorithm::Sgd { momentum: 0.9, weight_decay: 1e-2 };
+    let training = Training { frozen: frozen.clone(), ..Training::new(rule) };
+    let mut distiller = Distiller::new(&graph, &weights, &training, Device::Cpu).unwrap();
+    let batch = images(8, 5);
+    let loss = distiller.step(&batch, None, &Mixture::default(), 0.1).unwrap();
+    // Residual branches begin with a factor of zero, behind which nothing learns in the first step.
+    distiller.step(&batch, None, &Mixture::default(), 0.1).unwrap();
+    let after = distiller.network().weights().unwrap();
+    let changed = |name: &str| after.get(name) != weights.get(name);
+    for parameter in graph.parameters() {
+        let stays = frozen.contains(&parameter.name);
+        assert_eq!(changed(&parameter.name), !stays, "{}", parameter.name);
+    }
+    let mut plain = Distiller::new(&graph, &weights, &Training::new(rule), Device::Cpu).unwrap();
+    assert!(plain.step(&batch, None, &Mixture::default(), 0.1).unwrap() != loss);
+}
+
+#[test]
+fn accumulated_batches_are_one_large_one_where_there_are_no_statistics() {
+    let mut b = GraphBuilder::new("plain", Shape::image(3, 32, 32));
+    let x = b.conv("conv", b.input(), 4, 3, 2, 1).unwrap();
+    let x = b.node("pool", lana_graph::Op::GlobalAveragePool, &[x]).unwrap();
+    let x = b.node("flatten", lana_graph::Op::Flatten, &[x]).unwrap();
+    let graph = b.finish(x).unwrap();
+    let weights = init::random(&graph, 2);
+    let whole = images(12, 3);
+    let part = |at: i64| Batch {
+        images: whole.images.narrow(0, 4 * at, 4),
+        labels: whole.labels.narrow(0, 4 * at, 4).remainder(4),
+    };
+    let whole = Batch { images: whole.images.shallow_clone(), labels: whole.labels.remainder(4) };
+    let parts = [part(0), part(1), part(2)];
+    let training = Training { clip: Some(0.1), ..Training::new(Algorithm::AdamW { weight_decay: 0.1 }) };
+    let new = || Distiller::new(&graph, &weights, &training, Device::Cpu).unwrap();
+    let (mut together, mut apart) = (new(), new());
+    let mixture = Mixture { smoothing: 0.1, ..Mixture::default() };
+    for _ in 0..3 {
+        let a = together.step(&whole, None, &mixture, 0.01).unwrap();
+        let b = apart.step_in_parts(parts.each_ref().map(|p| (p, None)), &mixture, 0.01).unwrap();
+        assert!((a - b).abs() < 1e-5, "{a} and {b}");
+    }
+    let (a, b) = (together.network().weights().unwrap(), apart.network().weights().unwrap());
+    for (x, y) in a.get("conv.weight").unwrap().data.iter().zip(&b.get("conv.weight").unwrap().data) {
+        assert!((x - y).abs() < 1e-4, "{x} and {y}");
+    }
+}
+
+#[test]
+fn a_student_learns_its_teachers_feature_maps() {
+    let (graph, start) = (teacher("resnet20_cifar").0, init::random(&teacher("resnet20_cifar").0, 77));
+    let mut weights = init::random(&graph, 78);
+    for parameter in graph.parameters() {
+        // No residual branch that gives nothing.
+        if parameter.name.ends_with("bn2.weight") {
+            weights.insert(parameter.name, Array::full(&parameter.shape, 1.0));
+        }
+    }
+    let network = Network::frozen(&graph, &weights, Device::Cpu).unwrap();
+    let matched = vec!["layer1.2".to_string(), "layer3.2".to_string()];
+    let batch = images(16, 9);
+    let answers = Answers::of(&network, &batch.images, &matched).unwrap();
+    assert_eq!(answers.maps.len(), 2);
+    for matching in [Matching::Cosine, Matching::NormalisedMse] {
+        let training =
+            Training { matched: matched.clone(), ..Training::new(Algorithm::AdamW { weight_decay: 0.0 }) };
+        let mut student = Distiller::new(&graph, &start, &training, Device::Cpu).unwrap();
+        // Nothing but the maps.
+        let mixture = Mixture { labels: 0.0, features: 1.0, matching, ..Mixture::default() };
+        let losses: Vec<f64> =
+            (0..12).map(|_| student.step(&batch, Some(&answers), &mixture, 3e-3).unwrap()).collect();
+        assert!(losses[11] < 0.8 * losses[0], "{matching:?}: {losses:?}");
+        // Without them, nothing is left.
+        let nothing = Mixture { features: 0.0, ..mixture };
+        assert_eq!(student.step(&batch, Some(&answers), &nothing, 3e-3).unwrap(), 0.0);
+    }
+    let unknown =
+        Training { matched: vec!["layer9".into()], ..Training::new(Algorithm::AdamW { weight_decay: 0.0 }) };
+    let error = Distiller::new(&graph, &start, &unknown, Device::Cpu).unwrap_err();
+    assert!(error.to_string().contains("layer9"), "{error}");
 }
 
 #[test]
@@ -352,9 +477,11 @@ fn wrong_input_is_an_error_with_names() {
     assert!(error.contains("3×32×32"), "{error}");
     let batch = images(4, 1);
     let huge = Algorithm::Sgd { momentum: 0.9, weight_decay: 0.0 };
-    let objective = Objective { distillation: 0.0, temperature: 1.0 };
-    let mut distiller = Distiller::new(&graph, &weights, huge, objective, None, Device::Cpu).unwrap();
-    let error = (0..20).find_map(|_| distiller.step(&batch, None, 1e30).err()).unwrap().to_string();
+    let mut distiller = Distiller::new(&graph, &weights, &Training::new(huge), Device::Cpu).unwrap();
+    let error = (0..20)
+        .find_map(|_| distiller.step(&batch, None, &Mixture::default(), 1e30).err())
+        .unwrap()
+        .to_string();
     assert!(error.contains("learning rate"), "{error}");
 }
 

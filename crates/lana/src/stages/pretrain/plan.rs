@@ -45,7 +45,7 @@ impl Need {
             graph.parameters().into_iter().map(|p| (p.role, p.shape.iter().product::<usize>() as u64));
         let buffers = match algorithm {
             Algorithm::Sgd { .. } => 1,
-            Algorithm::AdamW { .. } => 2,
+            Algorithm::AdamW { .. } | Algorithm::RmsProp { .. } => 2,
         };
         let (mut all, mut trained) = (0, 0);
         for (role, size) in sizes {
