@@ -4,7 +4,7 @@
 //! every moment the record that stands there belongs to whole tensors.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lana_graph::Weights;
 use serde::de::DeserializeOwned;
@@ -43,6 +43,12 @@ pub(crate) fn load<T: DeserializeOwned>(
         return Ok(None);
     }
     Ok(Some((Weights::from_bytes(&bytes, &path)?, record.state)))
+}
+
+/// The file and the state of the checkpoint that stands there, if one can be read, without its tensors.
+pub(crate) fn last<T: DeserializeOwned>(folder: &Path) -> Option<(PathBuf, T)> {
+    let record = crate::read_json::<Record<T>>(&folder.join(RECORD)).ok()??;
+    Some((folder.join(record.file), record.state))
 }
 
 /// Removes the checkpoint: the training is finished.

@@ -9,7 +9,7 @@ use lana_models::zoo::ZooOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::Rules;
-use crate::{Budget, Error, Memory, Result, WeightsSource};
+use crate::{Budget, Error, Memory, Recipe, Result, WeightsSource};
 
 /// Everything a run depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,8 +51,8 @@ pub struct Config {
     pub score: ScoreConfig,
     /// Selection.
     pub select: SelectConfig,
-    /// Phase 3.
-    pub finetune: FinetuneConfig,
+    /// Phase 3. The key `recipe` names a preset or a file that the other keys are put over.
+    pub finetune: Recipe,
 }
 
 /// How latency is measured: the deployment that budgets speak of.
@@ -104,7 +104,7 @@ pub struct PretrainConfig {
     pub images: usize,
     /// Images in a batch.
     pub batch: usize,
-    /// The update rule: `adamw` or `sgd` (Nesterov momentum 0.9).
+    /// The update rule: `adamw`, `sgd` (Nesterov) or `rmsprop`, the last two with momentum 0.9.
     pub optimizer: OptimizerKind,
     /// Peak learning rate.
     pub learning_rate: f64,
@@ -134,8 +134,15 @@ pub enum OptimizerKind {
     /// AdamW.
     #[default]
     AdamW,
-    /// Stochastic gradient descent with Nesterov momentum 0.9.
+    /// Stochastic gradient descent with Nesterov momentum.
     Sgd,
+    /// RMSProp as TensorFlow has it.
+    RmsProp,
+}
+
+impl OptimizerKind {
+    /// ε of RMSProp where none is given: timm's.
+    pub(crate) const EPSILON: f64 = 1e-10;
 }
 
 /// Scoring: each operation alone in its layer's place.
@@ -186,28 +193,6 @@ pub struct SelectConfig {
     pub caps: Vec<String>,
 }
 
-/// Phase 3: training the chosen student with distillation from the teacher.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct FinetuneConfig {
-    /// Passes over the training images.
-    pub epochs: usize,
-    /// Images in a batch.
-    pub batch: usize,
-    /// Peak learning rate of SGD with Nesterov momentum 0.9.
-    pub learning_rate: f64,
-    /// L2 penalty on kernels and matrices.
-    pub weight_decay: f64,
-    /// Weight of the distillation term `T² · KL` beside the cross-entropy.
-    pub distillation: f64,
-    /// Temperature of the distillation.
-    pub temperature: f64,
-    /// Pixels of zero padding from which a random crop is taken; crops and flips are the augmentation.
-    pub crop_padding: usize,
-    /// Seconds between checkpoints.
-    pub checkpoint_s: f64,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -227,7 +212,7 @@ impl Default for Config {
             pretrain: PretrainConfig::default(),
             score: ScoreConfig::default(),
             select: SelectConfig::default(),
-            finetune: FinetuneConfig::default(),
+            finetune: Recipe::default(),
         }
     }
 }
@@ -290,21 +275,6 @@ impl Default for SelectConfig {
     }
 }
 
-impl Default for FinetuneConfig {
-    fn default() -> Self {
-        FinetuneConfig {
-            epochs: 2,
-            batch: 128,
-            learning_rate: 0.02,
-            weight_decay: 1e-4,
-            distillation: 1.0,
-            temperature: 2.0,
-            crop_padding: 4,
-            checkpoint_s: 120.0,
-        }
-    }
-}
-
 impl LatencyConfig {
     /// How networks will be run.
     pub fn deployment(&self) -> Deployment {
@@ -344,8 +314,22 @@ impl LatencyConfig {
 impl Config {
     /// Reads a TOML file.
     pub fn load(path: &Path) -> Result<Self> {
+        Self::load_with(path, None)
+    }
+
+    /// As [`Config::load`], with another recipe than the file names under the keys of its `[finetune]`.
+    pub fn load_with(path: &Path, recipe: Option<&str>) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        toml::from_str(&text).map_err(|e| {
+        let read = || -> std::result::Result<Self, toml::de::Error> {
+            let Some(recipe) = recipe else { return toml::from_str(&text) };
+            let mut all: toml::Table = toml::from_str(&text)?;
+            let section = all.entry("finetune").or_insert_with(|| toml::Table::new().into());
+            if let Some(section) = section.as_table_mut() {
+                section.insert("recipe".into(), recipe.into());
+            }
+            all.try_into()
+        };
+        read().map_err(|e| {
             Error::input(
                 format!("{}: {}", path.display(), e.to_string().trim().replace('\n', " ")),
                 "`run.toml` in any run directory shows every field",
@@ -386,8 +370,6 @@ impl Config {
             ("score.batch", self.score.batch),
             ("select.solutions", self.select.solutions),
             ("select.rounds", self.select.rounds),
-            ("finetune.epochs", self.finetune.epochs),
-            ("finetune.batch", self.finetune.batch),
         ];
         for (field, value) in whole {
             if value == 0 {
@@ -400,8 +382,7 @@ impl Config {
             ("batch", self.latency.batch, 1 << 20),
             ("pretrain.batch", self.pretrain.batch, 1 << 20),
             ("score.batch", self.score.batch, 1 << 20),
-            ("finetune.batch", self.finetune.batch, 1 << 20),
-            ("crop_padding", self.finetune.crop_padding.max(self.pretrain.crop_padding), 1024),
+            ("pretrain.crop_padding", self.pretrain.crop_padding, 1024),
         ] {
             if value > most {
                 return wrong(field, value.to_string(), &format!("it must be at most {most}"));
@@ -411,9 +392,6 @@ impl Config {
             ("pretrain.learning_rate", self.pretrain.learning_rate),
             ("pretrain.checkpoint_s", self.pretrain.checkpoint_s),
             ("select.time_limit_s", self.select.time_limit_s),
-            ("finetune.learning_rate", self.finetune.learning_rate),
-            ("finetune.temperature", self.finetune.temperature),
-            ("finetune.checkpoint_s", self.finetune.checkpoint_s),
         ];
         for (field, value) in positive {
             if !(value.is_finite() && value > 0.0 && value < 1e9) {
@@ -427,8 +405,6 @@ impl Config {
         let at_least_zero = [
             ("latency.time_limit_s", self.latency.time_limit_s),
             ("pretrain.weight_decay", self.pretrain.weight_decay),
-            ("finetune.weight_decay", self.finetune.weight_decay),
-            ("finetune.distillation", self.finetune.distillation),
         ];
         for (field, value) in at_least_zero {
             if !(value.is_finite() && value >= 0.0) {
@@ -472,6 +448,7 @@ impl Config {
         if !(0.0..0.5).contains(&self.latency.margin) {
             return wrong("latency.margin", self.latency.margin.to_string(), "it must lie between 0 and 0.5");
         }
+        self.finetune.validate("finetune.")?;
         Rules::parse(&self.select)?;
         for budget in &self.budgets {
             budget.deployments(&self.latency.deployment())?;
@@ -501,7 +478,7 @@ impl Config {
             weights: None,
             device: String::new(),
             select: SelectConfig::default(),
-            finetune: FinetuneConfig::default(),
+            finetune: Recipe::default(),
             pretrain: PretrainConfig { checkpoint_s: 1.0, memory: None, ..c.pretrain.clone() },
             // What networks are run on counts, not how long they are measured.
             latency: LatencyConfig {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use lana_data::{Augment, DataSpec, Dataset, DatasetOptions, Interpolation, Loader, LoaderConfig, Transform};
 use lana_graph::{Graph, Shape, Weights};
@@ -14,7 +15,8 @@ use rayon::prelude::*;
 use crate::run::read_weights;
 use crate::stages::Shard;
 use crate::{
-    Accuracy, Budget, Config, Error, Progress, Result, Run, TeacherMetrics, read_or_redo, write_atomic,
+    Accuracy, Assessment, Budget, ClassAccuracy, Config, Error, Progress, Result, Run, TeacherMetrics,
+    read_or_redo, write_atomic,
 };
 
 /// A run at work.
@@ -167,6 +169,17 @@ impl<'a> Context<'a> {
         accuracy_on(&self.threads, network, loader, mode)
     }
 
+    /// Everything about a network on all images of a loader, whose classes have these names; and how often `teacher` agrees.
+    pub(crate) fn assess(
+        &self,
+        network: &Network,
+        teacher: Option<&Network>,
+        loader: &Loader,
+        names: Option<&[String]>,
+    ) -> Result<Assessment> {
+        assess_on(&self.threads, network, teacher, loader, names)
+    }
+
     /// Changes the budgets of the run, in memory and in `run.toml`.
     pub(crate) fn set_budgets(&mut self, change: impl FnOnce(&mut Vec<Budget>)) -> Result<()> {
         let before = self.config.budgets.clone();
@@ -257,29 +270,107 @@ pub(crate) fn accuracy_on(
     mode: BatchNorm,
 ) -> Result<Accuracy> {
     let mut total = Evaluation::default();
+    let part = |[network]: &[Network; 1], batch: &Batch| {
+        let mut part = Evaluation::default();
+        part.add(network, batch, mode)?;
+        Ok(part)
+    };
+    over_batches(threads, loader, || [network.share()], part, |part| total.merge(&part))?;
+    Ok(accuracy(&total))
+}
+
+/// Everything about a network on all images of a loader, batches divided among `threads`.
+pub(crate) fn assess_on(
+    threads: &rayon::ThreadPool,
+    network: &Network,
+    teacher: Option<&Network>,
+    loader: &Loader,
+    names: Option<&[String]>,
+) -> Result<Assessment> {
+    let begun = Instant::now();
+    let mut total = lana_torch::Assessment::default();
+    let networks = || (network.share(), teacher.map(Network::share));
+    let part = |(network, teacher): &(Network, Option<Network>), batch: &Batch| {
+        let mut part = lana_torch::Assessment::default();
+        part.add(network, teacher.as_ref(), batch, BatchNorm::Running)?;
+        Ok(part)
+    };
+    over_batches(threads, loader, networks, part, |part| total.merge(&part))?;
+    Ok(assessment(&total, begun.elapsed().as_secs_f64(), names))
+}
+
+/// Gives every batch of a loader to `part`, with networks shared for it, on some of `threads`; what comes of it to `merge`, in
+/// order.
+fn over_batches<N: Send + Shared, P: Send>(
+    threads: &rayon::ThreadPool,
+    loader: &Loader,
+    share: impl Fn() -> N,
+    part: impl Fn(&N, &Batch) -> Result<P> + Sync,
+    mut merge: impl FnMut(P),
+) -> Result<()> {
     let mut batches = loader.epoch(0);
     loop {
         // As many batches at a time as there are threads: memory stays bounded, and nothing is shared.
         let round = batches.by_ref().take(threads.current_num_threads()).collect::<Result<Vec<_>, _>>()?;
         if round.is_empty() {
-            return Ok(accuracy(&total));
+            return Ok(());
         }
-        let tasks: Vec<_> = round.into_iter().map(|batch| (network.share(), batch)).collect();
-        let parts: Vec<Result<Evaluation>> = threads.install(|| {
+        let tasks: Vec<_> = round.into_iter().map(|batch| (share(), batch)).collect();
+        let parts: Vec<Result<P>> = threads.install(|| {
             tasks
                 .into_par_iter()
-                .map(|(network, batch)| {
-                    let mut part = Evaluation::default();
-                    let shape = network.graph().input_shape().clone();
-                    let batch = Batch::new(&batch.images, &batch.labels, &shape, network.device())?;
-                    part.add(&network, &batch, mode)?;
-                    Ok(part)
+                .map(|(networks, batch)| {
+                    let first = networks.first();
+                    let shape = first.graph().input_shape();
+                    let batch = Batch::new(&batch.images, &batch.labels, shape, first.device())?;
+                    part(&networks, &batch)
                 })
                 .collect()
         });
         for part in parts {
-            total.merge(&part?);
+            merge(part?);
         }
+    }
+}
+
+/// Networks that a thread has to itself.
+trait Shared {
+    /// That which says what images look like, and where they belong.
+    fn first(&self) -> &Network;
+}
+
+impl Shared for [Network; 1] {
+    fn first(&self) -> &Network {
+        &self[0]
+    }
+}
+
+impl Shared for (Network, Option<Network>) {
+    fn first(&self) -> &Network {
+        &self.0
+    }
+}
+
+/// What was counted in so many seconds, in figures.
+pub(crate) fn assessment(
+    counted: &lana_torch::Assessment,
+    seconds: f64,
+    names: Option<&[String]>,
+) -> Assessment {
+    let accuracy = accuracy(&counted.evaluation);
+    let classes = counted.classes.iter().enumerate().map(|(class, &(images, right))| ClassAccuracy {
+        class,
+        name: names.and_then(|names| names.get(class).cloned()),
+        images,
+        top1: (images > 0).then(|| right as f64 / images as f64),
+    });
+    Assessment {
+        accuracy,
+        top1_error: accuracy.top1_error(),
+        calibration_error: counted.calibration_error(),
+        agreement: counted.agreement(),
+        images_per_s: accuracy.images as f64 / seconds,
+        classes: classes.collect(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::context::{Context, Teacher};
 use crate::run::write_atomic;
 use crate::stages::finetune::Trainer;
 use crate::{
-    Budget, Config, Error, FinetuneConfig, LatencyConfig, PretrainConfig, Progress, Result, ScoreConfig,
+    Budget, Config, Error, LatencyConfig, PretrainConfig, Progress, Recipe, Result, ScoreConfig,
     SelectConfig, StudentMetrics, TeacherMetrics, checkpoint,
 };
 
@@ -55,12 +55,12 @@ pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Resul
         pretrain: PretrainConfig { images: 1_536, batch: 64, crop_padding: 2, ..PretrainConfig::default() },
         score: ScoreConfig { images: 512, batch: 128, ..ScoreConfig::default() },
         select: SelectConfig { solutions: 10, time_limit_s: 5.0, rounds: 2, ..SelectConfig::default() },
-        finetune: FinetuneConfig {
+        finetune: Recipe {
             epochs: 3,
-            batch: 64,
+            batch: 64.into(),
             learning_rate: 0.03,
             crop_padding: 2,
-            ..FinetuneConfig::default()
+            ..Recipe::default()
         },
         ..Config::default()
     };
@@ -89,9 +89,9 @@ fn train_teacher(context: &Context<'_>, path: &Path) -> Result<()> {
     let start = init::random(&graph, context.config.seed);
     let network = Teacher { graph, weights: Weights::new(), preprocessing };
     let folder = context.run.path("demo-teacher");
-    let recipe = FinetuneConfig {
+    let recipe = Recipe {
         epochs: 6,
-        batch: 64,
+        batch: 64.into(),
         learning_rate: 0.1,
         weight_decay: 5e-4,
         ..context.config.finetune.clone()
@@ -105,7 +105,7 @@ fn train_teacher(context: &Context<'_>, path: &Path) -> Result<()> {
         key: TEACHER.into(),
         folder: &folder,
     };
-    let (weights, _, _) = trainer.train(&network.graph, &start)?;
-    write_atomic(path, &weights.to_bytes())?;
+    let trained = trainer.train(&network.graph, &start)?;
+    write_atomic(path, &trained.weights.to_bytes())?;
     checkpoint::clear(&folder)
 }

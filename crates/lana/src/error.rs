@@ -85,6 +85,22 @@ pub enum Error {
         /// What happened to it.
         reason: String,
     },
+    /// A training left the finite numbers, or its loss rose far above that of the beginning.
+    #[error(
+        "{title} diverged: the loss became {loss:.4} at step {step} with learning rate {rate:.3e}; last good checkpoint: {checkpoint}"
+    )]
+    Diverged {
+        /// What was trained.
+        title: String,
+        /// The update after which.
+        step: u64,
+        /// The loss, or its mean over the last updates.
+        loss: f64,
+        /// The learning rate then.
+        rate: f64,
+        /// The file of the last checkpoint and its step, or that there is none.
+        checkpoint: String,
+    },
     /// Networks: graphs and weights.
     #[error(transparent)]
     Graph(#[from] lana_graph::Error),
@@ -163,6 +179,10 @@ impl Error {
             }
             Error::Fresh { .. } => "is there memory for a second copy of the networks? give the same command again".into(),
             Error::Damaged { .. } => "delete the file and give the same command again".into(),
+            Error::Diverged { .. } => {
+                "lower `learning_rate` (or raise `warmup_epochs`) in the recipe, which begins anew; the same recipe goes on from the                  checkpoint"
+                    .into()
+            }
             Error::Torch(lana_torch::Error::NoCuda(_)) => "use --device cpu".into(),
             Error::Graph(
                 lana_graph::Error::MissingWeight { .. }

@@ -28,6 +28,7 @@ mod inspect;
 mod memory;
 mod program;
 mod progress;
+mod recipe;
 mod records;
 pub mod report;
 mod reselect;
@@ -45,8 +46,7 @@ mod target;
 pub use accelerate::{Preparation, accelerate, prepare};
 pub use budget::{Amount, Budget, Limit, Quantity};
 pub use config::{
-    Config, FinetuneConfig, LatencyConfig, OptimizerKind, PretrainConfig, ScoreConfig, SelectConfig,
-    Statistics,
+    Config, LatencyConfig, OptimizerKind, PretrainConfig, ScoreConfig, SelectConfig, Statistics,
 };
 pub use demo::{DemoOptions, DemoResult, demo};
 pub use error::Error;
@@ -60,6 +60,7 @@ pub use lana_models::pool::{FamilyInfo, families as pool_families};
 pub use lana_models::zoo::{Interpolation, ZooOptions};
 pub use memory::Memory;
 pub use progress::{Progress, Silent};
+pub use recipe::{BatchSize, Course, MatchingKind, Recipe, ScheduleKind, Shape};
 pub use records::*;
 pub use reselect::{Change, Predicted, Previous, RuleChanges, Selection, reselect};
 pub use run::{Run, read_json, read_or_redo, read_weights, write_atomic, write_json};

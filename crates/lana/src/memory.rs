@@ -71,6 +71,14 @@ impl Memory {
         }
     }
 
+    /// Does some work, and gives the most that this process has occupied during it, where the system tells.
+    pub(crate) fn peak_of<T>(work: impl FnOnce() -> T) -> (T, Option<Self>) {
+        // Linux begins to count the peak anew.
+        let counts = fs::write("/proc/self/clear_refs", "5").is_ok();
+        let result = work();
+        (result, counts.then(|| field("/proc/self/status", "VmHWM:")).flatten())
+    }
+
     /// What this process occupies now, where the system tells.
     pub(crate) fn occupied() -> Option<Self> {
         field("/proc/self/status", "VmRSS:")

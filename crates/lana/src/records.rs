@@ -21,6 +21,51 @@ pub struct Accuracy {
     pub images: u64,
 }
 
+impl Accuracy {
+    /// Standard error of top-1: `√(p (1 − p) / n)`.
+    pub fn top1_error(&self) -> f64 {
+        (self.top1 * (1.0 - self.top1) / self.images as f64).sqrt()
+    }
+
+    /// Whether top-1 is higher, or the same with a lower loss.
+    pub(crate) fn is_better_than(&self, other: &Accuracy) -> bool {
+        self.top1 > other.top1 || (self.top1 == other.top1 && self.loss < other.loss)
+    }
+}
+
+/// All that is said of a network's answers to labelled images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Assessment {
+    /// Accuracy and loss.
+    #[serde(flatten)]
+    pub accuracy: Accuracy,
+    /// Standard error of top-1.
+    pub top1_error: f64,
+    /// Expected calibration error over 15 bins of confidence.
+    pub calibration_error: f64,
+    /// Share of images for which the teacher answers the same class, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<f64>,
+    /// Images a second, decoding included.
+    pub images_per_s: f64,
+    /// Class by class.
+    pub classes: Vec<ClassAccuracy>,
+}
+
+/// Accuracy on the images of one class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassAccuracy {
+    /// Its number.
+    pub class: usize,
+    /// Its name, where the images have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Images of it.
+    pub images: u64,
+    /// Share of them that were answered rightly; none if there are none.
+    pub top1: Option<f64>,
+}
+
 /// `teacher/metrics.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TeacherMetrics {
@@ -393,8 +438,24 @@ pub struct EpochRecord {
     pub train_loss: f64,
     /// Accuracy on the validation images after it.
     pub val: Accuracy,
-    /// Seconds it took.
+    /// The same of the average of the weights, if one is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<Accuracy>,
+    /// Training images a second.
+    #[serde(default)]
+    pub images_per_s: f64,
+    /// Seconds it took, with validation.
     pub seconds: f64,
+}
+
+impl EpochRecord {
+    /// Whether the average does better than the weights themselves, and the better accuracy.
+    pub fn better(&self) -> (bool, Accuracy) {
+        match self.average {
+            Some(average) if average.is_better_than(&self.val) => (true, average),
+            _ => (false, self.val),
+        }
+    }
 }
 
 /// `budgets/BUDGET/student/metrics.json`.
@@ -457,6 +518,9 @@ pub struct StudentMetrics {
     pub choices: Vec<(String, String)>,
     /// The curve of fine-tuning.
     pub epochs: Vec<EpochRecord>,
+    /// The student on the validation images in full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assessment: Option<Assessment>,
     /// Largest difference between ONNX Runtime's and libtorch's logits, relative to the largest logit.
     pub export_difference: f64,
     /// SHA-256 of the files beside it.

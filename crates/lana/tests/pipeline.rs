@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lana::{
-    Budget, Candidates, Config, Error, FinetuneConfig, LatencyConfig, PretrainConfig, Previous, Progress,
+    Budget, Candidates, Config, Error, LatencyConfig, PretrainConfig, Previous, Progress, Recipe,
     RuleChanges, ScoreConfig, SelectConfig, Silent, Stage, StudentMetrics, accelerate, read_json, reselect,
     run_stage, status,
 };
@@ -54,12 +54,7 @@ impl Place {
             },
             score: ScoreConfig { images: 48, batch: 24, ..ScoreConfig::default() },
             select: SelectConfig { solutions: 3, time_limit_s: 5.0, rounds: 3, ..SelectConfig::default() },
-            finetune: FinetuneConfig {
-                epochs: 1,
-                batch: 16,
-                checkpoint_s: 1e-6,
-                ..FinetuneConfig::default()
-            },
+            finetune: Recipe { epochs: 1, batch: 16.into(), checkpoint_s: 1e-6, ..Recipe::default() },
             ..Config::default()
         }
     }

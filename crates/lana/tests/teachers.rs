@@ -4,8 +4,7 @@
 use std::fs;
 
 use lana::{
-    Config, FinetuneConfig, LatencyConfig, PretrainConfig, Progress, ScoreConfig, SelectConfig, accelerate,
-    status,
+    Config, LatencyConfig, PretrainConfig, Progress, Recipe, ScoreConfig, SelectConfig, accelerate, status,
 };
 use lana_latency::{OnnxRuntime, random_weights};
 use lana_models::zoo;
@@ -45,7 +44,7 @@ fn goes_through(teacher: &str, resolution: usize, pool: &str) {
         pretrain: PretrainConfig { images: 32, batch: 8, keep_slow: true, ..PretrainConfig::default() },
         score: ScoreConfig { images: 16, batch: 8, ..ScoreConfig::default() },
         select: SelectConfig { solutions: 2, rounds: 1, time_limit_s: 5.0, ..SelectConfig::default() },
-        finetune: FinetuneConfig { epochs: 1, batch: 8, ..FinetuneConfig::default() },
+        finetune: Recipe { epochs: 1, batch: 8.into(), ..Recipe::default() },
         ..Config::default()
     };
     let graph = zoo::build(teacher, &config.zoo_options()).unwrap();

@@ -174,7 +174,7 @@ fn is_pattern(text: &str) -> bool {
 }
 
 /// Whether a pattern of `*` and `?` fits the whole name.
-fn fits(pattern: &str, name: &str) -> bool {
+pub fn fits(pattern: &str, name: &str) -> bool {
     let mut rest = name.chars();
     match pattern.chars().next() {
         None => name.is_empty(),

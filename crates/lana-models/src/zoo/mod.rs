@@ -24,6 +24,14 @@ use crate::{Error, Result, error::nearest};
 const FAMILIES: &[fn() -> Vec<Model>] =
     &[cifar_resnet::models, resnet::models, efficientnet::models, efficientnetv2::models, mobilenet::models];
 
+/// A network with dropout of `drop_rate` in front of its last fully connected layer, and with drop path at the end of every
+/// residual branch of its layers: at the last of them at the rate `drop_path_rate`, at earlier ones in proportion. Rates of 0
+/// add nothing; parameters stay as they are.
+pub fn with_drops(graph: &Graph, drop_rate: f64, drop_path_rate: f64) -> Result<Graph> {
+    let path_rate = |block: usize, blocks: usize| drop_path_rate * (block + 1) as f64 / blocks as f64;
+    Ok(drops::add(graph, drop_rate, path_rate)?)
+}
+
 /// What to change about a teacher.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ZooOptions {

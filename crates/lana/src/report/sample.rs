@@ -220,9 +220,12 @@ fn student(
                 epoch,
                 train_loss: 0.6 / epoch as f64 + 0.2 / share,
                 val: accuracy(top1 - 0.05 / epoch as f64 + 0.0125),
+                average: None,
+                images_per_s: 520.0,
                 seconds: 95.0 + dice.roll(),
             })
             .collect(),
+        assessment: None,
         export_difference: 3.1e-6,
         files: BTreeMap::new(),
     };

@@ -102,7 +102,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetri
             "this is a fault of lana: please report it",
         ));
     };
-    let val = record.epochs.last().map_or(record.start, |e| e.val);
+    let val = record.epochs.last().map_or(record.start, |e| e.better().1);
     let metrics = StudentMetrics {
         budget: budget.to_string(),
         limit_ms: first.limit_ms,
@@ -132,6 +132,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetri
             .zip(chosen.choices.iter().cloned())
             .collect(),
         epochs: record.epochs.clone(),
+        assessment: record.assessment.clone(),
         export_difference: difference,
         files,
     };

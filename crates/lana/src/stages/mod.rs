@@ -5,6 +5,7 @@ pub(crate) mod depth;
 pub(crate) mod export;
 pub(crate) mod finetune;
 pub(crate) mod library;
+pub(crate) mod precision;
 pub(crate) mod pretrain;
 pub(crate) mod profile;
 pub(crate) mod report;

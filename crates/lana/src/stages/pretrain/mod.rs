@@ -23,13 +23,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, LayerPool};
 use crate::run::read_or_redo;
-use crate::stages::{profile, tables};
+use crate::stages::{precision, profile, tables};
 use crate::{
     Error, Limit, Memory, OperationRecord, OptimizerKind, PoolError, Progress, Quantity, Result,
     write_atomic, write_json,
 };
 use pass::{Outcome, Rival, Setting};
 pub use plan::Shard;
+pub(crate) use plan::limit as memory_limit;
 use plan::{Frame, Need, Pass};
 use watch::Price;
 
@@ -99,7 +100,7 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
     let resumed = pass::resume(context, &setting.folder, steps)?;
 
     let trial = Trial::new(todo.iter(), &network, &loader()?)?;
-    setting.lesson.precision = precision(&setting, &trial)?;
+    setting.lesson.precision = precision_of(&setting, &trial)?;
     let network = teacher_in(network, setting.lesson.precision, &trial, &loader()?, context.progress)?;
 
     // An interrupted pass is finished as it was begun; the rest is packed.
@@ -179,6 +180,12 @@ fn lesson(context: &Context<'_>) -> Lesson {
     Lesson::new(match config.optimizer {
         OptimizerKind::AdamW => Algorithm::AdamW { weight_decay },
         OptimizerKind::Sgd => Algorithm::Sgd { momentum: 0.9, weight_decay },
+        OptimizerKind::RmsProp => Algorithm::RmsProp {
+            momentum: 0.9,
+            weight_decay,
+            smoothing: 0.9,
+            epsilon: OptimizerKind::EPSILON,
+        },
     })
 }
 
@@ -347,7 +354,7 @@ struct Decided {
 
 /// The number format to train in. On a processor, bfloat16 is taken only where it is faster: without instructions of its own it
 /// is not.
-fn precision(setting: &Setting<'_>, trial: &Trial) -> Result<Precision> {
+fn precision_of(setting: &Setting<'_>, trial: &Trial) -> Result<Precision> {
     let context = setting.context;
     if context.config.pretrain.precision == Precision::Fp32 {
         return Ok(Precision::Fp32);
@@ -359,14 +366,8 @@ fn precision(setting: &Setting<'_>, trial: &Trial) -> Result<Precision> {
     let decided = match read_or_redo::<Decided>(&path, context.progress)? {
         Some(decided) => decided,
         None => {
-            let seconds = [trial.time(setting, Precision::Fp32)?, trial.time(setting, Precision::Bf16)?];
-            let is_faster = seconds[1] < 0.95 * seconds[0];
-            let precision = if is_faster { Precision::Bf16 } else { Precision::Fp32 };
-            context.progress.say(&format!(
-                "bf16 takes {:.2}x the time of fp32 on this processor: operations are trained in {}",
-                seconds[1] / seconds[0],
-                if is_faster { "bf16" } else { "fp32" }
-            ));
+            let time = |precision| trial.time(setting, precision);
+            let (precision, seconds) = precision::faster(context.progress, "operations are trained", time)?;
             let decided = Decided { precision, seconds };
             write_json(&path, &decided)?;
             decided

@@ -159,8 +159,8 @@ pub(super) fn pack(
     Ok(passes)
 }
 
-/// Memory that phase 1 may take: what is asked for, else 70 % of what is free.
-pub(super) fn limit(asked: Option<Memory>, taken: Memory) -> Memory {
+/// Memory that training may take: what is asked for, else 70 % of what is free.
+pub(crate) fn limit(asked: Option<Memory>, taken: Memory) -> Memory {
     let free = || Memory::available().map(|m| Memory(m.0 / 10 * 7 + taken.0));
     asked.or_else(free).unwrap_or(Memory(8 << 30))
 }
