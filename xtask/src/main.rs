@@ -74,6 +74,17 @@ enum Bench {
         #[arg(long)]
         data: Option<PathBuf>,
     },
+    /// A step of fine-tuning, beside a PyTorch script with channels_last (in a virtual environment under target/)
+    Finetune {
+        /// Networks to time [default: resnet56_cifar and efficientnet_b0]
+        names: Vec<String>,
+        /// Threads of both sides
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+        /// Turns of both sides
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
     /// The exact solver, beside HiGHS and CBC (in a virtual environment under target/)
     Select {
         /// Arguments of `cargo bench -p lana-select`
@@ -93,6 +104,9 @@ fn main() -> ExitCode {
         Task::Bench { bench: Bench::Select { arguments } } => bench::select(&arguments),
         Task::Bench { bench: Bench::Phase1 { names, threads, rounds, data } } => {
             bench::phase1::run(&names, threads, rounds, data.as_deref())
+        }
+        Task::Bench { bench: Bench::Finetune { names, threads, rounds } } => {
+            bench::finetune::run(&names, threads, rounds)
         }
         Task::Bench { bench: Bench::Pool(arguments) } => bench::pool::run(&arguments),
         Task::Bench { bench: Bench::Score(arguments) } => bench::score::run(&arguments),

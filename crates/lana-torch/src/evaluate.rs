@@ -38,8 +38,7 @@ impl Evaluation {
 
     /// Adds logits `[n, classes]` given as numbers, for images of classes `labels`.
     pub fn add_numbers(&mut self, logits: &[f32], labels: &[i64]) -> Result<()> {
-        let logits = Tensor::f_from_slice(logits)?.f_view([labels.len() as i64, -1])?;
-        self.add_logits(&logits, &Tensor::f_from_slice(labels)?)
+        self.add_logits(&crate::logits(logits, labels.len())?, &crate::labels(labels)?)
     }
 
     /// Adds what another evaluation has seen.

@@ -45,6 +45,16 @@ pub const LIBTORCH: &str = "2.11";
 /// What functions of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Logits `[n, classes]` given as numbers.
+pub fn logits(numbers: &[f32], n: usize) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(numbers)?.f_view([n as i64, -1])?)
+}
+
+/// Class numbers `[n]`.
+pub fn labels(numbers: &[i64]) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(numbers)?)
+}
+
 /// A batch of images on a device, `[n, channels, height, width]`, channels-last, with class numbers `[n]`.
 #[derive(Debug)]
 pub struct Batch {

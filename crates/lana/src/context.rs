@@ -15,8 +15,8 @@ use rayon::prelude::*;
 use crate::run::read_weights;
 use crate::stages::Shard;
 use crate::{
-    Accuracy, Assessment, Budget, ClassAccuracy, Config, Error, Progress, Result, Run, TeacherMetrics,
-    read_or_redo, write_atomic,
+    Accuracy, Assessment, Budget, ClassAccuracy, Config, Error, Progress, Recipe, Result, Run,
+    TeacherMetrics, read_or_redo, write_atomic,
 };
 
 /// A run at work.
@@ -188,6 +188,23 @@ impl<'a> Context<'a> {
             true => Ok(()),
             false => write_atomic(&self.run.path("run.toml"), self.config.to_toml().as_bytes()),
         }
+    }
+
+    /// Adds budgets to those of the run.
+    pub(crate) fn add_budgets(&mut self, budgets: &[Budget]) -> Result<()> {
+        self.set_budgets(|known| {
+            known.extend(budgets.iter().filter(|b| !known.contains(b)).cloned().collect::<Vec<_>>())
+        })
+    }
+
+    /// Changes the recipe of the run, in memory and in `run.toml`.
+    pub(crate) fn set_recipe(&mut self, recipe: &Recipe) -> Result<()> {
+        recipe.validate("")?;
+        if self.config.finetune == *recipe {
+            return Ok(());
+        }
+        self.config.finetune = recipe.clone();
+        write_atomic(&self.run.path("run.toml"), self.config.to_toml().as_bytes())
     }
 
     /// The budgets asked for, or those of the configuration.

@@ -104,6 +104,7 @@ fn train_teacher(context: &Context<'_>, path: &Path) -> Result<()> {
         title: "teach",
         key: TEACHER.into(),
         folder: &folder,
+        images: None,
     };
     let trained = trainer.train(&network.graph, &start)?;
     write_atomic(path, &trained.weights.to_bytes())?;

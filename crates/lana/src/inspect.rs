@@ -1,28 +1,38 @@
 //! Questions that change nothing: status, accuracy, what teachers and operations there are.
 
 use std::path::Path;
+use std::time::Instant;
 
 use lana_data::{Loader, LoaderConfig};
 use lana_graph::{Cost, Shape};
 use lana_latency::{Deployment, Dim, Model, Session};
 use lana_models::pool::Pools;
 use lana_models::zoo::{self, Interpolation, Preprocessing, ZooOptions};
-use lana_torch::{BatchNorm, Evaluation, Network};
+use lana_torch::{BatchNorm, Network};
 use serde::{Deserialize, Serialize};
 
-use crate::context::{Context, accuracy, accuracy_on, device, open_dataset, transform};
+use crate::context::{Context, assess_on, assessment, device, open_dataset, transform};
 use crate::stages::library::{Library, Trained};
 use crate::stages::{export, finetune, pretrain, profile, select};
 use crate::{
-    Accuracy, Config, Error, PoolLatency, PoolRecord, Progress, Result, Run, Scores, Silent, StageStatus,
+    Assessment, Config, Error, PoolLatency, PoolRecord, Progress, Result, Run, Scores, Silent, StageStatus,
     Status, TableStatus, WeightsSource, read_or_redo,
 };
+
+/// A network to evaluate: an ONNX file, or an architecture of the zoo with weights.
+#[derive(Clone, Debug)]
+pub struct NetworkFile {
+    /// The file, or the name that `lana zoo` lists.
+    pub name: String,
+    /// Weights of an architecture.
+    pub weights: Option<WeightsSource>,
+}
 
 /// Options of [`evaluate`].
 #[derive(Clone, Debug)]
 pub struct EvaluateOptions {
-    /// Weights of an architecture.
-    pub weights: Option<WeightsSource>,
+    /// A network with whose answers to compare.
+    pub teacher: Option<NetworkFile>,
     /// What an architecture differs in from the zoo's own.
     pub network: ZooOptions,
     /// The images.
@@ -43,8 +53,77 @@ pub struct EvaluateOptions {
     pub interpolation: Option<Interpolation>,
 }
 
-/// Accuracy of an ONNX file (on ONNX Runtime) or of an architecture of the zoo with weights (on libtorch).
-pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) -> Result<Accuracy> {
+/// A network that answers images.
+enum Answering {
+    Onnx(Box<Session>),
+    Torch(Network),
+}
+
+impl Answering {
+    /// Opens a network; gives its input, its output and its preprocessing too.
+    fn open(
+        file: &NetworkFile,
+        options: &EvaluateOptions,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<(Self, Shape, Shape, Preprocessing)> {
+        let what = &file.name;
+        if what.to_lowercase().ends_with(".onnx") {
+            let deployment = Deployment { threads, ..Deployment::default() };
+            let session = Session::open(&Model::from_file(Path::new(what))?, &deployment)?;
+            let [channels, height, width] = session.image_shape()?;
+            let Some(&Dim::Size(classes)) = session.outputs().first().and_then(|o| o.dims.last()) else {
+                return Err(Error::input(
+                    format!("{what}: its output has no fixed number of classes"),
+                    "export a classifier",
+                ));
+            };
+            let (input, output) = (Shape::image(channels, height, width), Shape::vector(classes));
+            return Ok((Answering::Onnx(Box::new(session)), input, output, Preprocessing::IMAGENET));
+        }
+        let entry = zoo::entry(what)?;
+        let graph = zoo::build(what, &options.network)?;
+        let source = file.weights.as_ref().ok_or_else(|| {
+            Error::input(
+                format!("`{what}` has no weights"),
+                "give --weights FILE.safetensors or hf:OWNER/REPO",
+            )
+        })?;
+        source.warn_of_another(what, progress);
+        let weights = source.load(progress)?;
+        let network = Network::frozen(&graph, &weights, device(&options.device)?)?;
+        let (input, output) = (graph.input_shape().clone(), graph.output_shape().clone());
+        Ok((Answering::Torch(network), input, output, entry.preprocessing))
+    }
+
+    /// Logits for a batch, with so many threads in each kernel.
+    fn answer(
+        &mut self,
+        batch: &lana_data::Batch,
+        shape: &Shape,
+        threads: usize,
+    ) -> Result<lana_torch::Tensor> {
+        match self {
+            Answering::Onnx(session) => {
+                let logits = session.run(&batch.images, batch.n)?;
+                Ok(lana_torch::logits(&logits, batch.n)?)
+            }
+            Answering::Torch(network) => {
+                let batch = lana_torch::Batch::new(&batch.images, &batch.labels, shape, network.device())?;
+                let run = || network.forward(&batch.images, BatchNorm::Running);
+                let run = || lana_torch::without_gradients(run);
+                Ok(lana_torch::with_kernel_threads(threads, run)?)
+            }
+        }
+    }
+}
+
+/// Evaluates an ONNX file (on ONNX Runtime) or an architecture of the zoo with weights (on libtorch).
+pub fn evaluate(
+    network: &NetworkFile,
+    options: &EvaluateOptions,
+    progress: &dyn Progress,
+) -> Result<Assessment> {
     lana_torch::init();
     if options.batch == 0 {
         return Err(Error::input("--batch is 0", "it must be at least 1"));
@@ -64,66 +143,67 @@ pub fn evaluate(what: &str, options: &EvaluateOptions, progress: &dyn Progress) 
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
-    let with = |own: Preprocessing| Preprocessing {
+    let what = &network.name;
+    let (mut mine, input, output, own) = Answering::open(network, options, threads, progress)?;
+    let teacher = options.teacher.as_ref();
+    let mut teacher = match teacher.map(|t| Answering::open(t, options, threads, progress)).transpose()? {
+        Some((teacher, their_input, their_output, _)) => {
+            if (&their_input, &their_output) != (&input, &output) {
+                return Err(Error::input(
+                    format!("the teacher makes {their_output} of {their_input}, {what} {output} of {input}"),
+                    "both must take images of one size and tell the same classes apart",
+                ));
+            }
+            Some(teacher)
+        }
+        None => None,
+    };
+    let preprocessing = Preprocessing {
         mean: options.mean.unwrap_or(own.mean),
         std: options.std.unwrap_or(own.std),
         crop: options.crop.unwrap_or(own.crop),
         interpolation: options.interpolation.unwrap_or(own.interpolation),
     };
-    let loader = |input: &Shape, output: &Shape, own: Preprocessing| -> Result<Loader> {
-        let preprocessing = with(own);
-        let dataset = open_dataset(&options.data, input, output, preprocessing, progress)?;
-        progress.begin("evaluate", dataset.len() as u64, "images");
-        let config = LoaderConfig { batch: options.batch, ..LoaderConfig::default() };
-        Ok(Loader::new(dataset, transform(input, preprocessing), config)?)
-    };
-    let result = if what.to_lowercase().ends_with(".onnx") {
-        let deployment = Deployment { threads, ..Deployment::default() };
-        let mut session = Session::open(&Model::from_file(Path::new(what))?, &deployment)?;
-        let [channels, height, width] = session.image_shape()?;
-        let Some(&Dim::Size(classes)) = session.outputs().first().and_then(|o| o.dims.last()) else {
-            return Err(Error::input(
-                format!("{what}: its output has no fixed number of classes"),
-                "export a classifier",
-            ));
-        };
-        let input = Shape::image(channels, height, width);
-        let loader = loader(&input, &Shape::vector(classes), Preprocessing::IMAGENET)?;
-        let mut total = Evaluation::default();
-        for batch in loader.epoch(0) {
-            let batch = batch?;
-            let logits = session.run(&batch.images, batch.n)?;
-            total.add_numbers(&logits, &batch.labels)?;
-            progress.advance(total.images, "");
+    let dataset = open_dataset(&options.data, &input, &output, preprocessing, progress)?;
+    progress.begin("evaluate", dataset.len() as u64, "images");
+    let config = LoaderConfig { batch: options.batch, ..LoaderConfig::default() };
+    let loader = Loader::new(dataset, transform(&input, preprocessing), config)?;
+    let names = loader.dataset().class_names();
+    let result = match (&mine, &teacher) {
+        (Answering::Torch(network), None) => {
+            assess_on(&thread_pool(threads)?, network, None, &loader, names)?
         }
-        accuracy(&total)
-    } else {
-        let entry = zoo::entry(what)?;
-        let graph = zoo::build(what, &options.network)?;
-        let source = options.weights.as_ref().ok_or_else(|| {
-            Error::input(
-                format!("`{what}` has no weights"),
-                "give --weights FILE.safetensors or hf:OWNER/REPO",
-            )
-        })?;
-        source.warn_of_another(what, progress);
-        let weights = source.load(progress)?;
-        let network = Network::frozen(&graph, &weights, device(&options.device)?)?;
-        let loader = loader(graph.input_shape(), graph.output_shape(), entry.preprocessing)?;
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(|e| Error::input(format!("--threads {threads}: {e}"), "ask for fewer threads"))?;
-        accuracy_on(&pool, &network, &loader, BatchNorm::Running)?
+        (Answering::Torch(network), Some(Answering::Torch(teacher))) => {
+            assess_on(&thread_pool(threads)?, network, Some(teacher), &loader, names)?
+        }
+        _ => {
+            let begun = Instant::now();
+            let mut total = lana_torch::Assessment::default();
+            for batch in loader.epoch(0) {
+                let batch = batch?;
+                let logits = mine.answer(&batch, &input, threads)?;
+                let theirs = teacher.as_mut().map(|t| t.answer(&batch, &input, threads)).transpose()?;
+                total.add_logits(&logits, theirs.as_ref(), &lana_torch::labels(&batch.labels)?)?;
+                progress.advance(total.evaluation.images, "");
+            }
+            assessment(&total, begun.elapsed().as_secs_f64(), names)
+        }
     };
-    if !result.loss.is_finite() {
+    if !result.accuracy.loss.is_finite() {
         return Err(Error::input(
             format!("{what}: its answers are not finite numbers"),
             "check the weights, and that --mean and --std are those it was trained with",
         ));
     }
-    progress.finish(&format!("top-1 {:.2} %", 100.0 * result.top1));
+    progress.finish(&format!("top-1 {:.2} %", 100.0 * result.accuracy.top1));
     Ok(result)
+}
+
+fn thread_pool(threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|e| Error::input(format!("--threads {threads}: {e}"), "ask for fewer threads"))
 }
 
 /// One teacher of the zoo.

@@ -18,6 +18,7 @@ mod accelerate;
 mod budget;
 mod checkpoint;
 mod clock;
+mod compare;
 mod config;
 mod context;
 mod demo;
@@ -45,6 +46,7 @@ mod target;
 
 pub use accelerate::{Preparation, accelerate, prepare};
 pub use budget::{Amount, Budget, Limit, Quantity};
+pub use compare::{RecipeRow, compare_recipes};
 pub use config::{
     Config, LatencyConfig, OptimizerKind, PretrainConfig, ScoreConfig, SelectConfig, Statistics,
 };
@@ -52,7 +54,8 @@ pub use demo::{DemoOptions, DemoResult, demo};
 pub use error::Error;
 pub use fresh::{MEASURE_COMMAND, measure_in_processes_of, measure_request};
 pub use inspect::{
-    EvaluateOptions, ZooLayer, ZooNetwork, ZooRow, evaluate, pool, pool_of_run, status, zoo, zoo_network,
+    EvaluateOptions, NetworkFile, ZooLayer, ZooNetwork, ZooRow, evaluate, pool, pool_of_run, status, zoo,
+    zoo_network,
 };
 pub use lana_latency::sha256;
 pub use lana_latency::{Deployment, Precision, Processor, RuntimeKind};
@@ -67,7 +70,7 @@ pub use run::{Run, read_json, read_or_redo, read_weights, write_atomic, write_js
 pub use source::{HubFile, WeightsSource};
 pub use speed::{ScoreSpeed, score_speed};
 pub use stages::tables::{Imported, check_table, force_table, import_table, make_table, write_bundle};
-pub use stages::{PretrainOptions, Shard, Stage, pretrain, run_stage};
+pub use stages::{FinetuneOptions, PretrainOptions, Shard, Stage, finetune, pretrain, run_stage};
 pub use study::{
     PretrainingOptions, PretrainingRow, ScoreKind, StudyOptions, StudyRow, pretraining_study,
     pretraining_table, study, study_table,
@@ -75,3 +78,9 @@ pub use study::{
 
 /// What functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A name as part of a path: letters, digits and dots as they are, a hyphen for whatever stands between them.
+pub(crate) fn slug(name: &str) -> String {
+    let parts = name.split(|c: char| !c.is_ascii_alphanumeric() && c != '.').filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join("-")
+}

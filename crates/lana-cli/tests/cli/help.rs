@@ -3,7 +3,7 @@ use predicates::str::contains;
 
 use crate::lana;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "accelerate",
     "demo",
     "status",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 15] = [
     "score",
     "select",
     "finetune",
+    "recipe",
     "export",
     "report",
 ];

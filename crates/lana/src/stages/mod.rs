@@ -19,7 +19,7 @@ pub use pretrain::Shard;
 use std::path::Path;
 
 use crate::context::Context;
-use crate::{Budget, Memory, Progress, Result};
+use crate::{Budget, Memory, Progress, Recipe, Result};
 
 /// A step that can run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,7 @@ pub enum Stage {
 /// on, all of the run's if empty; a new one is added to the run.
 pub fn run_stage(run: &Path, stage: Stage, budgets: &[Budget], progress: &dyn Progress) -> Result<()> {
     let mut context = Context::open(run, progress)?;
-    context.set_budgets(|known| {
-        known.extend(budgets.iter().filter(|b| !known.contains(b)).cloned().collect::<Vec<_>>())
-    })?;
+    context.add_budgets(budgets)?;
     match stage {
         Stage::Profile => profile::run(&context).map(drop),
         Stage::Pretrain => pretrain::run(&context, None),
@@ -76,6 +74,28 @@ pub fn pretrain(run: &Path, options: &PretrainOptions, progress: &dyn Progress) 
     };
     context.config.pretrain.memory = options.memory.or(context.config.pretrain.memory);
     pretrain::run(&context, options.shard)
+}
+
+/// What may be said to phase 3 alone.
+#[derive(Clone, Debug, Default)]
+pub struct FinetuneOptions {
+    /// The recipe that takes the place of the run's; the run's if absent.
+    pub recipe: Option<Recipe>,
+}
+
+/// Runs phase 3 on an existing run, for `budgets` or all of the run's. A recipe becomes the run's.
+pub fn finetune(
+    run: &Path,
+    options: &FinetuneOptions,
+    budgets: &[Budget],
+    progress: &dyn Progress,
+) -> Result<()> {
+    let mut context = Context::open(run, progress)?;
+    context.add_budgets(budgets)?;
+    if let Some(recipe) = &options.recipe {
+        context.set_recipe(recipe)?;
+    }
+    each(&context, budgets, finetune::run)
 }
 
 fn each(

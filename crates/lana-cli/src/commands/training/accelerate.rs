@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use lana::{Config, Memory, Preparation, StudentMetrics};
+use lana::{Config, Memory, Preparation, Recipe, StudentMetrics};
 use serde_json::json;
 
 use super::{stage, summary};
@@ -96,6 +96,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SIZE", help_heading = "Work")]
     memory: Option<Memory>,
 
+    /// How students are fine-tuned: a preset of `lana recipe` or a TOML file; keys under [finetune] in --config win over it
+    /// [default: finetune-short]
+    #[arg(long, value_name = "NAME|FILE.toml", help_heading = "Work")]
+    recipe: Option<String>,
+
     /// Passes over the training images when students are fine-tuned [default: 2]
     #[arg(long, value_name = "N", help_heading = "Work")]
     epochs: Option<NonZeroUsize>,
@@ -174,7 +179,7 @@ impl Arguments {
     fn to_config(&self) -> Result<Config, Failure> {
         let stored = self.out.join("run.toml");
         let base = match &self.config {
-            Some(file) => Config::load(file)?,
+            Some(file) => Config::load_with(file, self.recipe.as_deref())?,
             None if stored.is_file() => Config::load(&stored)?,
             None => Config::default(),
         };
@@ -211,6 +216,9 @@ impl Arguments {
         config.latency = config.latency.on(self.deployment.over(config.latency.deployment()));
         set(&mut config.pretrain.images, &self.images.map(NonZeroUsize::get));
         config.pretrain.memory = self.memory.or(config.pretrain.memory);
+        if let (Some(recipe), None) = (&self.recipe, &self.config) {
+            config.finetune = Recipe::named(recipe)?;
+        }
         set(&mut config.finetune.epochs, &self.epochs.map(NonZeroUsize::get));
         config.num_classes = self.network.num_classes.or(config.num_classes);
         config.resolution = self.network.resolution.or(config.resolution);

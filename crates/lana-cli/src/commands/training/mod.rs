@@ -9,6 +9,7 @@ mod measure_request;
 mod network;
 mod pool;
 mod pretrain;
+mod recipe;
 mod report;
 mod score;
 mod select;
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Score(score::Arguments),
     Select(select::Arguments),
     Finetune(finetune::Arguments),
+    Recipe(recipe::Arguments),
     Export(export::Arguments),
     Report(report::Arguments),
     #[command(name = lana::MEASURE_COMMAND, hide = true)]
@@ -60,6 +62,7 @@ impl Command {
             Command::Score(arguments) => arguments.run(terminal),
             Command::Select(arguments) => arguments.run(terminal),
             Command::Finetune(arguments) => arguments.run(terminal),
+            Command::Recipe(arguments) => arguments.run(),
             Command::Export(arguments) => arguments.run(terminal),
             Command::Report(arguments) => arguments.run(terminal),
             Command::MeasureRequest(arguments) => arguments.run(),

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use lana_graph::{Graph, Weights};
 use serde::{Deserialize, Serialize};
 
-use crate::context::Context;
+use crate::context::{Context, Teacher};
 use crate::run::read_or_redo;
 use crate::stages::export::read_network;
 use crate::stages::library::Library;
@@ -97,6 +97,20 @@ pub(crate) fn progress(context: &Context<'_>, budget: &Budget) -> Result<(u64, O
     Ok((done, (done > 0).then(|| seconds / done as f64 * total.saturating_sub(done) as f64)))
 }
 
+/// The student that was selected for a budget, before it is fine-tuned.
+pub(crate) fn selected(
+    context: &Context<'_>,
+    budget: &Budget,
+    teacher: &Teacher,
+) -> Result<(Vec<String>, Graph, Weights)> {
+    let selection = select::stored(context, budget)?
+        .ok_or_else(|| context.not_ready(&format!("the selection for {budget}"), "select --evaluate"))?;
+    let choices = selection.candidates[selection.winner].choices.clone();
+    let pool = context.pool(&teacher.graph)?;
+    let (graph, weights) = Library::of(context, teacher, &pool)?.assemble(&choices)?;
+    Ok((choices, graph, weights))
+}
+
 /// Fine-tunes the student of a budget, unless that is done.
 pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     if stored(context, budget)?.is_some() {
@@ -105,11 +119,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let (teacher, _) = context.teacher()?;
     // The integer program alone has not decided: its solutions are evaluated first.
     select::run(context, budget)?;
-    let selection = select::stored(context, budget)?
-        .ok_or_else(|| context.not_ready(&format!("the selection for {budget}"), "select --evaluate"))?;
-    let choices = selection.candidates[selection.winner].choices.clone();
-    let pool = context.pool(&teacher.graph)?;
-    let (graph, weights) = Library::of(context, &teacher, &pool)?.assemble(&choices)?;
+    let (choices, graph, weights) = selected(context, budget, &teacher)?;
     let folder = folder(context, budget);
     let trainer = Trainer {
         context,
@@ -119,6 +129,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
         title: &format!("finetune {budget}"),
         key: choices.join(","),
         folder: &folder,
+        images: None,
     };
     let trained = trainer.train(&graph, &weights)?;
     let bytes = trained.weights.to_bytes();

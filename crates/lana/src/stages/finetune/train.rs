@@ -29,6 +29,8 @@ pub(crate) struct Trainer<'a> {
     pub(crate) key: String,
     /// Where checkpoints stand.
     pub(crate) folder: &'a Path,
+    /// How many of the training images, evenly spread, it is given; all if absent.
+    pub(crate) images: Option<usize>,
 }
 
 /// What a training gives.
@@ -76,8 +78,11 @@ impl Course<'_> {
     /// Training images in batches.
     pub(super) fn loader(&self, batch: usize) -> Result<Loader> {
         let Trainer { context, recipe, input, .. } = self.trainer;
+        let all = self.train.len();
+        let given = self.trainer.images.filter(|&count| count < all);
         let config = LoaderConfig {
             batch,
+            subset: given.map(|count| (0..count).map(|at| (at * all / count) as u32).collect()),
             shuffle: true,
             seed: context.config.seed.wrapping_add(1),
             drop_last: true,

@@ -1,0 +1,209 @@
+//! Phase 3 from outside: a training that is killed ends with the same weights, and one that diverges says where.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lana::{
+    Budget, Config, Course, Error, FinetuneOptions, LatencyConfig, Progress, Recipe, ScoreConfig,
+    SelectConfig, Shape, Silent, StudentMetrics, accelerate, finetune,
+};
+use lana_models::{init, zoo, zoo::ZooOptions};
+use tempfile::TempDir;
+
+const TEACHER: &str = "resnet20_cifar";
+const BUDGET: &str = "params=0.8x";
+
+/// Everything at once: what a checkpoint must hold.
+fn recipe() -> Recipe {
+    Recipe {
+        epochs: 3,
+        batch: 8.into(),
+        accumulate: 2,
+        learning_rate: 0.005,
+        ema: 0.9,
+        dropout: 0.1,
+        drop_path: 0.1,
+        freeze: vec!["bn1".into()],
+        features: Course::Changing { from: 1.0, to: 0.0, shape: Shape::Cosine },
+        checkpoint_s: 1e-6,
+        ..Recipe::default()
+    }
+}
+
+/// A run with a student that is selected and fine-tuned.
+fn whole(folder: &Path) -> (PathBuf, StudentMetrics) {
+    let weights = folder.join("teacher.safetensors");
+    let graph = zoo::build(TEACHER, &ZooOptions::default()).unwrap();
+    fs::write(&weights, init::random(&graph, 3).to_bytes()).unwrap();
+    let config = Config {
+        teacher: TEACHER.into(),
+        weights: Some(weights.into()),
+        train: "generated:shapes?images=100".into(),
+        val: "generated:shapes?images=40&split=val".into(),
+        budgets: vec![BUDGET.parse::<Budget>().unwrap()],
+        pool: "identity".into(),
+        workers: 1,
+        latency: LatencyConfig { batch: 2, time_limit_s: 2.0, ..LatencyConfig::default() },
+        score: ScoreConfig { images: 48, batch: 24, ..ScoreConfig::default() },
+        select: SelectConfig { solutions: 2, time_limit_s: 5.0, rounds: 1, ..SelectConfig::default() },
+        finetune: recipe(),
+        ..Config::default()
+    };
+    let run = folder.join("run");
+    let students = accelerate(&config, &run, &Silent).unwrap();
+    (run, students.into_iter().next().unwrap())
+}
+
+fn trained(run: &Path) -> PathBuf {
+    run.join("budgets").join(BUDGET).join("finetune")
+}
+
+/// The networks that fine-tuning leaves, and its record without what depends on the clock.
+fn results(run: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(trained(run)).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if name.ends_with(".safetensors") || name == "graph.json" {
+            found.insert(name, fs::read(entry.path()).unwrap());
+        }
+    }
+    let record: serde_json::Value =
+        serde_json::from_slice(&fs::read(trained(run).join("finetuned.json")).unwrap()).unwrap();
+    for key in ["epochs", "assessment"] {
+        let mut part = record[key].clone();
+        let parts = match &mut part {
+            serde_json::Value::Array(list) => list.iter_mut().collect(),
+            other => vec![other],
+        };
+        for part in parts {
+            for timed in ["seconds", "images_per_s"] {
+                part.as_object_mut().unwrap().remove(timed);
+            }
+        }
+        found.insert(key.into(), part.to_string().into_bytes());
+    }
+    found
+}
+
+/// Writes a byte for every eight updates, to count the work of processes that are killed.
+struct Counting(PathBuf);
+
+impl Progress for Counting {
+    fn advance(&self, _done: u64, _note: &str) {
+        OpenOptions::new().create(true).append(true).open(&self.0).unwrap().write_all(b".").unwrap();
+    }
+}
+
+const CHILD: &str = "LANA_TEST_FINETUNE_RUN";
+
+/// No test: the process that another starts and kills.
+#[test]
+fn child() {
+    let Some(run) = std::env::var_os(CHILD) else { return };
+    let run = PathBuf::from(run);
+    finetune(&run, &FinetuneOptions::default(), &[], &Counting(run.join("steps"))).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn killed_again_and_again_it_ends_with_the_same_weights_to_the_last_bit() {
+    let folder = TempDir::new().unwrap();
+    let (run, student) = whole(folder.path());
+    let assessment = student.assessment.unwrap();
+    assert!(assessment.agreement.is_some() && assessment.classes.len() == 10, "{assessment:?}");
+    assert_eq!(assessment.classes.iter().map(|c| c.images).sum::<u64>(), 40);
+    let reference = results(&run);
+    for file in ["weights", "best", "last", "average"] {
+        assert!(reference.contains_key(&format!("{file}.safetensors")), "{:?}", reference.keys());
+    }
+    assert!(reference["last.safetensors"] != reference["average.safetensors"]);
+
+    fs::remove_dir_all(trained(&run)).unwrap();
+    let start = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "child", "--test-threads=1"]).env(CHILD, &run);
+        command.stdout(Stdio::null()).spawn().unwrap()
+    };
+    let (mut kills, mut state) = (0, 777u64);
+    for _ in 0..8 {
+        let mut child = start();
+        let begun = Instant::now();
+        // Not before it trains, and then at a moment that nobody chose.
+        let has_begun = || trained(&run).join("checkpoint.json").exists();
+        while !has_begun() && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        std::thread::sleep(Duration::from_micros((state >> 33) % 400_000));
+        let over = child.try_wait().unwrap().is_some();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += usize::from(!over);
+        if over {
+            break;
+        }
+    }
+    assert!(kills > 0 && start().wait().unwrap().success());
+    let killed = results(&run);
+    assert_eq!(reference.keys().collect::<Vec<_>>(), killed.keys().collect::<Vec<_>>());
+    for (name, bytes) in &reference {
+        assert!(killed[name] == *bytes, "{name} differs after {kills} kills");
+    }
+}
+
+/// Collects what is said.
+#[derive(Default)]
+struct Listening(std::sync::Mutex<String>);
+
+impl Progress for Listening {
+    fn say(&self, line: &str) {
+        *self.0.lock().unwrap() += &format!("{line}\n");
+    }
+}
+
+#[test]
+fn other_recipes_train_anew_choose_a_batch_and_diverge_with_a_name() {
+    let folder = TempDir::new().unwrap();
+    let (run, _) = whole(folder.path());
+    let before = results(&run);
+    let train = |recipe: Recipe, say: &dyn Progress| {
+        finetune(&run, &FinetuneOptions { recipe: Some(recipe) }, &[], say)
+    };
+    // The same again does nothing, another checkpoint interval neither.
+    train(Recipe { checkpoint_s: 60.0, ..recipe() }, &Silent).unwrap();
+    assert!(results(&run) == before);
+
+    let listening = Listening::default();
+    let small = Recipe { epochs: 1, batch: lana::BatchSize::Auto, accumulate: 1, ..recipe() };
+    train(small.clone(), &listening).unwrap();
+    let said = listening.0.into_inner().unwrap();
+    assert!(said.contains("batches of ") && said.contains(" GiB"), "{said}");
+    assert!(results(&run) != before);
+    let stored = lana::Run::open(&run).unwrap().config().unwrap();
+    assert_eq!(stored.finetune, small);
+    let starved = Recipe { memory: Some(lana::Memory(1 << 20)), epochs: 2, ..small };
+    let error = train(starved, &Silent).unwrap_err();
+    assert!(error.to_string().contains("one image takes") && error.exit_status() == 2, "{error}");
+
+    // 100 images make 12 updates of 8 an epoch: the window of 16 is full in the second.
+    let wild =
+        Recipe { learning_rate: 1e6, warmup_epochs: 1.2, clip: 0.0, accumulate: 1, epochs: 9, ..recipe() };
+    let error = train(wild, &Silent).unwrap_err();
+    assert!(matches!(error, Error::Diverged { .. }) && error.exit_status() == 1, "{error}");
+    let words = error.to_string();
+    assert!(
+        words.contains("learning rate") && words.contains("checkpoint-") && words.contains("(step "),
+        "{words}"
+    );
+    let file = words.split("last good checkpoint: ").nth(1).unwrap().split(" (").next().unwrap();
+    assert!(Path::new(file).exists(), "{words}");
+
+    let unfit = Recipe { freeze: vec!["stem".into()], ..recipe() };
+    let error = train(unfit, &Silent).unwrap_err();
+    assert!(error.to_string().contains("stem") && error.exit_status() == 2, "{error}");
+}
