@@ -184,4 +184,5 @@ def main(folder, threads, steps, skip, passes):
     }))
 
 
-main(sys.argv[1], *map(int, sys.argv[2:6]))
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:6]))

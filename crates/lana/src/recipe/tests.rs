@@ -36,7 +36,8 @@ fn keys_are_put_over_the_recipe_that_is_named() {
 
 #[test]
 fn wrong_values_are_refused_by_name() {
-    let wrong: [(&str, fn(&mut Recipe)); 8] = [
+    type Change = fn(&mut Recipe);
+    let wrong: [(&str, Change); 8] = [
         ("epochs", |r| r.epochs = 0),
         ("batch", |r| r.batch = 0.into()),
         ("accumulate", |r| r.accumulate = 0),

@@ -144,8 +144,9 @@ fn row(
         title: &format!("finetune {name}"),
         key: choices.join(","),
         folder: &context.run.path("finetune"),
+        images: None,
     };
-    let (_, _, epochs) = trainer.train(&graph, &weights)?;
+    let epochs = trainer.train(&graph, &weights)?.epochs;
     let last = epochs.last().map(|epoch| epoch.val);
     let row = PretrainingRow {
         start: words,
@@ -153,7 +154,7 @@ fn row(
         loss: total.loss(),
         top1: total.top1(),
         finetuned: epochs.iter().map(|epoch| epoch.val.top1).collect(),
-        error_of_top1: last.map_or(0.0, |a| (a.top1 * (1.0 - a.top1) / a.images as f64).sqrt()),
+        error_of_top1: last.map_or(0.0, |accuracy| accuracy.top1_error()),
     };
     write_json(&path, &row)?;
     Ok(row)

@@ -127,6 +127,7 @@ pub(super) mod tests {
             cost: cost(60_000_000, 400_000),
             teacher_cost: cost(125_485_706, 853_018),
             choices: Vec::new(),
+            assessment: None,
             epochs: Vec::new(),
             export_difference: 1e-6,
             files: BTreeMap::new(),

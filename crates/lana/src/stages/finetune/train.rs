@@ -253,7 +253,7 @@ impl Trainer<'_> {
                 if let Some(mean) = position.add(loss) {
                     return Err(self.diverged(position.step, mean, rate));
                 }
-                if position.step % 8 == 0 {
+                if position.step.is_multiple_of(8) {
                     let mean = position.loss_sum / position.loss_count as f64;
                     progress.advance(position.step * images, &format!("loss {mean:.3}"));
                 }
