@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use lana::{EvaluateOptions, Silent, evaluate};
+use lana::{EvaluateOptions, NetworkFile, Silent, evaluate};
 use lana_graph::{Weights, fold_batch_norm};
 use lana_models::{zoo, zoo::ZooOptions};
 use lana_onnx::{ExportOptions, export};
@@ -24,7 +24,7 @@ fn exported_teachers_are_as_accurate_as_on_libtorch() {
         let name = format!("resnet{depth}_cifar");
         let path = shared.join(format!("weights/resnet{depth}_cifar10.safetensors"));
         let options = EvaluateOptions {
-            weights: Some(path.clone().into()),
+            teacher: None,
             network: ZooOptions::default(),
             data: format!("cifar10:{}", images.display()),
             batch: 64,
@@ -35,14 +35,21 @@ fn exported_teachers_are_as_accurate_as_on_libtorch() {
             crop: None,
             interpolation: None,
         };
-        let torch = evaluate(&name, &options, &Silent).unwrap();
+        let weighted = NetworkFile { name: name.clone(), weights: Some(path.clone().into()) };
+        let torch = evaluate(&weighted, &options, &Silent).unwrap().accuracy;
 
         let graph = zoo::build(&name, &ZooOptions::default()).unwrap();
         let weights = Weights::load(&path).unwrap();
         let (folded, folded_weights) = fold_batch_norm(&graph, &weights).unwrap();
         let file = folder.path().join(format!("{name}.onnx"));
         std::fs::write(&file, export(&folded, &folded_weights, &ExportOptions::default()).unwrap()).unwrap();
-        let onnx = evaluate(file.to_str().unwrap(), &options, &Silent).unwrap();
+        let exported = NetworkFile { name: file.to_str().unwrap().into(), weights: None };
+        let options = EvaluateOptions { teacher: Some(weighted), ..options };
+        let assessment = evaluate(&exported, &options, &Silent).unwrap();
+        assert!(assessment.agreement > Some(0.998), "{name}: {:?}", assessment.agreement);
+        assert!(assessment.calibration_error > 0.0 && assessment.calibration_error < 0.1, "{name}");
+        assert_eq!(assessment.classes.len(), 10);
+        let onnx = assessment.accuracy;
 
         assert_eq!((torch.images, onnx.images), (932, 932));
         assert_eq!(torch.top1, onnx.top1, "{name}");
