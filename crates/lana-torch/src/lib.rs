@@ -62,6 +62,8 @@ pub struct Batch {
     pub images: Tensor,
     /// Class numbers.
     pub labels: Tensor,
+    /// Class numbers of the images that these were mixed with (mixup, cutmix), if they were, and the share of each that is its own.
+    mixed: Option<(Tensor, f64)>,
 }
 
 impl Batch {
@@ -75,7 +77,15 @@ impl Batch {
             std::iter::once(n).chain(shape.dims().iter().copied()).map(|d| d as i64).collect();
         let images = Tensor::f_from_slice(images)?.f_view(size.as_slice())?.f_to_device(device.raw())?;
         let labels = Tensor::f_from_slice(labels)?.f_to_device(device.raw())?;
-        Ok(Batch { images: network::channels_last(&images)?, labels })
+        Ok(Batch { images: network::channels_last(&images)?, labels, mixed: None })
+    }
+
+    /// The same images as they were mixed with others: the share `lam` (0 to 1) of each is its own, the rest is of an image of the
+    /// class among `partners`. Their cross-entropy is divided alike (Zhang et al. 2018).
+    pub fn mixed_with(mut self, partners: &[i64], lam: f64) -> Result<Self> {
+        let partners = Tensor::f_from_slice(partners)?.f_to_device(self.labels.device())?;
+        self.mixed = Some((partners, lam));
+        Ok(self)
     }
 
     /// Number of images.
@@ -92,8 +102,13 @@ impl Batch {
     /// a scalar.
     pub(crate) fn cross_entropy(&self, logits: &Tensor, smoothing: f64) -> Result<Tensor> {
         let log_p = logits.f_log_softmax(-1, tch::Kind::Float)?;
-        let nll = log_p.f_gather(1, &self.labels.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?.f_neg()?;
-        let loss = nll.f_mean(tch::Kind::Float)?;
+        let with = |labels: &Tensor| {
+            log_p.f_gather(1, &labels.f_unsqueeze(1)?, false)?.f_mean(tch::Kind::Float)?.f_neg()
+        };
+        let mut loss = with(&self.labels)?;
+        if let Some((partners, lam)) = &self.mixed {
+            loss = loss.f_mul_scalar(*lam)?.f_add(&with(partners)?.f_mul_scalar(1.0 - lam)?)?;
+        }
         if smoothing == 0.0 {
             return Ok(loss);
         }
@@ -103,6 +118,7 @@ impl Batch {
 
     /// The same tensors by another handle, for another thread.
     pub fn share(&self) -> Self {
-        Batch { images: self.images.shallow_clone(), labels: self.labels.shallow_clone() }
+        let mixed = self.mixed.as_ref().map(|(partners, lam)| (partners.shallow_clone(), *lam));
+        Batch { images: self.images.shallow_clone(), labels: self.labels.shallow_clone(), mixed }
     }
 }

@@ -397,12 +397,15 @@ fn accumulated_batches_are_one_large_one_where_there_are_no_statistics() {
     let graph = b.finish(x).unwrap();
     let weights = init::random(&graph, 2);
     let whole = images(12, 3);
-    let part = |at: i64| Batch {
-        images: whole.images.narrow(0, 4 * at, 4),
-        labels: whole.labels.narrow(0, 4 * at, 4).remainder(4),
+    let pixels = numbers(&whole.images.contiguous()).unwrap();
+    let labels: Vec<i64> = (0..12).map(|i| i % 4).collect();
+    let part = |from: usize, to: usize| {
+        let size = 3 * 32 * 32;
+        Batch::new(&pixels[from * size..to * size], &labels[from..to], &Shape::image(3, 32, 32), Device::Cpu)
+            .unwrap()
     };
-    let whole = Batch { images: whole.images.shallow_clone(), labels: whole.labels.remainder(4) };
-    let parts = [part(0), part(1), part(2)];
+    let whole = part(0, 12);
+    let parts = [part(0, 4), part(4, 8), part(8, 12)];
     let training = Training { clip: Some(0.1), ..Training::new(Algorithm::AdamW { weight_decay: 0.1 }) };
     let new = || Distiller::new(&graph, &weights, &training, Device::Cpu).unwrap();
     let (mut together, mut apart) = (new(), new());
@@ -416,6 +419,34 @@ fn accumulated_batches_are_one_large_one_where_there_are_no_statistics() {
     for (x, y) in a.get("conv.weight").unwrap().data.iter().zip(&b.get("conv.weight").unwrap().data) {
         assert!((x - y).abs() < 1e-4, "{x} and {y}");
     }
+}
+
+#[test]
+fn the_loss_of_mixed_and_smoothed_labels_is_divided_among_them() {
+    let mut b = GraphBuilder::new("bias", Shape::image(3, 32, 32));
+    let x = b.conv("conv", b.input(), 3, 3, 2, 1).unwrap();
+    let x = b.node("pool", lana_graph::Op::GlobalAveragePool, &[x]).unwrap();
+    let x = b.node("flatten", lana_graph::Op::Flatten, &[x]).unwrap();
+    let graph = b.finish(x).unwrap();
+    let weights = init::random(&graph, 5);
+    let rule = Algorithm::Sgd { momentum: 0.0, weight_decay: 0.0 };
+    let pixels = numbers(&images(3, 8).images.contiguous()).unwrap();
+    let loss = |labels: [i64; 3], mixed: Option<([i64; 3], f64)>, smoothing: f64| {
+        let mut batch = Batch::new(&pixels, &labels, &Shape::image(3, 32, 32), Device::Cpu).unwrap();
+        if let Some((partners, lam)) = mixed {
+            batch = batch.mixed_with(&partners, lam).unwrap();
+        }
+        let mut distiller = Distiller::new(&graph, &weights, &Training::new(rule), Device::Cpu).unwrap();
+        distiller.step(&batch.share(), None, &Mixture { smoothing, ..Mixture::default() }, 0.0).unwrap()
+    };
+    let (own, partners) = ([0, 1, 2], [2, 1, 0]);
+    let (a, b) = (loss(own, None, 0.0), loss(partners, None, 0.0));
+    assert!((loss(own, Some((partners, 0.3)), 0.0) - (0.3 * a + 0.7 * b)).abs() < 1e-6);
+    // Each class once for each image: the labels evenly spread.
+    let even = (0..3).map(|class| loss([class; 3], None, 0.0)).sum::<f64>() / 3.0;
+    assert!((loss(own, None, 0.1) - (0.9 * a + 0.1 * even)).abs() < 1e-6);
+    let expected = 0.9 * (0.3 * a + 0.7 * b) + 0.1 * even;
+    assert!((loss(own, Some((partners, 0.3)), 0.1) - expected).abs() < 1e-6);
 }
 
 #[test]

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::{gallery, nothing};
-use crate::OperationRecord;
 use crate::report::Report;
 use crate::report::axis::{Axis, Scale};
 use crate::report::chart::{Chart, Layout, both};
 use crate::report::facts::Student;
 use crate::report::family::family_of;
 use crate::report::format::{counted, escape, fixed, percent, put, three_digits};
+use crate::{Assessment, OperationRecord};
 
 pub(in crate::report) fn curves(report: &Report) -> String {
     let mut out = String::from("<h3>Phase 1: operations learn to imitate their layers</h3>\n");
@@ -165,7 +165,59 @@ fn fine_tuning(report: &Report) -> String {
             (caption, chart.unwrap_or_else(|| nothing("The training gave no finite numbers.")))
         })
     });
-    gallery("", figures)
+    let mut out = gallery("", figures);
+    out.push_str(&assessments(&trained));
+    out
+}
+
+/// What is said of the students' answers to the validation images, and class by class.
+fn assessments(students: &[&Student]) -> String {
+    let assessed: Vec<(&str, &Assessment)> = students
+        .iter()
+        .filter_map(|s| Some((s.metrics.budget.as_str(), s.metrics.assessment.as_ref()?)))
+        .collect();
+    if assessed.is_empty() {
+        return String::new();
+    }
+    let mut out = String::from(
+        "<div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">budget</th><th scope=\"col\">top-1</th>\
+         <th scope=\"col\">top-5</th><th scope=\"col\">loss</th><th scope=\"col\">calibration error</th>\
+         <th scope=\"col\">answers as the teacher</th></tr></thead>\n<tbody>\n",
+    );
+    for (budget, a) in &assessed {
+        put!(
+            out,
+            "<tr><td>{}</td><td>{} ± {}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+            escape(budget),
+            percent(a.accuracy.top1, 2),
+            fixed(100.0 * a.top1_error, 2),
+            percent(a.accuracy.top5, 2),
+            fixed(a.accuracy.loss, 4),
+            fixed(a.calibration_error, 4),
+            a.agreement.map_or("–".into(), |share| percent(share, 2)),
+        );
+    }
+    out.push_str("</tbody></table></div>\n");
+    for (budget, a) in &assessed {
+        put!(
+            out,
+            "<details>\n<summary>{}: top-1 class by class</summary>\n\
+             <div class=\"scroll\"><table>\n<thead><tr><th scope=\"col\">class</th><th scope=\"col\">images</th>\
+             <th scope=\"col\">top-1</th></tr></thead>\n<tbody>\n",
+            escape(budget)
+        );
+        for class in &a.classes {
+            put!(
+                out,
+                "<tr><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+                class.name.as_deref().map_or_else(|| class.class.to_string(), escape),
+                class.images,
+                class.top1.map_or("–".into(), |share| percent(share, 1)),
+            );
+        }
+        out.push_str("</tbody></table></div>\n</details>\n");
+    }
+    out
 }
 
 fn epoch_chart(
