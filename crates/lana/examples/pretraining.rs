@@ -1,4 +1,5 @@
-//! What is phase 1 worth? `cargo run --release -p lana --example pretraining -- RUN BUDGET FOLDER [--images 1000,5000] [--epochs N]`
+//! What is phase 1 worth? `cargo run --release -p lana --example pretraining -- RUN BUDGET FOLDER [--images 1000,5000] [--epochs N]
+//! [--finetuned IMAGES]`
 //! fine-tunes the winner of a budget of a finished run from random weights, from the teacher's weights, and from phase 1 on so
 //! many images, and prints a table. What it makes is kept in FOLDER; given again, it goes on.
 #![allow(clippy::print_stdout)] // its result
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 
 use lana::{Budget, PretrainingOptions, Progress, pretraining_study, pretraining_table};
 
-const USAGE: &str = "usage: pretraining RUN BUDGET FOLDER [--images N,N…] [--epochs N]";
+const USAGE: &str = "usage: pretraining RUN BUDGET FOLDER [--images N,N…] [--epochs N] [--finetuned IMAGES]";
 
 struct Lines;
 
@@ -50,13 +51,14 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<(Vec<String>, Pretra
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--images" | "--epochs" => {
+            "--images" | "--epochs" | "--finetuned" => {
                 let text = arguments.next().unwrap_or_default();
                 let numbers: Option<Vec<usize>> =
                     text.split(',').map(|n| n.parse().ok().filter(|&n| n > 0)).collect();
                 match (argument.as_str(), numbers.as_deref()) {
                     ("--images", Some(numbers)) => options.images = numbers.to_vec(),
                     ("--epochs", Some(&[epochs])) => options.epochs = Some(epochs),
+                    ("--finetuned", Some(&[images])) => options.finetuned = Some(images),
                     _ => {
                         return Err(format!(
                             "{argument} needs whole numbers, at least 1; `{text}` is not\n{USAGE}"

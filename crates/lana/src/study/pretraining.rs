@@ -24,13 +24,20 @@ pub struct PretrainingOptions {
     pub images: Vec<usize>,
     /// Passes over the training images in fine-tuning; none keeps the run's recipe.
     pub epochs: Option<usize>,
+    /// Training images in fine-tuning; none takes all.
+    pub finetuned: Option<usize>,
     /// Training images for the loss before fine-tuning.
     pub evaluated: usize,
 }
 
 impl Default for PretrainingOptions {
     fn default() -> Self {
-        PretrainingOptions { images: vec![1_000, 5_000, 10_000, 50_000], epochs: None, evaluated: 2000 }
+        PretrainingOptions {
+            images: vec![1_000, 5_000, 10_000, 50_000],
+            epochs: None,
+            finetuned: None,
+            evaluated: 2000,
+        }
     }
 }
 
