@@ -27,6 +27,8 @@
 //! threads, and an epoch taken up in the middle goes on as if it had not been interrupted. And what is wrong with
 //! the data is said with the name of the file and what to do about it.
 
+mod augmentation;
+mod auto_augment;
 mod cifar;
 mod dataset;
 mod decode;
@@ -41,9 +43,11 @@ mod spec;
 mod transform;
 mod webdataset;
 
+pub use augmentation::{Augmentation, ColorJitter, EraseMode, TrainInterpolation};
+pub use auto_augment::RandAugment;
 pub use dataset::{Dataset, DatasetOptions, Sample, Skipped};
 pub use decode::Interpolation;
 pub use error::Error;
-pub use loader::{Batch, Batches, Loader, LoaderConfig};
+pub use loader::{Batch, Batches, Loader, LoaderConfig, Mix};
 pub use spec::{DataSpec, GeneratedSpec, Split};
 pub use transform::{Augment, Draw, Transform};

@@ -69,6 +69,17 @@ pub struct Batch {
     pub indices: Vec<u32>,
     /// The number of images.
     pub n: usize,
+    /// What mixup or cutmix did to them; `None` where every image is its own.
+    pub mix: Option<Mix>,
+}
+
+/// What mixup or cutmix did to a batch: a loss takes `lam * loss(labels) + (1 - lam) * loss(partners)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mix {
+    /// The class of the image that each was mixed with. As in timm's batch mode that is the batch in reverse.
+    pub partners: Vec<i64>,
+    /// The share of each that is its own image, 0 to 1.
+    pub lam: f32,
 }
 
 /// Makes the batches of any epoch of a data set.
@@ -205,7 +216,7 @@ impl Plan {
             labels.push(self.dataset.labels()[index as usize].into());
         }
         let n = indices.len();
-        Some(Ok(Batch { images, labels, indices, n }))
+        Some(Ok(Batch { images, labels, indices, n, mix: None }))
     }
 }
 
