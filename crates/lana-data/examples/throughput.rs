@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use lana_data::{Augment, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
+use lana_data::{Augmentation, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for spec in std::env::args().skip(1) {
@@ -27,8 +27,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let dataset = Arc::new(Dataset::open(&spec, &DatasetOptions::default())?);
         println!("  open, all threads  {:>9.0} images/s", rate(dataset.len(), start));
 
-        let size = dataset.image_size();
-        let transform = Transform::evaluation(size).with_augment(Augment::CropFlip { padding: 4.min(size) });
+        let size = dataset.get(0)?.picture.width.min(dataset.get(0)?.picture.height);
+        let transform = Transform::evaluation(size).with_augmentation(Augmentation::crop_flip(4));
         for workers in [0, 1, 2] {
             let config = LoaderConfig { shuffle: true, workers, ..Default::default() };
             let loader = Loader::new(dataset.clone(), transform.clone(), config)?;

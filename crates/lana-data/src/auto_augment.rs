@@ -64,7 +64,10 @@ impl FromStr for RandAugment {
                 "mmax" => policy.most = number(1.0, 100.0, "the largest magnitude is 1 to 100")?,
                 "inc" => policy.increasing = number(0.0, 1.0, "it is inc0 or inc1")? == 1.0,
                 _ => {
-                    return Err(wrong(part, "there is no such option; there are m, n, p, mstd, mmax and inc"));
+                    return Err(wrong(
+                        part,
+                        "there is no such option; there are m, n, p, mstd, mmax and inc",
+                    ));
                 }
             }
         }

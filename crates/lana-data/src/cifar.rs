@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::{
-    decode::Rgb,
     error::Error,
+    picture::Picture,
     source::{Offsets, Source},
 };
 
@@ -103,7 +103,7 @@ impl Source for Cifar10 {
         &self.labels
     }
 
-    fn read(&self, index: usize) -> Result<Rgb, Error> {
+    fn read(&self, index: usize) -> Result<Picture, Error> {
         let (file, number) = self.locate(index);
         let mut planes = [0; 3 * PIXELS];
         file.read((number * RECORD + 1) as u64, &mut planes)?;
@@ -113,12 +113,16 @@ impl Source for Cifar10 {
         for (i, pixel) in pixels.chunks_exact_mut(3).enumerate() {
             pixel.copy_from_slice(&[red[i], green[i], blue[i]]);
         }
-        Ok(Rgb { width: SIDE, height: SIDE, pixels })
+        Ok(Picture { width: SIDE, height: SIDE, pixels })
     }
 
     fn name(&self, index: usize) -> String {
         let (file, number) = self.locate(index);
         format!("{}: image {number}", file.path.display())
+    }
+
+    fn decoded_bytes(&self, _most: u64) -> u64 {
+        (self.labels.len() * 3 * PIXELS) as u64
     }
 
     fn classes(&self) -> usize {

@@ -1,37 +1,40 @@
-//! A set of labelled images, all of one square size, whatever they come from.
+//! A set of labelled images, each of its own size, whatever they come from.
 //!
-//! Opening a set lists its images and labels, then decodes everything once, on all cores, if the result fits a bound on
-//! memory (50,000 CIFAR images are 150 MB); training then never decodes again. A set that does not fit is decoded image by
-//! image when asked for. Images that do not decode are left out while there are few, and can be listed afterwards;
-//! since that happens before the first image is handed out, the numbers of the others never change.
+//! Opening a set lists its images and labels. A set that is small is then decoded at once, on all cores, and kept
+//! (50,000 CIFAR images are 150 MB); images of all others are decoded when they are asked for, from what is stored, and
+//! forgotten. Images that do not decode are left out and listed while they are few: of a small set before the first
+//! image is handed out, so that they have no number; of others when they are met.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use rayon::prelude::*;
 
 use crate::{
     cifar::Cifar10,
-    decode::Interpolation,
     error::Error,
     folder::ImageFolder,
     generated::Generated,
+    parquet::Parquet,
+    picture::Picture,
     random::{Purpose, Random},
     source::Source,
     spec::DataSpec,
     webdataset::WebDataset,
 };
 
-/// How images are brought to one size, and how much memory they may take.
+/// What is known of the images in advance, and how much memory they may take.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatasetOptions {
-    /// Width and height of every image in pixels. `None`: 32 for `cifar10` and `generated`, otherwise the shorter side
-    /// of the first image.
+    /// Width and height of generated images in pixels, where their text does not say; 32 if absent. All others keep their
+    /// own size, see [`Transform`](crate::Transform).
     pub size: Option<usize>,
-    /// The share of the shorter side that is kept, from the middle: timm's `crop_pct`, 0.875 for many ImageNet
-    /// networks. 1 keeps the largest square.
-    pub crop: f32,
-    /// The filter for images of another size.
-    pub interpolation: Interpolation,
     /// The number of classes, where it is known from the network: a label beyond it is an error. `None`: 10 for
     /// `cifar10` and `generated`, the number of folders, or the largest label plus one.
     pub classes: Option<usize>,
@@ -41,21 +44,15 @@ pub struct DatasetOptions {
 
 impl Default for DatasetOptions {
     fn default() -> Self {
-        DatasetOptions {
-            size: None,
-            crop: 1.0,
-            interpolation: Interpolation::default(),
-            classes: None,
-            cache_bytes: 1 << 30,
-        }
+        DatasetOptions { size: None, classes: None, cache_bytes: 1 << 30 }
     }
 }
 
 /// One image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// Height x width x 3 bytes, rows from the top, red, green, blue interleaved (HWC).
-    pub pixels: Vec<u8>,
+    /// Its pixels, as they are stored.
+    pub picture: Picture,
     /// Its class, from 0.
     pub label: u32,
 }
@@ -69,19 +66,18 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// Labelled square RGB images, numbered from 0. Shared between threads behind an `Arc`.
+/// Labelled RGB images, numbered from 0. Shared between threads behind an `Arc`.
 pub struct Dataset {
     data: String,
     source: Box<dyn Source>,
-    /// The source's number of each image, when some were skipped.
+    /// The source's number of each image, when some were skipped before they had one.
     kept: Option<Vec<u32>>,
     labels: Vec<u32>,
-    side: usize,
-    options: DatasetOptions,
     classes: usize,
     class_names: Option<Vec<String>>,
-    cache: Option<Vec<u8>>,
-    skipped: Vec<Skipped>,
+    cache: Option<Vec<Picture>>,
+    /// By the source's number.
+    skipped: Mutex<BTreeMap<usize, Skipped>>,
 }
 
 impl Dataset {
@@ -90,33 +86,27 @@ impl Dataset {
     /// # Errors
     ///
     /// Whatever is missing, empty, cut off, unlabelled or wrongly labelled, with the file and the cure; more than 1 %
-    /// of images that do not decode (when cached; otherwise the first such image is an error when it is read).
+    /// of images that do not decode, of a set that is decoded now.
     pub fn open(spec: &DataSpec, options: &DatasetOptions) -> Result<Dataset, Error> {
         check(options)?;
-        let mut native = Some(32);
         let source: Box<dyn Source> = match spec {
             DataSpec::Cifar10(path) => Box::new(Cifar10::open(path)?),
-            DataSpec::ImageFolder(path) => {
-                native = None;
-                Box::new(ImageFolder::open(path, options.classes)?)
+            DataSpec::ImageFolder { path, classes } => {
+                Box::new(ImageFolder::open(path, classes.as_deref(), options.classes)?)
             }
-            DataSpec::WebDataset(pattern) => {
-                native = None;
-                Box::new(WebDataset::open(pattern, options.classes)?)
-            }
+            DataSpec::WebDataset(pattern) => Box::new(WebDataset::open(pattern, options.classes)?),
+            DataSpec::Parquet(pattern) => Box::new(Parquet::open(pattern)?),
             DataSpec::Generated(generated) => {
                 let size = generated.size.or(options.size).unwrap_or(32);
-                native = Some(size);
                 Box::new(Generated::new(generated, size))
             }
         };
-        Dataset::new(spec.to_string(), source, native, options)
+        Dataset::new(spec.to_string(), source, options)
     }
 
     pub(crate) fn new(
         data: String,
         source: Box<dyn Source>,
-        native: Option<usize>,
         options: &DatasetOptions,
     ) -> Result<Dataset, Error> {
         let labels = source.labels().to_vec();
@@ -129,72 +119,69 @@ impl Dataset {
             let reason = format!("{} images are more than 4294967295; use fewer shards", labels.len());
             return Err(Error::Setting { setting: "data", reason });
         }
-        let side = match options.size.or(native) {
-            Some(side) => side,
-            None => first_side(&data, source.as_ref(), labels.len())?,
-        };
         let class_names = source.class_names();
-        let mut set = Dataset {
-            data,
-            source,
-            kept: None,
-            labels,
-            side,
-            options: options.clone(),
-            classes,
-            class_names,
-            cache: None,
-            skipped: Vec::new(),
-        };
-        if (set.len() as u64).saturating_mul(set.image_bytes() as u64) <= options.cache_bytes {
-            set.decode_all()?;
+        let skipped = Mutex::default();
+        let mut set =
+            Dataset { data, source, kept: None, labels, classes, class_names, cache: None, skipped };
+        if set.source.decoded_bytes(options.cache_bytes) <= options.cache_bytes {
+            set.decode_all(options.cache_bytes)?;
         }
         Ok(set)
     }
 
-    fn decode_all(&mut self) -> Result<(), Error> {
-        let bytes = self.image_bytes();
-        let mut cache = vec![0; bytes * self.len()];
-        let results: Vec<Result<(), Error>> = cache
-            .par_chunks_exact_mut(bytes)
-            .enumerate()
-            .map(|(index, place)| self.decode(index).map(|pixels| place.copy_from_slice(&pixels)))
+    /// Decodes everything, if that turns out to take no more than `most` bytes.
+    fn decode_all(&mut self, most: u64) -> Result<(), Error> {
+        let taken = AtomicU64::new(0);
+        let results: Vec<Option<Result<Picture, Error>>> = (0..self.len())
+            .into_par_iter()
+            .map(|index| {
+                if taken.load(Ordering::Relaxed) > most {
+                    return None;
+                }
+                let result = self.source.read(index);
+                if let Ok(picture) = &result {
+                    taken.fetch_add(picture.pixels.len() as u64, Ordering::Relaxed);
+                }
+                Some(result)
+            })
             .collect();
-
-        let mut kept = Vec::with_capacity(self.len());
-        for (index, result) in results.into_iter().enumerate() {
+        if taken.into_inner() > most {
+            return Ok(());
+        }
+        let (mut kept, mut cache) = (Vec::with_capacity(self.len()), Vec::with_capacity(self.len()));
+        for (index, result) in results.into_iter().flatten().enumerate() {
             match result {
-                Ok(()) => kept.push(index as u32),
-                Err(Error::Image { item, reason }) => self.skipped.push(Skipped { item, reason }),
+                Ok(picture) => {
+                    kept.push(index as u32);
+                    cache.push(picture);
+                }
+                Err(Error::Image { item, reason }) => self.skip(index, Skipped { item, reason })?,
                 // A disk that fails is no property of the image.
                 Err(error) => return Err(error),
             }
         }
-        check_broken(&self.data, &self.skipped, self.len())?;
-        if !self.skipped.is_empty() {
-            for (to, &from) in kept.iter().enumerate() {
-                let from = from as usize;
-                cache.copy_within(from * bytes..(from + 1) * bytes, to * bytes);
-                self.labels[to] = self.labels[from];
-            }
-            cache.truncate(kept.len() * bytes);
-            self.labels.truncate(kept.len());
+        if kept.len() < self.len() {
+            self.labels = kept.iter().map(|&from| self.labels[from as usize]).collect();
             self.kept = Some(kept);
         }
         self.cache = Some(cache);
         Ok(())
     }
 
-    /// Decodes the source's image `index` to the size of this set.
-    fn decode(&self, index: usize) -> Result<Vec<u8>, Error> {
-        let image = self.source.read(index)?;
-        image
-            .into_square(self.side, self.options.crop, self.options.interpolation)
-            .map_err(|reason| Error::Image { item: self.source.name(index), reason })
-    }
-
-    fn image_bytes(&self) -> usize {
-        self.side * self.side * 3
+    /// Notes that the source's image `index` does not decode.
+    fn skip(&self, index: usize, image: Skipped) -> Result<(), Error> {
+        let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        skipped.insert(index, image);
+        let total = self.source.labels().len();
+        match skipped.first_key_value() {
+            Some((_, first)) if skipped.len() * 100 > total => Err(Error::TooManyBroken {
+                data: self.data.clone(),
+                skipped: skipped.len(),
+                total,
+                first: Box::new(first.clone()),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The number of images.
@@ -217,16 +204,6 @@ impl Dataset {
         self.class_names.as_deref()
     }
 
-    /// Width and height of every image, in pixels.
-    pub fn image_size(&self) -> usize {
-        self.side
-    }
-
-    /// Channels of every image: 3 (red, green, blue); grey images were made so.
-    pub fn channels(&self) -> usize {
-        3
-    }
-
     /// The label of every image.
     pub fn labels(&self) -> &[u32] {
         &self.labels
@@ -237,9 +214,10 @@ impl Dataset {
         self.cache.is_some()
     }
 
-    /// The images that were left out because they do not decode. Always empty for a set that is not cached.
-    pub fn skipped(&self) -> &[Skipped] {
-        &self.skipped
+    /// The images that were left out so far because they do not decode, in the order of the data. Of a set that is not held in
+    /// memory they are found as they are met.
+    pub fn skipped(&self) -> Vec<Skipped> {
+        self.skipped.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// Where image `index` comes from, for messages and reports: its file, and where in it.
@@ -262,18 +240,34 @@ impl Dataset {
     ///
     /// If there is no such image; if the set is not cached and the image cannot be read.
     pub fn get(&self, index: usize) -> Result<Sample, Error> {
-        Ok(Sample { pixels: self.pixels(index)?.into_owned(), label: self.labels[index] })
+        Ok(Sample { picture: self.picture(index)?.into_owned(), label: self.labels[index] })
     }
 
-    /// The pixels of image `index`, without a copy where they are cached.
-    pub(crate) fn pixels(&self, index: usize) -> Result<Cow<'_, [u8]>, Error> {
-        if index >= self.len() {
-            return Err(Error::IndexOutOfRange { data: self.data.clone(), index, len: self.len() });
-        }
-        let bytes = self.image_bytes();
+    /// Image `index`, without a copy where it is cached.
+    fn picture(&self, index: usize) -> Result<Cow<'_, Picture>, Error> {
+        self.check_index(index)?;
         match &self.cache {
-            Some(cache) => Ok(Cow::Borrowed(&cache[index * bytes..(index + 1) * bytes])),
-            None => self.decode(self.origin(index)).map(Cow::Owned),
+            Some(cache) => Ok(Cow::Borrowed(&cache[index])),
+            None => self.source.read(self.origin(index)).map(Cow::Owned),
+        }
+    }
+
+    /// The same; `None` for an image that does not decode, which is noted.
+    pub(crate) fn picture_or_skip(&self, index: usize) -> Result<Option<Cow<'_, Picture>>, Error> {
+        match self.picture(index) {
+            Ok(picture) => Ok(Some(picture)),
+            Err(Error::Image { item, reason }) => {
+                self.skip(self.origin(index), Skipped { item, reason }).map(|()| None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An error for an index beyond the data.
+    pub(crate) fn check_index(&self, index: usize) -> Result<(), Error> {
+        match index < self.len() {
+            true => Ok(()),
+            false => Err(Error::IndexOutOfRange { data: self.data.clone(), index, len: self.len() }),
         }
     }
 
@@ -294,7 +288,6 @@ impl std::fmt::Debug for Dataset {
             .field("data", &self.data)
             .field("images", &self.len())
             .field("classes", &self.classes)
-            .field("size", &self.side)
             .field("cached", &self.is_cached())
             .finish_non_exhaustive()
     }
@@ -306,37 +299,7 @@ fn check(options: &DatasetOptions) -> Result<(), Error> {
         DatasetOptions { size: Some(size), .. } if !(1..=4096).contains(size) => {
             wrong("size", format!("{size} pixels; use 1 to 4096"))
         }
-        DatasetOptions { crop, .. } if !(*crop > 0.0 && *crop <= 1.0) => {
-            wrong("crop", format!("{crop} is no share of the shorter side; use more than 0, at most 1"))
-        }
         DatasetOptions { classes: Some(0), .. } => wrong("classes", "0; there is at least one class".into()),
         _ => Ok(()),
     }
-}
-
-fn check_broken(data: &str, skipped: &[Skipped], total: usize) -> Result<(), Error> {
-    match skipped.first() {
-        Some(first) if skipped.len() * 100 > total => Err(Error::TooManyBroken {
-            data: data.to_owned(),
-            skipped: skipped.len(),
-            total,
-            first: Box::new(first.clone()),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// The shorter side of the first image that decodes.
-fn first_side(data: &str, source: &dyn Source, total: usize) -> Result<usize, Error> {
-    let mut skipped = Vec::new();
-    for index in 0..total {
-        match source.read(index) {
-            Ok(image) => return Ok(image.width.min(image.height)),
-            Err(Error::Image { item, reason }) => skipped.push(Skipped { item, reason }),
-            Err(error) => return Err(error),
-        }
-        check_broken(data, &skipped, total)?;
-    }
-    // Reached only without any image, which the formats refuse before.
-    Err(Error::Setting { setting: "data", reason: format!("{data} has no images") })
 }

@@ -15,7 +15,7 @@ pub enum Error {
     #[error(
         "`{text}` is no data specification: write one of cifar10:PATH (cifar10:data/cifar-10-batches-bin), \
          imagefolder:PATH (imagefolder:imagenet/val), webdataset:PATH (webdataset:train-{{0000..0004}}.tar), \
-         generated:NAME (generated:shapes)"
+         parquet:PATH (parquet:data/train-{{00000..00004}}-of-00005.parquet), generated:NAME (generated:shapes)"
     )]
     UnknownScheme {
         /// The whole specification.
@@ -146,8 +146,8 @@ pub enum Error {
 
     /// An image in a tar without its label.
     #[error(
-        "{}: {image} has no label; every image needs a file {key}.cls beside it that holds the class as an integer \
-         (if the tar is cut off, fetch it again)",
+        "{}: {image} has no label; every image needs a file {key}.cls beside it that holds the class as an integer, \
+         or {key}.json with it as `label` (if the tar is cut off, fetch it again)",
         path.display()
     )]
     MissingLabel {
@@ -197,6 +197,44 @@ pub enum Error {
         path: PathBuf,
         /// The cause.
         detail: String,
+    },
+
+    /// A file that is no parquet, or a damaged one.
+    #[error("{}: is not a readable parquet file ({detail}); fetch it again", path.display())]
+    Parquet {
+        /// The path.
+        path: PathBuf,
+        /// The cause.
+        detail: String,
+    },
+
+    /// A parquet file without a column of images or of labels, or with several of which none has a usual name.
+    #[error("{}: no column is known to hold the {wanted}; it has {columns}", path.display())]
+    Columns {
+        /// The path.
+        path: PathBuf,
+        /// What was looked for.
+        wanted: &'static str,
+        /// What there is.
+        columns: String,
+    },
+
+    /// A row whose label is negative.
+    #[error("{item}: label {label}; sets without labels, such as many test sets, cannot be used")]
+    NoLabel {
+        /// The image.
+        item: String,
+        /// Its label.
+        label: i64,
+    },
+
+    /// A file of classes that cannot be understood, or that lacks one.
+    #[error("{}: {reason}; it should be JSON such as {{\"0\": [\"n01440764\", \"tench\"]}} or {{\"n01440764\": 0}}, or the folders' names line by line", path.display())]
+    ClassIndex {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
 
     /// An image that does not decode.

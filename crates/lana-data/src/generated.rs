@@ -1,8 +1,8 @@
 //! `generated:shapes` as a data set: which class an image has, and the seed it is drawn from.
 
 use crate::{
-    decode::Rgb,
     error::Error,
+    picture::Picture,
     random::{Purpose, Random},
     shapes,
     source::Source,
@@ -45,15 +45,19 @@ impl Source for Generated {
         &self.labels
     }
 
-    fn read(&self, index: usize) -> Result<Rgb, Error> {
+    fn read(&self, index: usize) -> Result<Picture, Error> {
         let place = [self.spec.seed, stream(self.spec.split), index as u64];
         let mut random = Random::new(Purpose::Draw, place);
         let pixels = shapes::draw(self.labels[index], &mut random, self.size);
-        Ok(Rgb { width: self.size, height: self.size, pixels })
+        Ok(Picture { width: self.size, height: self.size, pixels })
     }
 
     fn name(&self, index: usize) -> String {
         format!("generated:shapes image {index}")
+    }
+
+    fn decoded_bytes(&self, _most: u64) -> u64 {
+        (self.labels.len() * 3 * self.size * self.size) as u64
     }
 
     fn classes(&self) -> usize {

@@ -2,11 +2,11 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use lana_data::{Augment, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
+//! use lana_data::{Augmentation, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
 //!
 //! let spec: DataSpec = "generated:shapes?images=200".parse()?;
 //! let dataset = Arc::new(Dataset::open(&spec, &DatasetOptions::default())?);
-//! let transform = Transform::evaluation(32).with_augment(Augment::CropFlip { padding: 4 });
+//! let transform = Transform::evaluation(32).with_augmentation(Augmentation::crop_flip(4));
 //! let loader = Loader::new(dataset, transform, LoaderConfig { shuffle: true, ..Default::default() })?;
 //! for batch in loader.epoch(0) {
 //!     let batch = batch?;
@@ -18,9 +18,9 @@
 //! The parts, in the order in which an image meets them:
 //!
 //! - [`DataSpec`]: which images, as the user writes it: `cifar10:PATH`, `imagefolder:PATH`, `webdataset:PATH`,
-//!   `generated:shapes`.
-//! - [`Dataset`]: all of them as square RGB bytes of one size with a label each, decoded once and kept if they fit in memory.
-//! - [`Transform`]: augmentation and normalisation, from bytes to `f32`.
+//!   `parquet:PATH`, `generated:shapes`.
+//! - [`Dataset`]: all of them as RGB bytes with a label each; decoded once and kept if they are few, else decoded when needed.
+//! - [`Transform`]: crop, [`Augmentation`] and normalisation, from bytes to `f32`.
 //! - [`Loader`]: order, batches, and threads that make them ahead of time.
 //!
 //! Two promises hold throughout. What comes out is a function of the data and the seeds alone: never of the number of
@@ -31,11 +31,14 @@ mod augmentation;
 mod auto_augment;
 mod cifar;
 mod dataset;
-mod decode;
 mod error;
 mod folder;
 mod generated;
 mod loader;
+mod mix;
+mod operation;
+mod parquet;
+mod picture;
 mod random;
 mod shapes;
 mod source;
@@ -46,8 +49,9 @@ mod webdataset;
 pub use augmentation::{Augmentation, ColorJitter, EraseMode, TrainInterpolation};
 pub use auto_augment::RandAugment;
 pub use dataset::{Dataset, DatasetOptions, Sample, Skipped};
-pub use decode::Interpolation;
 pub use error::Error;
 pub use loader::{Batch, Batches, Loader, LoaderConfig, Mix};
+pub use operation::Operation;
+pub use picture::{Area, Interpolation, Picture};
 pub use spec::{DataSpec, GeneratedSpec, Split};
-pub use transform::{Augment, Draw, Transform};
+pub use transform::{Draw, Transform};

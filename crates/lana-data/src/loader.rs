@@ -21,6 +21,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::{
     dataset::Dataset,
     error::Error,
+    mix::mix,
     random::{Purpose, Random},
     transform::{Draw, Prepared, Transform},
 };
@@ -36,7 +37,8 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// Threads that make batches; 0 makes each batch in the calling thread when it is asked for.
     pub workers: usize,
-    /// Leaves out a last batch that is not full.
+    /// Every batch is full: a last one that is not is left out, and what stands in for an image that does not decode is the
+    /// next of the epoch that does. Otherwise batches lack such images.
     pub drop_last: bool,
     /// Batches made ahead of the consumer, at least one per worker.
     pub prefetch: usize,
@@ -107,8 +109,7 @@ impl Loader {
                 return wrong("subset", "it has no images; ask for at least 1".into());
             }
             if let Some(&index) = subset.iter().find(|&&index| index as usize >= dataset.len()) {
-                // The data set names itself in the error.
-                dataset.pixels(index as usize)?;
+                dataset.check_index(index as usize)?;
             }
         }
         let images = config.subset.as_ref().map_or(dataset.len(), Vec::len);
@@ -156,14 +157,20 @@ impl Loader {
             Some(subset) => subset.clone(),
             None => (0..self.dataset.len() as u32).collect(),
         };
+        let repeats = self.transform.augmentation().map_or(1, |options| options.aug_repeats.max(1));
         if self.config.shuffle {
             let count = order.len();
             Random::new(Purpose::Shuffle, [self.config.seed, epoch, 0]).draw_to_front(&mut order, count);
+        }
+        if repeats > 1 {
+            order = (0..order.len()).map(|place| order[place / repeats]).collect();
         }
         let plan = Arc::new(Plan {
             dataset: self.dataset.clone(),
             transform: self.transform.clone(),
             order,
+            repeats,
+            full: self.config.drop_last,
             batch: self.config.batch,
             seed: self.config.seed,
             epoch,
@@ -187,6 +194,8 @@ struct Plan {
     dataset: Arc<Dataset>,
     transform: Arc<Prepared>,
     order: Vec<u32>,
+    repeats: usize,
+    full: bool,
     batch: usize,
     seed: u64,
     epoch: u64,
@@ -197,26 +206,48 @@ impl Plan {
     /// Makes batch `number` in `images`, whose old content does not matter. `None` if it is no longer wanted.
     fn make(&self, number: usize, mut images: Vec<f32>) -> Option<Result<Batch, Error>> {
         let from = number * self.batch;
-        let indices = self.order[from..(from + self.batch).min(self.order.len())].to_vec();
+        let places = from..(from + self.batch).min(self.order.len());
         let values = self.transform.values();
-        images.resize(indices.len() * values, 0.0);
-        let mut labels = Vec::with_capacity(indices.len());
-        for (&index, out) in indices.iter().zip(images.chunks_exact_mut(values)) {
+        images.resize(places.len() * values, 0.0);
+        let (mut labels, mut indices) = (Vec::with_capacity(places.len()), Vec::with_capacity(places.len()));
+        for place in places {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            let draw = Draw { seed: self.seed, epoch: self.epoch, index };
-            let placed = self
-                .dataset
-                .pixels(index as usize)
-                .and_then(|pixels| self.transform.apply(&pixels, self.dataset.image_size(), draw, out));
-            if let Err(error) = placed {
-                return Some(Err(error));
+            let out = &mut images[indices.len() * values..][..values];
+            match self.place(place, out) {
+                Ok(Some(index)) => {
+                    labels.push(self.dataset.labels()[index as usize].into());
+                    indices.push(index);
+                }
+                Ok(None) => {}
+                Err(error) => return Some(Err(error)),
             }
-            labels.push(self.dataset.labels()[index as usize].into());
         }
         let n = indices.len();
-        Some(Ok(Batch { images, labels, indices, n, mix: None }))
+        images.truncate(n * values);
+        let mix = self.transform.augmentation().filter(|options| options.mixes()).and_then(|options| {
+            let mut random = Random::new(Purpose::Mix, [self.seed, self.epoch, number as u64]);
+            mix(&mut images, n, options, &mut random)
+        });
+        let mix = mix.map(|lam| Mix { partners: labels.iter().rev().copied().collect(), lam });
+        Some(Ok(Batch { images, labels, indices, n, mix }))
+    }
+
+    /// Makes the image at one place of the epoch, and gives its index; `None` if it does not decode and needs no other.
+    fn place(&self, place: usize, out: &mut [f32]) -> Result<Option<u32>, Error> {
+        let attempts = if self.full { self.order.len() } else { 1 };
+        for place in (place..place + attempts).map(|place| place % self.order.len()) {
+            let index = self.order[place];
+            let repeat = (place % self.repeats) as u32;
+            let draw = Draw { seed: self.seed, epoch: self.epoch, index, repeat };
+            if let Some(picture) = self.dataset.picture_or_skip(index as usize)? {
+                let item = |reason| Error::Image { item: self.dataset.name(index as usize), reason };
+                self.transform.apply(&picture, draw, out).map_err(item)?;
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -332,7 +363,11 @@ impl Iterator for Batches {
             self.end = self.next;
         }
         self.ask();
-        Some(result)
+        match result {
+            // None of its images decodes.
+            Ok(batch) if batch.n == 0 => self.next(),
+            result => Some(result),
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -357,7 +392,7 @@ impl Drop for Batches {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{dataset::DatasetOptions, decode::Rgb, source::Source, transform::Augment};
+    use crate::{augmentation::Augmentation, dataset::DatasetOptions, picture::Picture, source::Source};
 
     /// Images that count up, and one that fails or panics when it is read.
     struct Faulty {
@@ -369,17 +404,20 @@ mod tests {
         fn labels(&self) -> &[u32] {
             &self.labels
         }
-        fn read(&self, index: usize) -> Result<Rgb, Error> {
+        fn read(&self, index: usize) -> Result<Picture, Error> {
             match self.fault {
                 Some((at, true)) if at == index => panic!("image {index} is cursed"),
                 Some((at, false)) if at == index => {
-                    Err(Error::Image { item: self.name(index), reason: "broken".into() })
+                    Err(Error::Truncated { path: self.name(index).into(), detail: "broken".into() })
                 }
-                _ => Ok(Rgb { width: 4, height: 4, pixels: vec![index as u8; 48] }),
+                _ => Ok(Picture { width: 4, height: 4, pixels: vec![index as u8; 48] }),
             }
         }
         fn name(&self, index: usize) -> String {
             format!("faulty {index}")
+        }
+        fn decoded_bytes(&self, _most: u64) -> u64 {
+            4800
         }
         fn classes(&self) -> usize {
             1
@@ -393,8 +431,8 @@ mod tests {
         let source = Faulty { labels: vec![0; 100], fault };
         // Not cached, so that reading happens in the workers.
         let options = DatasetOptions { cache_bytes: 0, ..Default::default() };
-        let dataset = Dataset::new("faulty".into(), Box::new(source), Some(4), &options).unwrap();
-        let transform = Transform::evaluation(4).with_augment(Augment::CropFlip { padding: 1 });
+        let dataset = Dataset::new("faulty".into(), Box::new(source), &options).unwrap();
+        let transform = Transform::evaluation(4).with_augmentation(Augmentation::crop_flip(1));
         Loader::new(Arc::new(dataset), transform, config).unwrap()
     }
 
@@ -413,6 +451,80 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Images of one value, their number; every one in `broken` does not decode.
+    struct Damaged(Vec<u32>, Vec<usize>);
+
+    impl Source for Damaged {
+        fn labels(&self) -> &[u32] {
+            &self.0
+        }
+        fn read(&self, index: usize) -> Result<Picture, Error> {
+            match self.1.contains(&index) {
+                true => Err(Error::Image { item: self.name(index), reason: "broken".into() }),
+                false => Ok(Picture { width: 4, height: 4, pixels: vec![index as u8; 48] }),
+            }
+        }
+        fn name(&self, index: usize) -> String {
+            format!("image {index}")
+        }
+        fn decoded_bytes(&self, _most: u64) -> u64 {
+            u64::MAX
+        }
+        fn classes(&self) -> usize {
+            1
+        }
+        fn class_names(&self) -> Option<Vec<String>> {
+            None
+        }
+    }
+
+    fn damaged(broken: &[usize], config: LoaderConfig) -> Loader {
+        let source = Damaged(vec![0; 200], broken.to_vec());
+        let dataset = Dataset::new("damaged".into(), Box::new(source), &DatasetOptions::default()).unwrap();
+        Loader::new(Arc::new(dataset), Transform::evaluation(4), config).unwrap()
+    }
+
+    #[test]
+    fn broken_images_are_left_out_or_replaced() {
+        for workers in [0, 3] {
+            let config = LoaderConfig { batch: 10, workers, ..Default::default() };
+            let loader = damaged(&[0, 15], config.clone());
+            let batches: Vec<_> = loader.epoch(0).map(Result::unwrap).collect();
+            assert_eq!((batches[0].n, batches[1].n, batches[2].n), (9, 9, 10));
+            assert_eq!(batches[0].indices, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+            assert_eq!(batches[0].images.len(), 9 * 48);
+            assert_eq!(
+                loader.dataset().skipped().iter().map(|s| s.item.as_str()).collect::<Vec<_>>(),
+                ["image 0", "image 15"]
+            );
+
+            let full = damaged(&[0, 199], LoaderConfig { drop_last: true, ..config });
+            let batches: Vec<_> = full.epoch(0).map(Result::unwrap).collect();
+            assert_eq!(batches[0].indices, [1, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+            assert_eq!(batches[19].indices[9], 1, "the next that decodes, from the start again");
+        }
+        let config = LoaderConfig { batch: 1, ..Default::default() };
+        assert_eq!(damaged(&[0, 3], config.clone()).epoch(0).count(), 198, "no batch is empty");
+        let error = damaged(&[3, 7, 9], config).epoch(0).find_map(Result::err).unwrap().to_string();
+        assert!(error.contains("3 of 200") && error.contains("image 3"), "{error}");
+    }
+
+    #[test]
+    fn repeats_show_an_image_several_times_in_a_row() {
+        let options = Augmentation { aug_repeats: 3, ..Augmentation::crop_flip(2) };
+        let source = Faulty { labels: vec![0; 100], fault: None };
+        let dataset = Dataset::new("faulty".into(), Box::new(source), &DatasetOptions::default()).unwrap();
+        let transform = Transform::evaluation(4).with_augmentation(options);
+        let config = LoaderConfig { batch: 100, shuffle: true, ..Default::default() };
+        let loader = Loader::new(Arc::new(dataset), transform, config).unwrap();
+        let batch = loader.epoch(0).next().unwrap().unwrap();
+        assert_eq!(batch.n, 100);
+        assert!(
+            batch.indices[..99].chunks_exact(3).all(|three| three[0] == three[1] && three[1] == three[2])
+        );
+        assert_ne!(batch.images[..48], batch.images[48..96]);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) enum Purpose {
     Draw = 4,
     /// The order of the classes of ten generated images: seed, split, index / 10.
     Classes = 5,
+    /// Mixup or cutmix of one batch: seed, epoch, batch.
+    Mix = 6,
 }
 
 /// A generator for one purpose at one place.
@@ -79,6 +81,46 @@ impl Random {
         }
     }
 
+    /// Uniform in [0, 1), a multiple of 2^-53.
+    pub(crate) fn unit64(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// Uniform in [low, high), in 64 bits.
+    pub(crate) fn uniform(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.unit64()
+    }
+
+    /// Standard normal (Box and Muller, 1958; the second number is not kept).
+    pub(crate) fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.unit64()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.unit64()).cos()
+    }
+
+    /// Beta(alpha, alpha), from two gamma variates.
+    pub(crate) fn beta(&mut self, alpha: f64) -> f64 {
+        // In logarithms: for a small alpha both variates may be below all numbers.
+        let (a, b) = (self.log_gamma_variate(alpha), self.log_gamma_variate(alpha));
+        1.0 / (1.0 + (b - a).exp())
+    }
+
+    /// The logarithm of a gamma variate (Marsaglia and Tsang, "A simple method for generating gamma variables", 2000).
+    fn log_gamma_variate(&mut self, alpha: f64) -> f64 {
+        if alpha < 1.0 {
+            let boost = (1.0 - self.unit64()).ln() / alpha;
+            return self.log_gamma_variate(alpha + 1.0) + boost;
+        }
+        let d = alpha - 1.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = (1.0 + c * x).powi(3);
+            if v > 0.0 && (1.0 - self.unit64()).ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+                return (d * v).ln();
+            }
+        }
+    }
+
     /// Random bytes in bulk.
     pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
         self.0.fill_bytes(bytes);
@@ -112,5 +154,26 @@ mod tests {
             items[..count].to_vec()
         };
         assert_eq!(pick(10), pick(60)[..10]);
+    }
+
+    #[test]
+    fn normal_and_beta_have_their_moments() {
+        let mut random = Random::new(Purpose::Mix, [1; 3]);
+        let mut moments = |draw: &mut dyn FnMut(&mut Random) -> f64| {
+            let values: Vec<f64> = (0..40_000).map(|_| draw(&mut random)).collect();
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
+            (mean, variance)
+        };
+        let (mean, variance) = moments(&mut |random| random.normal());
+        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03, "{mean} {variance}");
+        for alpha in [0.1, 0.2, 0.8, 1.0, 4.0] {
+            let (mean, variance) = moments(&mut |random| random.beta(alpha));
+            let expected = 1.0 / (4.0 * (2.0 * alpha + 1.0));
+            assert!(
+                (mean - 0.5).abs() < 0.01 && (variance - expected).abs() < 0.005,
+                "{alpha}: {mean} {variance}"
+            );
+        }
     }
 }

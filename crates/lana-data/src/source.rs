@@ -2,24 +2,42 @@
 
 use std::{fs::File, io, path::PathBuf};
 
-use crate::{decode::Rgb, error::Error};
+use crate::{error::Error, picture::Picture};
 
-/// The images of one format, before resizing and caching. Labels are known without decoding.
+/// How many times the stored bytes of an image its pixels take, at most but for drawings: JPEGs of photographs take 3 to 8.
+const EXPANSION: u64 = 8;
+
+/// The images of one format. Labels are known without decoding.
 pub(crate) trait Source: Send + Sync {
     /// The label of every image.
     fn labels(&self) -> &[u32];
 
     /// Reads and decodes image `index`; [`Error::Image`] if its content is broken.
-    fn read(&self, index: usize) -> Result<Rgb, Error>;
+    fn read(&self, index: usize) -> Result<Picture, Error>;
 
     /// The name of image `index` in messages: its file, and where in it.
     fn name(&self, index: usize) -> String;
+
+    /// About how many bytes all images take when they are decoded; may stop counting beyond `most`.
+    fn decoded_bytes(&self, most: u64) -> u64;
 
     /// The number of classes as far as the format knows.
     fn classes(&self) -> usize;
 
     /// The names of the classes, where known.
     fn class_names(&self) -> Option<Vec<String>>;
+}
+
+/// What images take decoded, by their stored sizes.
+pub(crate) fn expanded(sizes: impl Iterator<Item = u64>, most: u64) -> u64 {
+    let mut sum = 0;
+    for bytes in sizes {
+        sum += bytes * EXPANSION;
+        if sum > most {
+            break;
+        }
+    }
+    sum
 }
 
 /// A file read at offsets from many threads at once: no shared position, no lock.

@@ -3,17 +3,22 @@
 //! The command line, the configuration file and the tests all name data in the same way, `scheme:rest`. Parsing
 //! looks at the text only; whether the files exist is found out by [`Dataset::open`](crate::Dataset::open).
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
-use crate::error::Error;
+use crate::{cifar::sorted_files, error::Error};
 
 /// Which images, as written by the user.
 ///
 /// | text | images |
 /// |---|---|
 /// | `cifar10:PATH` | CIFAR-10's binary version: one file, or all `*.bin` of a folder, sorted by name |
-/// | `imagefolder:PATH` | ImageNet's layout, `PATH/CLASS/*.jpg`, classes numbered in the order of their names |
-/// | `webdataset:PATH` | tars of `KEY.jpg` and `KEY.cls`: a tar, a folder of tars, or `train-{0000..0004}.tar` |
+/// | `imagefolder:PATH` | ImageNet's layout, `PATH/CLASS/*.jpg`, classes numbered in the order of their names, or as `?classes=FILE` says |
+/// | `webdataset:PATH` | tars of `KEY.jpg` and `KEY.cls` or `KEY.json`: a tar, a folder of tars, or `train-{0000..0004}.tar` |
+/// | `parquet:PATH` | image sets of the Hugging Face hub: a file, a folder of them, or `train-{00000..00004}-of-00005.parquet` |
 /// | `generated:shapes` | ten classes of drawn shapes; `?seed=0&images=10000&size=32&split=train` |
 ///
 /// ```
@@ -29,9 +34,17 @@ pub enum DataSpec {
     /// CIFAR-10's binary version: a file or a folder of `*.bin`.
     Cifar10(PathBuf),
     /// A folder with one folder of images per class.
-    ImageFolder(PathBuf),
+    ImageFolder {
+        /// The folder.
+        path: PathBuf,
+        /// A file that numbers the classes: JSON (`{"0": ["n01440764", "tench"], …}` or `{"n01440764": 0, …}`) or a text with the
+        /// name of a folder in each line. Without it they are numbered in the order of their names.
+        classes: Option<PathBuf>,
+    },
     /// A tar, a folder of tars, or a pattern with brace ranges.
     WebDataset(String),
+    /// A parquet file, a folder of them, or a pattern with brace ranges.
+    Parquet(String),
     /// Images drawn by this crate.
     Generated(GeneratedSpec),
 }
@@ -89,11 +102,23 @@ impl FromStr for DataSpec {
             }
             "cifar10" => Ok(DataSpec::Cifar10(rest.into())),
             "imagefolder" if rest.is_empty() => empty("imagefolder", "folder", "imagefolder:imagenet/val"),
-            "imagefolder" => Ok(DataSpec::ImageFolder(rest.into())),
+            "imagefolder" => Ok(match rest.split_once("?classes=") {
+                Some((_, "")) => {
+                    return empty("imagefolder", "file of classes", "imagefolder:val?classes=index.json");
+                }
+                Some((path, classes)) => {
+                    DataSpec::ImageFolder { path: path.into(), classes: Some(classes.into()) }
+                }
+                None => DataSpec::ImageFolder { path: rest.into(), classes: None },
+            }),
             "webdataset" if rest.is_empty() => {
                 empty("webdataset", "tar", "webdataset:train-{0000..0004}.tar")
             }
             "webdataset" => Ok(DataSpec::WebDataset(rest.to_owned())),
+            "parquet" if rest.is_empty() => {
+                empty("parquet", "file", "parquet:data/train-{00000..00004}-of-00005.parquet")
+            }
+            "parquet" => Ok(DataSpec::Parquet(rest.to_owned())),
             "generated" if rest.is_empty() => empty("generated", "set", "generated:shapes"),
             "generated" => Ok(DataSpec::Generated(parse_generated(text, rest)?)),
             _ => Err(unknown()),
@@ -143,8 +168,12 @@ impl fmt::Display for DataSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DataSpec::Cifar10(path) => write!(f, "cifar10:{}", path.display()),
-            DataSpec::ImageFolder(path) => write!(f, "imagefolder:{}", path.display()),
+            DataSpec::ImageFolder { path, classes } => {
+                write!(f, "imagefolder:{}", path.display())?;
+                classes.as_ref().map_or(Ok(()), |file| write!(f, "?classes={}", file.display()))
+            }
             DataSpec::WebDataset(pattern) => write!(f, "webdataset:{pattern}"),
+            DataSpec::Parquet(pattern) => write!(f, "parquet:{pattern}"),
             DataSpec::Generated(GeneratedSpec { seed, images, size, split }) => {
                 write!(f, "generated:shapes?seed={seed}&images={images}")?;
                 if let Some(size) = size {
@@ -156,10 +185,32 @@ impl fmt::Display for DataSpec {
     }
 }
 
+/// The files that a path, folder or pattern with brace ranges names.
+pub(crate) fn list_files(
+    pattern: &str,
+    extension: &str,
+    wanted: &'static str,
+    cure: &'static str,
+) -> Result<Vec<PathBuf>, Error> {
+    let path = Path::new(pattern);
+    // A folder or file may itself have braces in its name.
+    if path.is_dir() {
+        let files = sorted_files(path, |found| found == extension)?;
+        if files.is_empty() {
+            return Err(Error::Empty { path: path.to_owned(), wanted, cure });
+        }
+        return Ok(files);
+    }
+    if path.exists() {
+        return Ok(vec![path.to_owned()]);
+    }
+    Ok(expand_braces(pattern)?.into_iter().map(PathBuf::from).collect())
+}
+
 /// Replaces every `{0000..0004}` of `pattern` by its numbers, the last brace varying fastest.
 ///
 /// Zero padding is kept: `{08..10}` gives 08, 09, 10. A pattern without braces gives itself.
-pub(crate) fn expand_braces(pattern: &str) -> Result<Vec<String>, Error> {
+fn expand_braces(pattern: &str) -> Result<Vec<String>, Error> {
     // More shards than any set has; a typing error such as {0..99999999} should not fill the memory.
     const MOST: u64 = 100_000;
     let wrong = |reason: String| Error::Braces { pattern: pattern.to_owned(), reason };
@@ -207,7 +258,9 @@ mod tests {
         for text in [
             "cifar10:data/cifar",
             "imagefolder:C:/images",
+            "imagefolder:images?classes=index.json",
             "webdataset:a-{0..3}.tar",
+            "parquet:data",
             "generated:shapes?seed=1&images=5000&size=32&split=val",
             "generated:shapes?seed=1&images=5000&split=train",
         ] {
@@ -228,6 +281,8 @@ mod tests {
             ("cifar10:", "cifar10:data/"),
             ("webdataset:", "{0000..0004}"),
             ("imagefolder:", "imagefolder:imagenet"),
+            ("imagefolder:val?classes=", "classes=index.json"),
+            ("parquet:", "parquet:data/train"),
             ("generated:", "generated:shapes"),
             ("generated:faces", "generated:shapes"),
             ("generated:shapes?images=0", "images=COUNT"),

@@ -1,6 +1,7 @@
 //! Images and labels in tars, after the [webdataset](https://github.com/webdataset/webdataset) convention.
 //!
-//! Files that share a name up to the first dot belong together: `00017.jpg` is the image, `00017.cls` its label. Each
+//! Files that share a name up to the first dot belong together: `00017.jpg` is the image, `00017.cls` its label, or the integer
+//! `label` (or `cls`) in `00017.json`. Each
 //! tar is walked once for the offsets of its images; afterwards they are read from there one by one, in any order,
 //! by any thread, and the tar is never held in memory.
 
@@ -8,18 +9,20 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{BufReader, Read},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use rayon::prelude::*;
 
 use crate::{
-    cifar::sorted_files,
-    decode::{self, EXTENSIONS, Rgb},
     error::Error,
-    source::{Offsets, Source},
-    spec::expand_braces,
+    picture::{self, EXTENSIONS, Picture},
+    source::{Offsets, Source, expanded},
+    spec::list_files,
 };
+
+/// The longest JSON file whose label is looked for: labels beside whole segmentations are read, films are not.
+const NOTE_BYTES: u64 = 16 << 20;
 
 /// Where an image lies.
 struct Entry {
@@ -41,7 +44,8 @@ pub(crate) struct WebDataset {
 impl WebDataset {
     /// Indexes a tar, the tars of a folder in the order of their names, or those of a pattern with brace ranges.
     pub(crate) fn open(pattern: &str, most: Option<usize>) -> Result<WebDataset, Error> {
-        let paths = list(pattern)?;
+        let cure = "name the folder that holds the tars, or a pattern such as train-{0000..0004}.tar";
+        let paths = list_files(pattern, "tar", "*.tar file", cure)?;
         let mut set = WebDataset { tars: Vec::new(), entries: Vec::new(), labels: Vec::new(), classes: 0 };
         let indexed: Vec<_> = paths.into_par_iter().map(Index::of).collect();
         for index in indexed {
@@ -62,23 +66,6 @@ impl WebDataset {
     }
 }
 
-fn list(pattern: &str) -> Result<Vec<PathBuf>, Error> {
-    let path = Path::new(pattern);
-    // A folder or file may itself have braces in its name.
-    if path.is_dir() {
-        let tars = sorted_files(path, |extension| extension == "tar")?;
-        if tars.is_empty() {
-            let cure = "name the folder that holds the tars, or a pattern such as train-{0000..0004}.tar";
-            return Err(Error::Empty { path: path.to_owned(), wanted: "*.tar file", cure });
-        }
-        return Ok(tars);
-    }
-    if path.exists() {
-        return Ok(vec![path.to_owned()]);
-    }
-    Ok(expand_braces(pattern)?.into_iter().map(PathBuf::from).collect())
-}
-
 /// The samples of one tar: offset, bytes, name of the image, label.
 struct Index {
     path: PathBuf,
@@ -91,6 +78,8 @@ struct Index {
 struct Parts {
     image: Option<(u64, u32, Box<str>)>,
     label: Option<u32>,
+    /// What a JSON file says.
+    note: Option<u32>,
 }
 
 impl Index {
@@ -132,7 +121,9 @@ impl Index {
             }
             let (key, extension) = split_name(&name);
             let is_image = EXTENSIONS.contains(&extension.as_str());
-            if !entry.header().entry_type().is_file() || !(is_image || extension == "cls") {
+            if !entry.header().entry_type().is_file()
+                || !(is_image || extension == "cls" || extension == "json")
+            {
                 continue;
             }
             let parts = samples.entry(key.into()).or_insert_with(|| {
@@ -149,6 +140,13 @@ impl Index {
                     detail: format!("{name} has {bytes} bytes, more than any image"),
                 })?;
                 parts.image = Some((offset, bytes, name.as_str().into()));
+            } else if extension == "json" {
+                // Other files of a sample may be anything: one without a label is no error as long as there is a `cls`.
+                let mut text = Vec::new();
+                entry.by_ref().take(NOTE_BYTES).read_to_end(&mut text).map_err(tar_error)?;
+                let note: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+                let number = ["label", "cls"].iter().find_map(|key| note.get(key)?.as_u64());
+                parts.note = number.and_then(|number| number.try_into().ok());
             } else {
                 if parts.label.is_some() {
                     return Err(duplicate("labels"));
@@ -178,12 +176,10 @@ impl Index {
         let mut found = Vec::with_capacity(order.len());
         for key in order {
             match samples.remove(&key).unwrap_or_default() {
-                Parts { image: Some((offset, bytes, name)), label: Some(label) } => {
-                    found.push((offset, bytes, name, label));
-                }
-                Parts { image: Some((_, _, image)), label: None } => {
-                    return Err(Error::MissingLabel { path, image: image.into(), key: key.into() });
-                }
+                Parts { image: Some((offset, bytes, name)), label, note } => match label.or(note) {
+                    Some(label) => found.push((offset, bytes, name, label)),
+                    None => return Err(Error::MissingLabel { path, image: name.into(), key: key.into() }),
+                },
                 // A label without an image is what is left when somebody removes a bad image.
                 Parts { image: None, .. } => {}
             }
@@ -215,16 +211,20 @@ impl Source for WebDataset {
         &self.labels
     }
 
-    fn read(&self, index: usize) -> Result<Rgb, Error> {
+    fn read(&self, index: usize) -> Result<Picture, Error> {
         let entry = &self.entries[index];
         let mut bytes = vec![0; entry.bytes as usize];
         self.tars[entry.tar as usize].read(entry.offset, &mut bytes)?;
-        decode::decode(&bytes).map_err(|reason| Error::Image { item: self.name(index), reason })
+        picture::decode(&bytes).map_err(|reason| Error::Image { item: self.name(index), reason })
     }
 
     fn name(&self, index: usize) -> String {
         let entry = &self.entries[index];
         format!("{}: {}", self.tars[entry.tar as usize].path.display(), entry.name)
+    }
+
+    fn decoded_bytes(&self, most: u64) -> u64 {
+        expanded(self.entries.iter().map(|entry| entry.bytes.into()), most)
     }
 
     fn classes(&self) -> usize {

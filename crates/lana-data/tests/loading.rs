@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use lana_data::{Augment, Batch, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
+use lana_data::{Augmentation, Batch, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
 
 fn dataset() -> Arc<Dataset> {
     let spec: DataSpec = "generated:shapes?images=205&size=16".parse().unwrap();
@@ -11,7 +11,7 @@ fn dataset() -> Arc<Dataset> {
 }
 
 fn loader(config: LoaderConfig) -> Loader {
-    let transform = Transform::evaluation(16).with_augment(Augment::CropFlip { padding: 2 });
+    let transform = Transform::evaluation(16).with_augmentation(Augmentation::crop_flip(2));
     Loader::new(dataset(), transform, config).unwrap()
 }
 

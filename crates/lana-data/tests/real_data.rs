@@ -25,7 +25,7 @@ fn compressed_and_exact_images_agree() {
     assert_eq!(exact.len(), 932);
 
     let jpeg = open(format!("webdataset:{}", path.join("jpeg-test-0000.tar").display()));
-    assert_eq!((jpeg.len(), jpeg.classes(), jpeg.image_size()), (10_000, 10, 32));
+    assert_eq!((jpeg.len(), jpeg.classes(), jpeg.get(0).unwrap().picture.width), (10_000, 10, 32));
     assert!(jpeg.skipped().is_empty());
     let mut counts = [0; 10];
     jpeg.labels().iter().for_each(|&label| counts[label as usize] += 1);
@@ -34,7 +34,7 @@ fn compressed_and_exact_images_agree() {
     assert_eq!(exact.labels(), &jpeg.labels()[..932]);
     let mut worst = 0.0_f64;
     for index in 0..exact.len() {
-        let (a, b) = (exact.get(index).unwrap().pixels, jpeg.get(index).unwrap().pixels);
+        let (a, b) = (exact.get(index).unwrap().picture.pixels, jpeg.get(index).unwrap().picture.pixels);
         let sum: u64 = a.iter().zip(&b).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
         worst = worst.max(sum as f64 / a.len() as f64);
     }

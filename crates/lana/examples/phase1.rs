@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lana_data::{Augment, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
+use lana_data::{DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
 use lana_graph::{Graph, Tensor as Array, Weights};
 use lana_models::pool::Pool;
 use lana_models::{init, zoo, zoo::ZooOptions};
@@ -98,7 +98,6 @@ fn images(graph: &Graph, data: &str, batch: usize) -> Result<Vec<f32>, Failure> 
     let dataset = Arc::new(Dataset::open(&data.parse::<DataSpec>()?, &options)?);
     let transform =
         Transform { mean: preprocessing.mean, std: preprocessing.std, ..Transform::evaluation(size) };
-    let transform = transform.with_augment(Augment::None);
     let loader = Loader::new(dataset, transform, LoaderConfig { batch, ..LoaderConfig::default() })?;
     let mut numbers = Vec::new();
     for batch in loader.epoch(0).take(BATCHES) {

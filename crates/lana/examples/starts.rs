@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use lana_data::{Augment, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
+use lana_data::{DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
 use lana_graph::{Graph, Weights};
 use lana_models::pool::{Operation, Pool};
 use lana_models::{init, zoo, zoo::Preprocessing, zoo::ZooOptions};
@@ -101,7 +101,7 @@ fn first_images(graph: &Graph, data: &str, images: usize) -> Result<Tensor, Box<
     let dataset =
         Arc::new(Dataset::open(&spec, &DatasetOptions { size: Some(size), ..DatasetOptions::default() })?);
     let Preprocessing { mean, std, .. } = zoo::entry(graph.name())?.preprocessing;
-    let transform = Transform { size, mean, std, augment: Augment::None };
+    let transform = Transform { mean, std, ..Transform::evaluation(size) };
     let config = LoaderConfig { batch: images.min(dataset.len()), ..LoaderConfig::default() };
     let batch = Loader::new(dataset, transform, config)?.epoch(0).next().ok_or("there are no images")??;
     Ok(Batch::new(&batch.images, &batch.labels, graph.input_shape(), Device::Cpu)?.images)

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use lana_data::{Augment, DataSpec, Dataset, DatasetOptions, Interpolation, Loader, LoaderConfig, Transform};
+use lana_data::{
+    Augmentation, DataSpec, Dataset, DatasetOptions, Interpolation, Loader, LoaderConfig, Transform,
+};
 use lana_graph::{Graph, Shape, Weights};
 use lana_models::pool::{Operation, Pools};
 use lana_models::zoo::{self, Preprocessing};
@@ -128,7 +130,7 @@ impl<'a> Context<'a> {
             return Ok(Arc::clone(dataset));
         }
         let (input, output) = (teacher.graph.input_shape(), teacher.graph.output_shape());
-        let dataset = open_dataset(spec, input, output, teacher.preprocessing, self.progress)?;
+        let dataset = open_dataset(spec, input, output, self.progress)?;
         open.insert(spec.to_string(), Arc::clone(&dataset));
         Ok(dataset)
     }
@@ -137,10 +139,11 @@ impl<'a> Context<'a> {
         &self,
         dataset: &Arc<Dataset>,
         teacher: &Teacher,
-        augment: Augment,
+        augmentation: Option<Augmentation>,
         config: LoaderConfig,
     ) -> Result<Loader> {
-        let transform = transform(teacher.graph.input_shape(), teacher.preprocessing).with_augment(augment);
+        let transform = transform(teacher.graph.input_shape(), teacher.preprocessing);
+        let transform = Transform { augmentation, ..transform };
         Ok(Loader::new(Arc::clone(dataset), transform, config)?)
     }
 
@@ -152,12 +155,7 @@ impl<'a> Context<'a> {
         batch: usize,
         subset: Option<Vec<u32>>,
     ) -> Result<Loader> {
-        self.loader(
-            dataset,
-            teacher,
-            Augment::None,
-            LoaderConfig { batch, subset, ..LoaderConfig::default() },
-        )
+        self.loader(dataset, teacher, None, LoaderConfig { batch, subset, ..LoaderConfig::default() })
     }
 
     pub(crate) fn batch(&self, batch: &lana_data::Batch, teacher: &Graph) -> Result<Batch> {
@@ -243,26 +241,16 @@ pub(crate) fn pool_of(pools: &Pools, teacher: &Graph) -> Result<Vec<LayerPool>> 
     Ok(layers)
 }
 
-/// Opens images for a network with that input and output, cut and resized as its preprocessing says.
+/// Opens images for a network with that input and output.
 pub(crate) fn open_dataset(
     spec: &str,
     input: &Shape,
     output: &Shape,
-    preprocessing: Preprocessing,
     progress: &dyn Progress,
 ) -> Result<Arc<Dataset>> {
     let spec: DataSpec = spec.parse()?;
     let size = input.dims().get(1).copied();
-    let options = DatasetOptions {
-        size,
-        crop: preprocessing.crop,
-        interpolation: match preprocessing.interpolation {
-            zoo::Interpolation::Bilinear => Interpolation::Bilinear,
-            zoo::Interpolation::Bicubic => Interpolation::Bicubic,
-        },
-        classes: Some(output.elements()),
-        ..DatasetOptions::default()
-    };
+    let options = DatasetOptions { size, classes: Some(output.elements()), ..DatasetOptions::default() };
     let dataset = Dataset::open(&spec, &options)?;
     for skipped in dataset.skipped() {
         progress.warn(&format!("skipped {}: {}", skipped.item, skipped.reason));
@@ -270,9 +258,14 @@ pub(crate) fn open_dataset(
     Ok(Arc::new(dataset))
 }
 
-/// How pixels become numbers for a network.
+/// How pixels become numbers for a network: cut, resized and normalised as its preprocessing says.
 pub(crate) fn transform(input: &Shape, preprocessing: Preprocessing) -> Transform {
     Transform {
+        crop: preprocessing.crop,
+        interpolation: match preprocessing.interpolation {
+            zoo::Interpolation::Bilinear => Interpolation::Bilinear,
+            zoo::Interpolation::Bicubic => Interpolation::Bicubic,
+        },
         mean: preprocessing.mean,
         std: preprocessing.std,
         ..Transform::evaluation(input.dims().get(1).copied().unwrap_or(1))

@@ -164,7 +164,7 @@ pub fn evaluate(
         crop: options.crop.unwrap_or(own.crop),
         interpolation: options.interpolation.unwrap_or(own.interpolation),
     };
-    let dataset = open_dataset(&options.data, &input, &output, preprocessing, progress)?;
+    let dataset = open_dataset(&options.data, &input, &output, progress)?;
     progress.begin("evaluate", dataset.len() as u64, "images");
     let config = LoaderConfig { batch: options.batch, ..LoaderConfig::default() };
     let loader = Loader::new(dataset, transform(&input, preprocessing), config)?;

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use lana_data::{Augment, Dataset, Loader, LoaderConfig};
+use lana_data::{Augmentation, Dataset, Loader, LoaderConfig};
 use lana_graph::{Graph, Precision, Weights};
 use lana_torch::{Answers, Batch, BatchNorm, Device, Distiller, Network, Training};
 
@@ -88,7 +88,7 @@ impl Course<'_> {
             drop_last: true,
             ..LoaderConfig::default()
         };
-        context.loader(&self.train, input, Augment::CropFlip { padding: recipe.crop_padding }, config)
+        context.loader(&self.train, input, Some(Augmentation::crop_flip(recipe.crop_padding)), config)
     }
 
     /// What the teacher, if there is one, makes of a batch.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use lana_data::{Augment, Loader, LoaderConfig};
+use lana_data::{Augmentation, Loader, LoaderConfig};
 use lana_graph::{Graph, Precision, Weights};
 use lana_latency::{LayerRow, Table};
 use lana_models::pool::Operation;
@@ -78,7 +78,8 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
             drop_last: true,
             ..LoaderConfig::default()
         };
-        context.loader(&train, &teacher, Augment::CropFlip { padding: config.crop_padding }, loader_config)
+        let augmentation = Some(Augmentation::crop_flip(config.crop_padding));
+        context.loader(&train, &teacher, augmentation, loader_config)
     };
     let network = Network::frozen(&teacher.graph, &teacher.weights, context.device)?;
     let folder = match shard {
