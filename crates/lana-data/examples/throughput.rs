@@ -1,49 +1,80 @@
-//! Measures how fast data sets open and batches are made, in images per second:
-//! `cargo run --release -p lana-data --example throughput -- generated:shapes cifar10:data/cifar-10-batches-bin`
+//! Measures how fast data sets open and batches are made, in images per second, and how much memory that takes:
+//! `cargo run --release -p lana-data --example throughput -- generated:shapes imagefolder:imagenet/val`
+//!
+//! With `--json` only what `cargo xtask bench data` compares: random resized crops of 224 pixels, one worker, nothing kept.
 #![allow(clippy::print_stdout)]
 
-use std::{sync::Arc, time::Instant};
+use std::{error::Error, sync::Arc, time::Instant};
 
-use lana_data::{Augmentation, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
+use lana_data::{
+    Augmentation, DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, TrainInterpolation, Transform,
+};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    for spec in std::env::args().skip(1) {
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let json = arguments.first().is_some_and(|first| first == "--json");
+    for spec in arguments.drain(usize::from(json)..) {
         let spec: DataSpec = spec.parse()?;
+        let start = Instant::now();
+        let dataset =
+            Arc::new(Dataset::open(&spec, &DatasetOptions { cache_bytes: 0, ..DatasetOptions::default() })?);
+        if json {
+            let (rate, _) = load(&dataset, imagenet(), 1, 1)?;
+            println!("{{\"rate\": {rate}, \"peak_mb\": {}}}", peak_mb());
+            continue;
+        }
         let rate = |images: usize, start: Instant| images as f64 / start.elapsed().as_secs_f64();
+        println!("{spec}: {} images", dataset.len());
+        println!("  index              {:>9.0} images/s", rate(dataset.len(), start));
 
         let start = Instant::now();
-        let lazy = Dataset::open(&spec, &DatasetOptions { cache_bytes: 0, ..Default::default() })?;
-        println!("{spec}: {} images", lazy.len());
-        println!("  index              {:>9.0} images/s", rate(lazy.len(), start));
-
-        let start = Instant::now();
-        let count = lazy.len().min(20_000);
+        let count = dataset.len().min(20_000);
         for index in 0..count {
-            std::hint::black_box(lazy.get(index)?);
+            std::hint::black_box(dataset.get(index)?);
         }
         println!("  decode, one thread {:>9.0} images/s", rate(count, start));
-
-        let start = Instant::now();
-        let dataset = Arc::new(Dataset::open(&spec, &DatasetOptions::default())?);
-        println!("  open, all threads  {:>9.0} images/s", rate(dataset.len(), start));
-
-        let size = dataset.get(0)?.picture.width.min(dataset.get(0)?.picture.height);
-        let transform = Transform::evaluation(size).with_augmentation(Augmentation::crop_flip(4));
         for workers in [0, 1, 2] {
-            let config = LoaderConfig { shuffle: true, workers, ..Default::default() };
-            let loader = Loader::new(dataset.clone(), transform.clone(), config)?;
-            let start = Instant::now();
-            let mut images = 0;
-            for epoch in 0..3 {
-                let mut batches = loader.epoch(epoch);
-                while let Some(batch) = batches.next() {
-                    let batch = batch?;
-                    images += batch.n;
-                    batches.recycle(batch);
-                }
-            }
-            println!("  load, {workers} workers    {:>9.0} images/s", rate(images, start));
+            let (rate, memory) = load(&dataset, imagenet(), workers, 3)?;
+            println!(
+                "  load, {workers} workers    {rate:>9.0} images/s, peak memory after each epoch {memory:.0?} MB"
+            );
         }
     }
     Ok(())
+}
+
+/// What torchvision's reference training does.
+fn imagenet() -> Transform {
+    let interpolation = TrainInterpolation::Bilinear;
+    let augmentation = Augmentation { scale: Some([0.08, 1.0]), interpolation, ..Augmentation::default() };
+    Transform::evaluation(224).with_augmentation(augmentation)
+}
+
+/// Images per second over some epochs, and the peak of memory after each.
+fn load(
+    dataset: &Arc<Dataset>,
+    transform: Transform,
+    workers: usize,
+    epochs: u64,
+) -> Result<(f64, Vec<f64>), Box<dyn Error>> {
+    let config = LoaderConfig { batch: 64, shuffle: true, workers, ..LoaderConfig::default() };
+    let loader = Loader::new(dataset.clone(), transform, config)?;
+    let (start, mut images, mut memory) = (Instant::now(), 0, Vec::new());
+    for epoch in 0..epochs {
+        let mut batches = loader.epoch(epoch);
+        while let Some(batch) = batches.next() {
+            let batch = batch?;
+            images += batch.n;
+            batches.recycle(batch);
+        }
+        memory.push(peak_mb());
+    }
+    Ok((images as f64 / start.elapsed().as_secs_f64(), memory))
+}
+
+/// The largest resident memory so far; 0 where the system does not say.
+fn peak_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).map_or(0.0, |kb| kb / 1024.0)
 }

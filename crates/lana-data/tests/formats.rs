@@ -257,3 +257,150 @@ fn settings_are_checked() {
         assert_error("generated:shapes?images=10", options, "", part);
     }
 }
+
+#[test]
+fn files_of_classes_number_folders() {
+    let folder = TempDir::new().unwrap();
+    for name in ["images/n02/1.png", "images/n09/1.png"] {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, picture(9, 8, 8, ImageFormat::Png)).unwrap();
+    }
+    let spec = |index: &str, text: &str| {
+        let path = folder.path().join(index);
+        fs::write(&path, text).unwrap();
+        format!("imagefolder:{}?classes={}", folder.path().join("images").display(), path.display())
+    };
+    for (index, text) in [
+        ("a.json", r#"{"0": ["n09", "wolf"], "1": ["n05", "fox"], "3": ["n02", "cat"]}"#),
+        ("b.json", r#"{"n02": 3, "n09": 0, "n05": 1}"#),
+        ("c.txt", "n09 wolf\nn05 fox\nn07\nn02\n"),
+    ] {
+        let set = open(&spec(index, text)).unwrap();
+        assert_eq!((set.labels(), set.classes()), (&[3, 0][..], 4), "{index}");
+    }
+    let none = DatasetOptions::default;
+    assert_error(&spec("d.txt", "n09\nn05"), none(), "d.txt", "n02 is not in it");
+    assert_error(&spec("e.json", "{\"n02\": \"x\"}"), none(), "e.json", "line by line");
+    assert_error(&spec("f.json", "{"), none(), "f.json", "line by line");
+    assert_error(&spec("g.json", "{\"a\": 1, \"b\": 1}"), none(), "g.json", "class 1 is both");
+}
+
+#[test]
+fn labels_in_tars_may_be_json() {
+    let folder = TempDir::new().unwrap();
+    let png = picture(9, 8, 8, ImageFormat::Png);
+    let path = folder.path().join("a.tar");
+    write_tar(
+        &path,
+        &[
+            ("1.json", br#"{"label": 2, "caption": "a cat"}"#),
+            ("1.png", &png),
+            ("2.png", &png),
+            ("2.json", br#"{"cls": 1}"#),
+            ("3.png", &png),
+            ("3.json", br#"{"label": 7}"#),
+            ("3.cls", b"0"),
+        ],
+    );
+    assert_eq!(open(&format!("webdataset:{}", path.display())).unwrap().labels(), [2, 1, 0]);
+    write_tar(&path, &[("1.png", &png), ("1.json", b"[1]")]);
+    assert_error(
+        &format!("webdataset:{}", path.display()),
+        DatasetOptions::default(),
+        "a.tar: 1.png",
+        "1.json",
+    );
+}
+
+/// A file as `datasets` writes it, with row groups of the given rows: bytes of the image, or none, and label.
+fn write_parquet(path: &Path, groups: &[&[(Option<&[u8]>, i64)]], notes: Option<&str>) {
+    use std::sync::Arc;
+
+    use parquet::{
+        data_type::{ByteArray, ByteArrayType, Int64Type},
+        file::{
+            metadata::KeyValue,
+            properties::WriterProperties,
+            writer::{SerializedFileWriter, SerializedRowGroupWriter},
+        },
+        schema::parser::parse_message_type,
+    };
+
+    let schema = "message schema {
+        optional group image { optional binary bytes; optional binary path (UTF8); }
+        optional int64 label;
+    }";
+    let notes = notes.map(|text| vec![KeyValue::new("huggingface".into(), text.to_owned())]);
+    // Pages of one or two images, so that some are passed over.
+    let properties = WriterProperties::builder()
+        .set_key_value_metadata(notes)
+        .set_data_page_row_count_limit(2)
+        .set_write_batch_size(1)
+        .set_dictionary_enabled(false)
+        .set_compression(parquet::basic::Compression::SNAPPY)
+        .build();
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut writer =
+        SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::new(properties)).unwrap();
+    let bytes = |group: &mut SerializedRowGroupWriter<File>, values: Vec<Option<Vec<u8>>>| {
+        let mut column = group.next_column().unwrap().unwrap();
+        let levels: Vec<i16> = values.iter().map(|v| if v.is_some() { 2 } else { 1 }).collect();
+        let values: Vec<ByteArray> = values.into_iter().flatten().map(ByteArray::from).collect();
+        column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None).unwrap();
+        column.close().unwrap();
+    };
+    for rows in groups {
+        let mut group = writer.next_row_group().unwrap();
+        bytes(&mut group, rows.iter().map(|(image, _)| image.map(<[u8]>::to_vec)).collect());
+        bytes(&mut group, rows.iter().map(|_| Some(b"x.png".to_vec())).collect());
+        let mut column = group.next_column().unwrap().unwrap();
+        let labels: Vec<i64> = rows.iter().map(|&(_, label)| label).collect();
+        column.typed::<Int64Type>().write_batch(&labels, Some(&vec![1; labels.len()]), None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+#[test]
+fn parquet_is_read_row_by_row() {
+    let folder = TempDir::new().unwrap();
+    let images: Vec<_> = (0..9).map(|i| picture(i * 20, 30, 20, ImageFormat::Png)).collect();
+    let row = |i: usize| (Some(images[i].as_slice()), i as i64 % 3);
+    let notes = r#"{"info": {"features": {"label": {"names": ["ant", "bee", "cat", "dog"], "_type": "ClassLabel"}}}}"#;
+    let first: Vec<_> = (0..5).map(row).collect();
+    write_parquet(&folder.path().join("train-0.parquet"), &[&first, &[row(5)]], Some(notes));
+    write_parquet(&folder.path().join("train-1.parquet"), &[&[row(6), row(7), row(8)]], Some(notes));
+    let root = folder.path().display();
+    for spec in [format!("parquet:{root}/train-{{0..1}}.parquet"), format!("parquet:{root}")] {
+        for cache_bytes in [0, 1 << 20] {
+            let set = open_with(&spec, DatasetOptions { cache_bytes, ..Default::default() }).unwrap();
+            assert_eq!(set.labels(), [0, 1, 2, 0, 1, 2, 0, 1, 2]);
+            assert_eq!((set.classes(), set.class_names().unwrap()[3].as_str()), (4, "dog"));
+            // From several threads, in an order of their own.
+            std::thread::scope(|scope| {
+                for turn in 0..4 {
+                    let set = &set;
+                    scope.spawn(move || {
+                        for i in 0..9 {
+                            let index = (i * 4 + turn) % 9;
+                            assert_eq!(set.get(index).unwrap().picture.pixels[0], index as u8 * 20);
+                        }
+                    });
+                }
+            });
+            assert!(set.name(7).contains("train-1.parquet: row 1 of row group 0"));
+        }
+    }
+
+    let none = DatasetOptions::default;
+    let path = folder.path().join("bad.parquet");
+    write_parquet(&path, &[&[row(0), (Some(&images[1]), -1)]], None);
+    assert_error(&format!("parquet:{}", path.display()), none(), "bad.parquet: image 1", "without labels");
+    write_parquet(&path, &[&[row(0), (None, 0)]], None);
+    assert_error(&format!("parquet:{}", path.display()), none(), "row 1", "fetch the data again");
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 10]).unwrap();
+    assert_error(&format!("parquet:{}", path.display()), none(), "bad.parquet", "fetch it again");
+}

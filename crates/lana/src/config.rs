@@ -26,7 +26,7 @@ pub struct Config {
     /// Height and width of its input in pixels; the zoo's resolution if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolution: Option<usize>,
-    /// Training images, as `cifar10:PATH`, `imagefolder:PATH`, `webdataset:PATH` or `generated:NAME`.
+    /// Training images, as `cifar10:PATH`, `imagefolder:PATH`, `webdataset:PATH`, `parquet:PATH` or `generated:NAME`.
     pub train: String,
     /// Validation images, likewise: only for reporting, never for choosing.
     pub val: String,

@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     network: super::Network,
 
-    /// Training images: cifar10:PATH, imagefolder:PATH, webdataset:PATH or generated:NAME
+    /// Training images: cifar10:PATH, imagefolder:PATH, webdataset:PATH, parquet:PATH or generated:NAME
     #[arg(long, value_name = "DATA")]
     train: Option<String>,
 

@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE.safetensors|hf:OWNER/REPO", requires = "teacher")]
     teacher_weights: Option<String>,
 
-    /// Images with labels: cifar10:PATH, imagefolder:PATH, webdataset:PATH or generated:NAME
+    /// Images with labels: cifar10:PATH, imagefolder:PATH, webdataset:PATH, parquet:PATH or generated:NAME
     #[arg(long, value_name = "DATA")]
     data: String,
 
