@@ -45,13 +45,17 @@ enum Task {
         #[command(subcommand)]
         bench: Bench,
     },
-    /// Compare the zoo's networks with timm's, number by number (in a virtual environment under target/)
+    /// Compare the zoo's networks, or what becomes of images, with timm's, number by number (in a virtual environment under
+    /// target/)
     Parity {
         /// Networks to compare [default: a small one of each family]
         names: Vec<String>,
         /// Compare all that timm has
         #[arg(long, conflicts_with = "names")]
         all: bool,
+        /// Compare images instead: decoding, resizing and the operations of RandAugment, with PIL's and timm's
+        #[arg(long, conflicts_with_all = ["names", "all"])]
+        data: bool,
     },
     /// Check formatting, lints and documentation, and run every test, after setup
     Test,
@@ -85,6 +89,8 @@ enum Bench {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },
+    /// Decoding and augmenting images, beside torchvision's DataLoader (in a virtual environment under target/)
+    Data(bench::data::Arguments),
     /// The exact solver, beside HiGHS and CBC (in a virtual environment under target/)
     Select {
         /// Arguments of `cargo bench -p lana-select`
@@ -108,9 +114,11 @@ fn main() -> ExitCode {
         Task::Bench { bench: Bench::Finetune { names, threads, rounds } } => {
             bench::finetune::run(&names, threads, rounds)
         }
+        Task::Bench { bench: Bench::Data(arguments) } => bench::data::run(&arguments),
         Task::Bench { bench: Bench::Pool(arguments) } => bench::pool::run(&arguments),
         Task::Bench { bench: Bench::Score(arguments) } => bench::score::run(&arguments),
-        Task::Parity { names, all } => parity::run(&names, all),
+        Task::Parity { data: true, .. } => parity::data(),
+        Task::Parity { names, all, .. } => parity::run(&names, all),
         Task::Test => test::run(),
     };
     result.unwrap_or_else(|error| {

@@ -1,9 +1,10 @@
 //! `cargo xtask parity`: do the zoo's networks compute what timm's compute?
 //!
-//! The comparing is done by the example `parity` of lana-torch; here timm is got ready, and both are brought together.
+//! The comparing is done by the example `parity` of lana-torch (networks) and that of lana-data (images); here timm is got ready,
+//! and both are brought together.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 
@@ -34,6 +35,26 @@ const REFERENCE: &[&str] = &["timm==1.0.31", "torchvision==0.26.0"];
 pub(crate) fn run(names: &[String], all: bool) -> anyhow::Result<ExitCode> {
     setup::run()?;
     compare(&python()?, names, all)
+}
+
+/// Compares what becomes of images with what PIL and timm make of them; the exit status is 1 if they differ.
+pub(crate) fn data() -> anyhow::Result<ExitCode> {
+    let folder = folder().join("data");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("clearing {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    let script = python::script("parity/timm_data.py");
+    let made = Command::new(python()?).arg(script).arg(&folder).status().context("starting python")?;
+    if !made.success() {
+        return Ok(command::exit_code(made));
+    }
+    let status = command::cargo()
+        .args(["run", "--quiet", "--package", "lana-data", "--example", "parity", "--"])
+        .arg(&folder)
+        .status()
+        .context("starting cargo")?;
+    Ok(command::exit_code(status))
 }
 
 /// A Python that has timm.

@@ -175,13 +175,12 @@ impl Index {
 
         let mut found = Vec::with_capacity(order.len());
         for key in order {
-            match samples.remove(&key).unwrap_or_default() {
-                Parts { image: Some((offset, bytes, name)), label, note } => match label.or(note) {
-                    Some(label) => found.push((offset, bytes, name, label)),
-                    None => return Err(Error::MissingLabel { path, image: name.into(), key: key.into() }),
-                },
-                // A label without an image is what is left when somebody removes a bad image.
-                Parts { image: None, .. } => {}
+            let Parts { image, label, note } = samples.remove(&key).unwrap_or_default();
+            // A label without an image is what is left when somebody removes a bad image.
+            let Some((offset, bytes, name)) = image else { continue };
+            match label.or(note) {
+                Some(label) => found.push((offset, bytes, name, label)),
+                None => return Err(Error::MissingLabel { path, image: name.into(), key: key.into() }),
             }
         }
         if found.is_empty() {

@@ -313,8 +313,11 @@ fn labels_in_tars_may_be_json() {
     );
 }
 
-/// A file as `datasets` writes it, with row groups of the given rows: bytes of the image, or none, and label.
-fn write_parquet(path: &Path, groups: &[&[(Option<&[u8]>, i64)]], notes: Option<&str>) {
+/// Bytes of an image, or none, and its label.
+type Row<'a> = (Option<&'a [u8]>, i64);
+
+/// A file as `datasets` writes it, with row groups of the given rows.
+fn write_parquet(path: &Path, groups: &[&[Row]], notes: Option<&str>) {
     use std::sync::Arc;
 
     use parquet::{
