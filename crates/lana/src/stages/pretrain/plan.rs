@@ -23,7 +23,7 @@ const LARGEST_STATE: u64 = 1 << 30;
 const LARGEST_STEP: u64 = 2 << 30;
 /// Memory that libtorch's kernels need beside the feature maps (reordered weights, partial sums), and what the
 /// allocator cannot use, as a factor on what is computed.
-const OVERHEAD: f64 = 1.2;
+const OVERHEAD: f64 = 1.3;
 
 /// What one operation takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
