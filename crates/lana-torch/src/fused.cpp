@@ -60,7 +60,8 @@ ALWAYS_INLINE float sigmoid(float x) {
 
 template <int64_t A>
 ALWAYS_INLINE float activate(float z) {
-  if (A == RELU) return z > 0.0f ? z : 0.0f;
+  // What is no number stays none, as in libtorch.
+  if (A == RELU) return z < 0.0f ? 0.0f : z;
   if (A == RELU6) return z < 0.0f ? 0.0f : (z > 6.0f ? 6.0f : z);
   if (A == SILU) return z * sigmoid(z);
   if (A == HARD_SWISH) {
@@ -73,7 +74,7 @@ ALWAYS_INLINE float activate(float z) {
 // Derivative of the activation at z, times g.
 template <int64_t A>
 ALWAYS_INLINE float back(float z, float g) {
-  if (A == RELU) return z > 0.0f ? g : 0.0f;
+  if (A == RELU) return z <= 0.0f ? 0.0f : g;
   if (A == RELU6) return (z > 0.0f && z < 6.0f) ? g : 0.0f;
   if (A == SILU) {
     const float s = sigmoid(z);

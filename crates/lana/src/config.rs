@@ -480,6 +480,8 @@ impl Config {
             select: SelectConfig::default(),
             finetune: Recipe::default(),
             pretrain: PretrainConfig { checkpoint_s: 1.0, memory: None, ..c.pretrain.clone() },
+            // Both kinds of scores are taken.
+            score: ScoreConfig { by: String::new(), ..c.score.clone() },
             // What networks are run on counts, not how long they are measured.
             latency: LatencyConfig {
                 runtime: c.latency.runtime,

@@ -166,7 +166,7 @@ impl Error {
                 std::io::ErrorKind::StorageFull => {
                     "free some space and give the same command again; finished work is kept".into()
                 }
-                std::io::ErrorKind::PermissionDenied => {
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
                     "choose a place you may write to, or change its rights".into()
                 }
                 _ if is_misnamed(source) => "check the path: is it there, and of the right kind?".into(),

@@ -223,6 +223,9 @@ impl Estimate {
 pub struct Scores {
     /// Training images used.
     pub images: u64,
+    /// Images that were asked for; more than there are, where `images` are all.
+    #[serde(default)]
+    pub asked: Option<u64>,
     /// Images in a batch, whose statistics batch normalisation used.
     pub batch: u64,
     /// Seed that chose the images.

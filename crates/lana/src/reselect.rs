@@ -11,7 +11,7 @@ use crate::program::{Priced, Program, settings};
 use crate::stages::{depth, profile, tables};
 use crate::target::Target;
 use crate::{
-    Budget, Candidates, Error, PoolRecord, Progress, Result, Run, Scores, SelectConfig, Silent, Solutions,
+    Budget, Candidates, Config, Error, PoolRecord, Progress, Result, Run, Scores, Silent, Solutions,
     TeacherMetrics, read_or_redo, write_atomic, write_json,
 };
 
@@ -24,10 +24,16 @@ pub struct RuleChanges {
     pub force: Option<Vec<String>>,
     /// Limits on how many layers take one of some operations, as `LAYERS:OPERATIONS<=N`.
     pub caps: Option<Vec<String>>,
+    /// What to select by: `kl` or `loss`.
+    pub score: Option<String>,
 }
 
 impl RuleChanges {
-    fn apply(&self, select: &mut SelectConfig) {
+    fn apply(&self, config: &mut Config) {
+        if let Some(by) = &self.score {
+            config.score.by.clone_from(by);
+        }
+        let select = &mut config.select;
         for (change, rules) in [
             (&self.exclude, &mut select.exclude),
             (&self.force, &mut select.force),
@@ -124,7 +130,7 @@ pub fn reselect(
     let mut run = Run::open(path)?;
     let mut config = run.config()?;
     run.lock()?;
-    rules.apply(&mut config.select);
+    rules.apply(&mut config);
     config
         .budgets
         .extend(budgets.iter().filter(|b| !config.budgets.contains(b)).cloned().collect::<Vec<_>>());

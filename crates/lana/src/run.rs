@@ -72,6 +72,7 @@ impl Run {
         let name = format!("operations/{}.lock", shard.folder());
         let mine = self.lock_file(&name, |file| file.try_lock().is_ok())?;
         self._locks.extend([all, mine]);
+        sweep(&folder.join(shard.folder()));
         Ok(())
     }
 

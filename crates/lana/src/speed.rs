@@ -47,7 +47,7 @@ pub fn score_speed(run: &Path, operations: usize, progress: &dyn Progress) -> Re
     let all = library.operations();
     let trained = all.iter().step_by((all.len() / operations.max(1)).max(1)).collect::<Vec<&Trained>>();
     if trained.iter().all(|t| t.is_identity()) {
-        return Err(context.not_ready("no trained operation", "pretrain"));
+        return Err(context.not_ready("a trained operation", "pretrain"));
     }
     let rest = score::Rest::of(&teacher, context.config.score.statistics, context.device)?;
     let network = &rest.network;

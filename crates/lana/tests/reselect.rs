@@ -125,7 +125,7 @@ fn table() -> Table {
 
 fn rules(exclude: &[&str], force: &[&str], caps: &[&str]) -> RuleChanges {
     let list = |rules: &[&str]| (!rules.is_empty()).then(|| rules.iter().map(ToString::to_string).collect());
-    RuleChanges { exclude: list(exclude), force: list(force), caps: list(caps) }
+    RuleChanges { exclude: list(exclude), force: list(force), caps: list(caps), score: None }
 }
 
 fn operations(selection: &Selection) -> Vec<&str> {

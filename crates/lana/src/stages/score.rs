@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, LayerPool, Teacher};
 use crate::stages::library::{Library, Trained};
+use crate::stages::pretrain;
 use crate::{Error, Estimate, Result, Score, Scores, Statistics, read_or_redo, write_json};
 
 /// `scores-partial.json`: sums over the batches so far, so that a killed scoring goes on.
@@ -21,6 +22,10 @@ struct Partial {
     operations: Vec<(usize, String)>,
     statistics: Statistics,
     images: usize,
+    #[serde(default)]
+    seed: u64,
+    #[serde(default)]
+    batch: usize,
     batches: usize,
     teacher_loss: f64,
     sums: Vec<Sums>,
@@ -41,12 +46,18 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
     let library = Library::of(context, &teacher, &pool)?;
     let trained = library.operations();
     if trained.iter().all(Trained::is_identity) && has_trainable(&pool) {
-        return Err(context.not_ready("no trained operation", "pretrain"));
+        return Err(match pretrain::any_failed(context, &pool)? {
+            true => pretrain::every_one_failed(context),
+            false => context.not_ready("a trained operation", "pretrain"),
+        });
     }
     let path = context.run.path("scores.json");
+    let seed = context.config.seed;
     let mut scores = read_or_redo::<Scores>(&path, context.progress)?
-        .filter(|scores| scores.statistics == config.statistics)
+        .filter(|s| s.statistics == config.statistics && s.batch == config.batch as u64 && s.seed == seed)
+        .filter(|s| s.asked.is_none_or(|asked| asked == config.images as u64))
         .unwrap_or(Scores {
+            asked: Some(config.images as u64),
             batch: config.batch as u64,
             seed: context.config.seed,
             statistics: config.statistics,
@@ -69,11 +80,14 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
     let mut partial = read_or_redo::<Partial>(&partial_path, context.progress)?
         .filter(|p| p.operations == key && p.statistics == config.statistics)
         .filter(|p| p.images == count && p.sums.len() == key.len())
+        .filter(|p| p.seed == seed && p.batch == config.batch)
         .unwrap_or(Partial {
             sums: vec![Sums::default(); key.len()],
             operations: key,
             statistics: config.statistics,
             images: count,
+            seed,
+            batch: config.batch,
             batches: 0,
             teacher_loss: 0.0,
         });

@@ -95,6 +95,13 @@ pub fn pretraining_study(
     starts.into_iter().map(|start| row(start, &config, &choices, folder, options, progress)).collect()
 }
 
+/// `row.json`: a row with what it was made by.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    key: String,
+    row: PretrainingRow,
+}
+
 #[derive(Clone, Copy)]
 enum Start {
     Random,
@@ -121,8 +128,14 @@ fn row(
     }
     let mut context = take_up(&config, &folder.join(&name), progress)?;
     let path = context.run.path("row.json");
-    if let Some(row) = read_or_redo::<PretrainingRow>(&path, progress)? {
-        return Ok(row);
+    let key = format!(
+        "{} over {:?} images, evaluated on {}, {config:?}",
+        choices.join(","),
+        options.finetuned,
+        options.evaluated
+    );
+    if let Some(stored) = read_or_redo::<Stored>(&path, progress)?.filter(|stored| stored.key == key) {
+        return Ok(stored.row);
     }
     let (teacher, _) = teacher::run(&context)?;
     let pool = context.pool(&teacher.graph)?;
@@ -151,7 +164,7 @@ fn row(
         title: &format!("finetune {name}"),
         key: choices.join(","),
         folder: &context.run.path("finetune"),
-        images: None,
+        images: options.finetuned,
     };
     let epochs = trainer.train(&graph, &weights)?.epochs;
     let last = epochs.last().map(|epoch| epoch.val);
@@ -163,7 +176,7 @@ fn row(
         finetuned: epochs.iter().map(|epoch| epoch.val.top1).collect(),
         error_of_top1: last.map_or(0.0, |accuracy| accuracy.top1_error()),
     };
-    write_json(&path, &row)?;
+    write_json(&path, &Stored { key, row: row.clone() })?;
     Ok(row)
 }
 
@@ -173,7 +186,7 @@ fn mean_error(context: &Context<'_>, pool: &[LayerPool]) -> Result<Option<f64>> 
     for place in pool {
         for (operation, graph) in &place.operations {
             if let Some(record) = pretrain::record_of(context, &place.layer, operation.name(), graph)? {
-                errors.push(record.error);
+                errors.extend((!record.failed).then_some(record.error));
             }
         }
     }
@@ -201,7 +214,7 @@ fn untrained(
                 "the run was made by another version: make its selection again",
             )
         })?;
-        let seed = context.config.seed + index as u64;
+        let seed = pretrain::seed(context, index);
         let own = match start {
             Start::Random => init::random(built, seed),
             _ => operation.initialise(&place.graph, &teacher.weights.under(&place.layer), built, seed)?,

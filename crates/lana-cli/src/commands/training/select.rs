@@ -20,7 +20,7 @@ Example:
 /// solutions before one is fine-tuned; --evaluate does that now. Ends with status 3 if no selection can meet a budget.
 ///
 /// A RULE is LAYERS:OPERATIONS, where * stands for anything; several names go between commas. Rules take the place of
-/// those of the same kind that were given before; '' is none.
+/// those of the same kind that were given before; '' is none. --score is kept as well.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Arguments {
@@ -42,6 +42,10 @@ pub(crate) struct Arguments {
     #[arg(long = "cap", value_name = "RULE<=N")]
     caps: Option<Vec<String>>,
 
+    /// What the program adds up: each operation's divergence from the teacher, or its change of the loss [default: kl]
+    #[arg(long, value_name = "KIND", value_parser = ["kl", "loss"])]
+    score: Option<String>,
+
     /// Evaluate and measure the best solutions too, and keep the best one that meets the budget by measurement
     #[arg(long)]
     evaluate: bool,
@@ -54,8 +58,12 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(super) fn run(&self, terminal: &Terminal) -> Result<(), Failure> {
         let budgets = self.budget.budgets()?;
-        let rules =
-            RuleChanges { exclude: self.exclude.clone(), force: self.force.clone(), caps: self.caps.clone() };
+        let rules = RuleChanges {
+            exclude: self.exclude.clone(),
+            force: self.force.clone(),
+            caps: self.caps.clone(),
+            score: self.score.clone(),
+        };
         if self.evaluate && rules == RuleChanges::default() {
             return stage::run(&self.run, Stage::Select, &budgets, terminal);
         }

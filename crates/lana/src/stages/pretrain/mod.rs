@@ -98,18 +98,11 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
         done,
         images: (0, 0),
     };
-    let resumed = pass::resume(context, &setting.folder, steps)?;
-
     let trial = Trial::new(todo.iter(), &network, &loader()?)?;
     setting.lesson.precision = precision_of(&setting, &trial)?;
+    let mut resumed = pass::resume(&setting)?;
     let network = teacher_in(network, setting.lesson.precision, &trial, &loader()?, context.progress)?;
 
-    // An interrupted pass is finished as it was begun; the rest is packed.
-    let in_checkpoint = |item: &Item| {
-        let key = (&pool[item.layer].layer, &item.name);
-        resumed.as_ref().is_some_and(|(_, p)| p.operations.iter().any(|(l, o)| (l, o) == key))
-    };
-    let (current, rest): (Vec<Item>, Vec<Item>) = todo.into_iter().partition(in_checkpoint);
     let algorithm = setting.lesson.algorithm;
     let needs = |items: &[Item]| -> Vec<(usize, Need)> {
         items.iter().map(|item| (item.layer, Need::of(&item.graph, batch, algorithm))).collect()
@@ -122,6 +115,25 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
         limit: plan::limit(config.memory, taken),
         taken,
     };
+    // An interrupted pass is finished as it was begun, if it still fits; the rest is packed.
+    let in_checkpoint = |item: &Item| {
+        let key = (&pool[item.layer].layer, &item.name);
+        resumed.as_ref().is_some_and(|(_, p)| p.operations.iter().any(|(l, o)| (l, o) == key))
+    };
+    let (current, rest): (Vec<Item>, Vec<Item>) = todo.iter().cloned().partition(in_checkpoint);
+    let needed = Memory(frame.total(&needs(&current)));
+    let (current, rest) = match needed > frame.limit && !current.is_empty() {
+        true => {
+            context.progress.warn(&format!(
+                "the interrupted pass takes about {}, and there are {}: its operations are packed anew and start again",
+                needed.rounded(),
+                frame.limit.rounded()
+            ));
+            resumed = None;
+            (Vec::new(), todo)
+        }
+        false => (current, rest),
+    };
     let mut passes = plan::pack(&needs(&rest), &frame).map_err(|(at, needed)| {
         plan::too_little(&pool[rest[at].layer], &rest[at].name, needed, frame.limit)
     })?;
@@ -131,7 +143,7 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
         groups.insert(0, current);
         passes.insert(0, Pass { operations: Vec::new(), memory: Memory(0) });
     }
-    let mut resumed = resumed.filter(|_| passes.first().is_some_and(|p| p.operations.is_empty()));
+    resumed = resumed.filter(|_| passes.first().is_some_and(|p| p.operations.is_empty()));
     let images = steps * batch as u64;
     setting.images.1 = images * groups.len() as u64;
     tell(&setting, &groups, &passes, &trial, resumed.is_some(), shard)?;
@@ -164,6 +176,9 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
         summary += &format!(", {} failed", total.failed);
     }
     context.progress.finish(&summary);
+    if shard.is_none() && total.failed > 0 && total.failed == total.operations {
+        return Err(every_one_failed(context));
+    }
     if let Some(shard) = shard {
         // Only what this shard wrote stands in its folder.
         let folder = context.run.path("operations").join(shard.folder());
@@ -172,6 +187,37 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the random parts of a layer's operations begin from.
+pub(crate) fn seed(context: &Context<'_>, layer: usize) -> u64 {
+    context.config.seed.wrapping_mul(1009).wrapping_add(layer as u64)
+}
+
+/// Whether operations of the pool have been trained and failed.
+pub(crate) fn any_failed(context: &Context<'_>, pool: &[LayerPool]) -> Result<bool> {
+    for place in pool {
+        for (operation, graph) in &place.operations {
+            let record = record_of(context, &place.layer, operation.name(), graph)?;
+            if record.is_some_and(|record| record.failed) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Nothing can be selected from operations that have all diverged.
+pub(crate) fn every_one_failed(context: &Context<'_>) -> Error {
+    Error::input(
+        "every operation diverged in phase 1",
+        format!(
+            "lower `pretrain.learning_rate` (it is {}) in {}, delete {} and give the same command again",
+            context.config.pretrain.learning_rate,
+            context.run.path("run.toml").display(),
+            context.run.path("operations").display()
+        ),
+    )
 }
 
 /// How operations are trained.

@@ -26,6 +26,8 @@ use crate::{Error, OperationRecord, Result};
 pub(super) const SETTLING: u64 = 4;
 /// Points of a curve.
 const POINTS: u64 = 40;
+/// Why an operation ended that has no usable weights.
+const DIVERGED: &str = "diverged";
 /// Share of the pass in which the learning rate of an operation that is stopped early falls to zero.
 const COOLING: u64 = 20;
 
@@ -58,6 +60,12 @@ struct Pupil {
 pub(super) struct Position {
     step: u64,
     steps: u64,
+    /// What operations learn by ([`Setting::recipe`]).
+    #[serde(default)]
+    recipe: String,
+    /// Steps of single operations that the pass was to take.
+    #[serde(default)]
+    planned: u64,
     /// Layer and name of each operation that is not done.
     pub(super) operations: Vec<(String, String)>,
     courses: Vec<Course>,
@@ -88,6 +96,19 @@ pub(super) struct Setting<'a> {
 }
 
 impl Setting<'_> {
+    /// Everything that decides what a step of a pass does: a checkpoint by another recipe is not taken up.
+    pub(super) fn recipe(&self) -> String {
+        let (config, seed) = (&self.context.config.pretrain, self.context.config.seed);
+        format!(
+            "{:?}, rate {}, {:?}, batch {}, crop_padding {}, seed {seed}",
+            self.lesson.algorithm,
+            config.learning_rate,
+            self.lesson.precision,
+            self.batch,
+            config.crop_padding
+        )
+    }
+
     /// The lesson as an operation gets it: in parts, where whole batches would take too much memory.
     fn own(&self, item: &Item, lesson: &Lesson) -> Lesson {
         Lesson { parts: Need::of(&item.graph, self.batch, lesson.algorithm).parts, ..*lesson }
@@ -139,11 +160,8 @@ pub(super) fn run(
     let mut wanted: Vec<usize> = items.iter().map(|item| item.layer).collect();
     wanted.dedup();
     let mut pass = Pass::new(setting, items, wanted, resumed)?;
-    let mut outcome = Outcome {
-        operations: pass.pupils.len() as u64,
-        planned: pass.pupils.len() as u64 * setting.steps,
-        ..Outcome::default()
-    };
+    let mut outcome =
+        Outcome { operations: pass.pupils.len() as u64, planned: pass.planned, ..Outcome::default() };
     let mut stream = Stream {
         network: teacher.share(),
         batches: None,
@@ -207,6 +225,7 @@ struct Pass {
     wanted: Vec<usize>,
     step: u64,
     saved: u64,
+    planned: u64,
     /// Mean error of the last point, and that in words.
     mean: f64,
     note: String,
@@ -220,14 +239,22 @@ impl Pass {
         resumed: Option<(Weights, Position)>,
     ) -> Result<Self> {
         let context = setting.context;
-        let mut pass =
-            Pass { pupils: Vec::new(), wanted, step: 0, saved: 0, mean: f64::NAN, note: String::new() };
+        let mut pass = Pass {
+            pupils: Vec::new(),
+            wanted,
+            step: 0,
+            saved: 0,
+            planned: 0,
+            mean: f64::NAN,
+            note: String::new(),
+        };
+        pass.planned = items.len() as u64 * setting.steps;
         let (all, position) = match &resumed {
             Some((all, position)) => (Some(all), Some(position)),
             None => (None, None),
         };
         if let Some(position) = position {
-            (pass.step, pass.saved) = (position.step, position.saved);
+            (pass.step, pass.saved, pass.planned) = (position.step, position.saved, position.planned);
             context.progress.say(&format!("phase 1 goes on at step {} of {}", position.step, position.steps));
         }
         for item in items {
@@ -297,7 +324,7 @@ impl Pass {
             let name = format!("{}: {}", setting.pool[pupil.item.layer].layer, pupil.item.name);
             if watch::has_diverged(&pupil.course.curve, error) {
                 // What is left must be worth a beginning.
-                if pupil.course.restarts == 0 && steps.saturating_sub(self.step) >= steps / 4 {
+                if pupil.course.may_restart(self.step, steps) {
                     context
                         .progress
                         .warn(&format!("{name} diverged and starts again with half the learning rate"));
@@ -306,7 +333,7 @@ impl Pass {
                 } else {
                     context.progress.warn(&format!("{name} diverged and is given up"));
                     pupil.course.ended = Some(self.step);
-                    pupil.course.stopped = Some("diverged".into());
+                    pupil.course.stopped = Some(DIVERGED.into());
                     self.saved += steps - self.step.min(steps);
                 }
                 continue;
@@ -315,8 +342,11 @@ impl Pass {
             sum += error;
             count += 1;
         }
-        self.mean = sum / f64::from(count.max(1));
-        self.note = format!("mean error {:.4}", self.mean);
+        // Once nobody learns any more, the last mean holds.
+        if count > 0 {
+            self.mean = sum / f64::from(count);
+            self.note = format!("mean error {:.4}", self.mean);
+        }
         if context.config.pretrain.early_stop {
             self.stop_early(setting);
         }
@@ -417,6 +447,8 @@ impl Pass {
         let mut position = Position {
             step: self.step,
             steps: setting.steps,
+            recipe: setting.recipe(),
+            planned: self.planned,
             operations: Vec::new(),
             courses: Vec::new(),
             pending: Vec::new(),
@@ -436,8 +468,13 @@ impl Pass {
             let is_finite = |w: &Weights| w.iter().all(|(_, t)| t.data.iter().all(|x| x.is_finite()));
             let is_whole = sum.is_finite() && is_finite(&weights) && is_finite(&optimizer);
             if !is_whole {
-                // It has diverged since its error was last looked at: without tensors it begins anew.
-                course = Course { begun: self.step, restarts: course.restarts + 1, ..Course::default() };
+                // It has diverged since its error was last looked at: without tensors it begins anew, or is given up.
+                if course.may_restart(self.step, setting.steps) {
+                    course = Course { begun: self.step, restarts: 1, ..Course::default() };
+                } else {
+                    course.ended = Some(self.step);
+                    course.stopped = Some(DIVERGED.into());
+                }
             }
             let parts = [("weights", weights), ("optimizer", optimizer)].into_iter().filter(|_| is_whole);
             for (part, tensors) in parts {
@@ -474,7 +511,12 @@ impl Course {
     }
 
     fn has_failed(&self) -> bool {
-        self.stopped.as_deref() == Some("diverged")
+        self.stopped.as_deref() == Some(DIVERGED)
+    }
+
+    /// Whether, having diverged, it is worth a second beginning: the first, and early enough.
+    fn may_restart(&self, step: u64, steps: u64) -> bool {
+        self.restarts == 0 && steps.saturating_sub(step) >= steps / 4
     }
 
     /// Batches it still takes after it has stopped learning.
@@ -491,23 +533,29 @@ fn cooling(steps: u64) -> u64 {
 /// An operation at its start.
 pub(super) fn start(setting: &Setting<'_>, item: &Item, lesson: &Lesson) -> Result<Imitator> {
     let (context, place) = (setting.context, &setting.pool[item.layer]);
-    let seed = context.config.seed.wrapping_mul(1009).wrapping_add(item.layer as u64);
+    let seed = super::seed(context, item.layer);
     let weights = setting.weights.under(&place.layer);
     let start = item.operation.initialise(&place.graph, &weights, &item.graph, seed)?;
     Ok(Imitator::new(&item.graph, &start, &setting.own(item, lesson), context.device)?)
 }
 
-/// A checkpoint in `folder`, if it is of a pass of `steps` batches.
-pub(super) fn resume(
-    context: &Context<'_>,
-    folder: &std::path::Path,
-    steps: u64,
-) -> Result<Option<(Weights, Position)>> {
+/// The checkpoint of an interrupted pass, if it was made as passes are made now.
+pub(super) fn resume(setting: &Setting<'_>) -> Result<Option<(Weights, Position)>> {
+    let (context, folder, steps) = (setting.context, &setting.folder, setting.steps);
     let found = checkpoint::load::<Position>(folder, context.progress)?;
     let Some((_, position)) = &found else { return Ok(None) };
     let count = position.operations.len();
     if position.steps != steps || position.courses.len() != count || position.pending.len() != count {
         context.progress.warn("the checkpoint is of another pass; phase 1 starts again");
+        return Ok(None);
+    }
+    if position.recipe != setting.recipe() {
+        context.progress.warn(&format!(
+            "the checkpoint in {} was made with other settings ({}; now {}): the interrupted pass starts again",
+            folder.display(),
+            position.recipe,
+            setting.recipe()
+        ));
         return Ok(None);
     }
     Ok(found)

@@ -97,7 +97,7 @@ impl Frame<'_> {
     }
 
     /// Bytes that a pass over these operations occupies in all.
-    fn total(&self, pass: &[(usize, Need)]) -> u64 {
+    pub(super) fn total(&self, pass: &[(usize, Need)]) -> u64 {
         let layers = pass.iter().map(|(layer, _)| *layer).collect();
         let mut steps: Vec<u64> = pass.iter().map(|(_, need)| need.step).collect();
         steps.sort_unstable_by(|a, b| b.cmp(a));
