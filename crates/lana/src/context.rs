@@ -1,6 +1,6 @@
 //! What every stage works with: the run, its configuration, the teacher, the images.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -30,7 +30,14 @@ pub(crate) struct Context<'a> {
     /// The threads that work on different operations, candidates and batches.
     pub(crate) threads: rayon::ThreadPool,
     /// Images that are open, by their spec: decoding them is worth doing once.
-    datasets: Mutex<HashMap<String, Arc<Dataset>>>,
+    datasets: Mutex<BTreeMap<String, Open>>,
+}
+
+/// Images that are open.
+struct Open {
+    dataset: Arc<Dataset>,
+    /// Those of which it was told that they do not decode.
+    told: HashSet<String>,
 }
 
 /// The teacher as data.
@@ -126,15 +133,41 @@ impl<'a> Context<'a> {
     /// The images `spec`, brought to the teacher's input.
     pub(crate) fn dataset(&self, spec: &str, teacher: &Teacher) -> Result<Arc<Dataset>> {
         let mut open = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dataset) = open.get(spec) {
-            return Ok(Arc::clone(dataset));
+        if let Some(open) = open.get(spec) {
+            return Ok(Arc::clone(&open.dataset));
         }
-        let (input, output) = (teacher.graph.input_shape(), teacher.graph.output_shape());
-        let dataset = open_dataset(spec, input, output, self.progress)?;
-        open.insert(spec.to_string(), Arc::clone(&dataset));
+        let dataset = open_dataset(spec, teacher.graph.input_shape(), teacher.graph.output_shape())?;
+        open.insert(spec.to_string(), Open { dataset: Arc::clone(&dataset), told: HashSet::new() });
+        drop(open);
+        self.tell_skipped("images")?;
         Ok(dataset)
     }
 
+    /// Warns of images that were left out since this was last called, and lists them in the run's events. Stages call it when they
+    /// end: of images that are not held in memory nobody knows before.
+    pub(crate) fn tell_skipped(&self, stage: &str) -> Result<()> {
+        let mut open = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
+        for (spec, Open { dataset, told }) in open.iter_mut() {
+            let mut skipped = dataset.skipped();
+            skipped.retain(|image| told.insert(image.item.clone()));
+            let Some(first) = skipped.first() else { continue };
+            self.progress.warn(&format!(
+                "{stage}: {} of {} images of {spec} do not decode and were left out, the first {} ({}); events.jsonl lists them",
+                skipped.len(),
+                dataset.len(),
+                first.item,
+                first.reason
+            ));
+            let listed: Vec<_> = skipped
+                .iter()
+                .map(|image| serde_json::json!({"item": image.item, "reason": image.reason}))
+                .collect();
+            self.run.event(stage, serde_json::json!({"data": spec, "left_out": listed}))?;
+        }
+        Ok(())
+    }
+
+    /// A loader with as many decoding threads as the images need ([`decoders`]).
     pub(crate) fn loader(
         &self,
         dataset: &Arc<Dataset>,
@@ -144,6 +177,7 @@ impl<'a> Context<'a> {
     ) -> Result<Loader> {
         let transform = transform(teacher.graph.input_shape(), teacher.preprocessing);
         let transform = Transform { augmentation, ..transform };
+        let config = LoaderConfig { workers: decoders(dataset, self.workers()), ..config };
         Ok(Loader::new(Arc::clone(dataset), transform, config)?)
     }
 
@@ -242,20 +276,21 @@ pub(crate) fn pool_of(pools: &Pools, teacher: &Graph) -> Result<Vec<LayerPool>> 
 }
 
 /// Opens images for a network with that input and output.
-pub(crate) fn open_dataset(
-    spec: &str,
-    input: &Shape,
-    output: &Shape,
-    progress: &dyn Progress,
-) -> Result<Arc<Dataset>> {
+pub(crate) fn open_dataset(spec: &str, input: &Shape, output: &Shape) -> Result<Arc<Dataset>> {
     let spec: DataSpec = spec.parse()?;
     let size = input.dims().get(1).copied();
     let options = DatasetOptions { size, classes: Some(output.elements()), ..DatasetOptions::default() };
-    let dataset = Dataset::open(&spec, &options)?;
-    for skipped in dataset.skipped() {
-        progress.warn(&format!("skipped {}: {}", skipped.item, skipped.reason));
-    }
-    Ok(Arc::new(dataset))
+    Ok(Arc::new(Dataset::open(&spec, &options)?))
+}
+
+/// Threads that decode at most: each has a batch of its own in the making (77 MB for 128 images of 224 pixels).
+const MOST_DECODERS: usize = 16;
+
+/// Threads that make batches of images: one where the pixels are in memory, which has little to do; else one for each
+/// core, up to [`MOST_DECODERS`], since decoding a photograph takes as long as a small network does. They sleep as long as batches lie
+/// ready, and what is in a batch does not depend on their number.
+pub(crate) fn decoders(dataset: &Dataset, cores: usize) -> usize {
+    if dataset.is_cached() { 1 } else { cores.min(MOST_DECODERS) }
 }
 
 /// How pixels become numbers for a network: cut, resized and normalised as its preprocessing says.
@@ -398,5 +433,89 @@ pub(crate) fn device(name: &str) -> Result<Device> {
     match name {
         "cuda" => Ok(Device::cuda()?),
         _ => Ok(Device::Cpu),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+
+    use lana_models::{init, zoo::ZooOptions};
+
+    use super::*;
+
+    /// One pixel.
+    const PNG: &[u8] = b"\x89PNG\x0d\x0a\x1a\x0a\x00\x00\x00\x0dIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x02\x00\x00\x00\x90wS\xde\x00\x00\x00\x0cIDATx\xdac8\x91b\x04\x00\x03V\x01_\xd6\xeaW\xfe\x00\x00\x00\x00IEND\xaeB`\x82";
+
+    #[derive(Default)]
+    struct Warned(Mutex<Vec<String>>);
+
+    impl Progress for Warned {
+        fn warn(&self, line: &str) {
+            self.0.lock().unwrap().push(line.into());
+        }
+    }
+
+    #[test]
+    fn images_that_do_not_decode_are_told_of_once_and_listed() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let images = |name: &str| {
+            let root = folder.path().join(name);
+            fs::create_dir_all(root.join("cat")).unwrap();
+            for image in 0..200 {
+                fs::write(root.join(format!("cat/{image:03}.png")), PNG).unwrap();
+            }
+            fs::write(root.join("cat/017.png"), &PNG[..50]).unwrap();
+            format!("imagefolder:{}", root.display())
+        };
+        let (train, val) = (images("train"), images("val"));
+        let graph = zoo::build("resnet20_cifar", &ZooOptions::default()).unwrap();
+        let preprocessing = zoo::entry("resnet20_cifar").unwrap().preprocessing;
+        let teacher = Teacher { weights: init::random(&graph, 1), graph, preprocessing };
+        let run = Run::create(&folder.path().join("run")).unwrap();
+        let config = Config {
+            teacher: "resnet20_cifar".into(),
+            train: train.clone(),
+            val: val.clone(),
+            workers: 3,
+            ..Config::default()
+        };
+        let warned = Warned::default();
+        let context = Context::new(run, config, &warned).unwrap();
+
+        // One set is held in memory, and checked when it is opened ...
+        let kept = context.dataset(&train, &teacher).unwrap();
+        assert_eq!((kept.len(), decoders(&kept, 3)), (199, 1));
+        let told = || warned.0.lock().unwrap().len();
+        assert_eq!(told(), 1);
+        context.tell_skipped("score").unwrap();
+        assert_eq!(told(), 1);
+        // ... the other is not, and shows in passing.
+        let options = DatasetOptions { classes: Some(10), cache_bytes: 0, ..DatasetOptions::default() };
+        let set = Arc::new(Dataset::open(&val.parse().unwrap(), &options).unwrap());
+        assert_eq!(decoders(&set, 3), 3);
+        let open = Open { dataset: Arc::clone(&set), told: HashSet::new() };
+        context.datasets.lock().unwrap().insert(val.clone(), open);
+        context.tell_skipped("score").unwrap();
+        assert_eq!(told(), 1);
+        let loader = context.plain_loader(&set, &teacher, 50, None).unwrap();
+        assert_eq!(loader.epoch(0).map(|batch| batch.unwrap().n).sum::<usize>(), 199);
+        for _ in 0..2 {
+            context.tell_skipped("score").unwrap();
+        }
+        let lines = warned.0.lock().unwrap().clone();
+        assert!(
+            lines.len() == 2 && lines[1].contains("score: 1 of 200") && lines[1].contains("017.png"),
+            "{lines:?}"
+        );
+        let events = context.run.events();
+        let listed: Vec<_> =
+            events.iter().map(|e| (e.stage.as_str(), e.fields["left_out"][0]["item"].as_str())).collect();
+        assert!(
+            matches!(listed[..], [("images", Some(a)), ("score", Some(b))] if a.contains("train") && b.contains("val")),
+            "{listed:?}"
+        );
     }
 }

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use lana_data::Augmentation;
 use lana_graph::Weights;
 use lana_models::zoo::ZooOptions;
 use lana_models::{init, zoo};
@@ -59,7 +60,7 @@ pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Resul
             epochs: 3,
             batch: 64.into(),
             learning_rate: 0.03,
-            crop_padding: 2,
+            augment: Augmentation::crop_flip(2),
             ..Recipe::default()
         },
         ..Config::default()

@@ -11,7 +11,7 @@ use lana_models::zoo::{self, Interpolation, Preprocessing, ZooOptions};
 use lana_torch::{BatchNorm, Network};
 use serde::{Deserialize, Serialize};
 
-use crate::context::{Context, assess_on, assessment, device, open_dataset, transform};
+use crate::context::{Context, assess_on, assessment, decoders, device, open_dataset, transform};
 use crate::stages::library::{Library, Trained};
 use crate::stages::{export, finetune, pretrain, profile, select};
 use crate::{
@@ -164,9 +164,10 @@ pub fn evaluate(
         crop: options.crop.unwrap_or(own.crop),
         interpolation: options.interpolation.unwrap_or(own.interpolation),
     };
-    let dataset = open_dataset(&options.data, &input, &output, progress)?;
+    let dataset = open_dataset(&options.data, &input, &output)?;
     progress.begin("evaluate", dataset.len() as u64, "images");
-    let config = LoaderConfig { batch: options.batch, ..LoaderConfig::default() };
+    let workers = decoders(&dataset, threads);
+    let config = LoaderConfig { batch: options.batch, workers, ..LoaderConfig::default() };
     let loader = Loader::new(dataset, transform(&input, preprocessing), config)?;
     let names = loader.dataset().class_names();
     let result = match (&mine, &teacher) {
@@ -189,6 +190,9 @@ pub fn evaluate(
             assessment(&total, begun.elapsed().as_secs_f64(), names)
         }
     };
+    for skipped in loader.dataset().skipped() {
+        progress.warn(&format!("skipped {}: {}", skipped.item, skipped.reason));
+    }
     if !result.accuracy.loss.is_finite() {
         return Err(Error::input(
             format!("{what}: its answers are not finite numbers"),

@@ -57,6 +57,7 @@ pub use inspect::{
     EvaluateOptions, NetworkFile, ZooLayer, ZooNetwork, ZooRow, evaluate, pool, pool_of_run, status, zoo,
     zoo_network,
 };
+pub use lana_data::{Augmentation, ColorJitter, EraseMode, RandAugment, TrainInterpolation};
 pub use lana_latency::sha256;
 pub use lana_latency::{Deployment, Precision, Processor, RuntimeKind};
 pub use lana_models::pool::{FamilyInfo, families as pool_families};

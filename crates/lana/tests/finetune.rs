@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lana::{
-    Budget, Config, Course, Error, FinetuneOptions, LatencyConfig, Progress, Recipe, ScoreConfig,
-    SelectConfig, Shape, Silent, StudentMetrics, accelerate, finetune,
+    Augmentation, Budget, ColorJitter, Config, Course, EraseMode, Error, FinetuneOptions, LatencyConfig,
+    Progress, Recipe, ScoreConfig, SelectConfig, Shape, Silent, StudentMetrics, accelerate, finetune,
 };
 use lana_models::{init, zoo, zoo::ZooOptions};
 use tempfile::TempDir;
@@ -31,6 +31,17 @@ fn recipe() -> Recipe {
         freeze: vec!["bn1".into()],
         features: Course::Changing { from: 1.0, to: 0.0, shape: Shape::Cosine },
         checkpoint_s: 1e-6,
+        augment: Augmentation {
+            color_jitter: ColorJitter::all(0.2),
+            reprob: 0.5,
+            remode: EraseMode::Pixel,
+            mixup: 0.4,
+            cutmix: 1.0,
+            mixup_prob: 0.8,
+            smoothing: 0.1,
+            aug_repeats: 2,
+            ..Augmentation::default()
+        },
         ..Recipe::default()
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! A recipe is all that decides a training beside the network, the images and the seed. `lana recipe NAME` prints a preset
 //! with its comments; edited, it is given as `--recipe FILE`. In `[finetune]`, `recipe = "cifar"` (or a file) is what the
-//! other keys of the section are put over.
+//! other keys of the section are put over; keys of `[finetune.augment]` are put over one by one, too.
+//!
+//! What happens to the images is timm's, in timm's words ([`Augmentation`]). Recipes written before there was a section for it said
+//! `crop_padding = N`, and smoothed labels by `label_smoothing`: they are still read, so that old runs stay runs.
 
 mod schedule;
 
 use std::path::Path;
 
+use lana_data::Augmentation;
 use lana_graph::{Graph, Op, Precision};
 use lana_models::pool::fits;
 use lana_models::zoo::with_drops;
@@ -85,8 +89,6 @@ pub struct Recipe {
     pub precision: Precision,
     /// Weight of the cross-entropy with the labels.
     pub labels: Course,
-    /// Share of each label that is spread over all classes.
-    pub label_smoothing: f64,
     /// Weight of the distillation `T² · KL(teacher ‖ student)`.
     pub distillation: Course,
     /// Its temperature T.
@@ -97,10 +99,13 @@ pub struct Recipe {
     pub matching: MatchingKind,
     /// Patterns of the layers behind which they are compared; the last layer of each stage if empty.
     pub feature_layers: Vec<String>,
-    /// Pixels of zero padding from which a random crop is taken; crops and flips are the augmentation.
-    pub crop_padding: usize,
     /// Seconds between checkpoints.
     pub checkpoint_s: f64,
+    /// What happens to the images and, in mixing and smoothing, to their labels. The teacher sees the same images.
+    ///
+    /// In its place `crop_padding = N` is read too, a crop and mirror images as [`Augmentation::crop_flip`] has them, and
+    /// `label_smoothing = S`, its `smoothing`.
+    pub augment: Augmentation,
 }
 
 /// How feature maps are compared, by its name.
@@ -183,14 +188,13 @@ impl Default for Recipe {
             freeze: Vec::new(),
             precision: Precision::Fp32,
             labels: 1.0.into(),
-            label_smoothing: 0.0,
             distillation: 1.0.into(),
             temperature: 2.0,
             features: 0.0.into(),
             matching: MatchingKind::Cosine,
             feature_layers: Vec::new(),
-            crop_padding: 4,
             checkpoint_s: 120.0,
+            augment: Augmentation::default(),
         }
     }
 }
@@ -207,7 +211,7 @@ impl<'de> Deserialize<'de> for Recipe {
         use serde::de::Error as _;
         let mut keys = serde_json::Map::deserialize(deserializer)?;
         let base = match keys.remove("recipe") {
-            None => return Recipe::deserialize(serde_json::Value::Object(keys)).map_err(D::Error::custom),
+            None => Recipe::default(),
             Some(serde_json::Value::String(name)) => Recipe::named(&name).map_err(D::Error::custom)?,
             Some(other) => {
                 return Err(D::Error::custom(format!("`recipe` is {other}, not a name or a file")));
@@ -217,8 +221,41 @@ impl<'de> Deserialize<'de> for Recipe {
             serde_json::Value::Object(all) => all,
             other => return Err(D::Error::custom(format!("a recipe became {other}"))),
         };
+        let augment = augment_of(&base.augment, &mut keys).map_err(D::Error::custom)?;
         all.extend(keys);
+        all.insert("augment".into(), augment);
         Recipe::deserialize(serde_json::Value::Object(all)).map_err(D::Error::custom)
+    }
+}
+
+/// The augmentation that keys of a recipe make of another, and takes them away: those of `augment`, or the two that stood for it.
+fn augment_of(
+    base: &Augmentation,
+    keys: &mut serde_json::Map<String, serde_json::Value>,
+) -> std::result::Result<serde_json::Value, String> {
+    let given = keys.remove("augment");
+    let older = ["crop_padding", "label_smoothing"].map(|key| keys.remove(key));
+    if given.is_some() && older.iter().any(Option::is_some) {
+        return Err("`crop_padding` and `label_smoothing` are older words for keys of `augment` (crop_padding, smoothing): \
+                    give them there"
+            .into());
+    }
+    let [padding, smoothing] = older;
+    let mut base = base.clone();
+    if let Some(padding) = padding {
+        let padding = usize::deserialize(padding).map_err(|e| format!("`crop_padding`: {e}"))?;
+        base = Augmentation { smoothing: base.smoothing, ..Augmentation::crop_flip(padding) };
+    }
+    if let Some(smoothing) = smoothing {
+        base.smoothing = f64::deserialize(smoothing).map_err(|e| format!("`label_smoothing`: {e}"))?;
+    }
+    match (serde_json::to_value(&base).map_err(|e| e.to_string())?, given) {
+        (serde_json::Value::Object(mut all), Some(serde_json::Value::Object(given))) => {
+            all.extend(given);
+            Ok(all.into())
+        }
+        (_, Some(other)) => Err(format!("`augment` is {other}, not a table of keys")),
+        (base, None) => Ok(base),
     }
 }
 
@@ -288,9 +325,13 @@ impl Recipe {
                 return wrong(key, value.to_string(), &format!("it must be at least 1 and at most {most}"));
             }
         }
-        if self.crop_padding > 1024 {
-            return wrong("crop_padding", self.crop_padding.to_string(), "it must be at most 1024");
-        }
+        self.augment.validate().map_err(|error| match error {
+            lana_data::Error::Setting { setting, reason } => {
+                let (value, hint) = reason.split_once("; ").unwrap_or((&reason, "see `lana recipe`"));
+                Error::input(format!("`{section}augment.{setting}` is {value}"), hint.to_string())
+            }
+            other => other.into(),
+        })?;
         let positive = [
             ("learning_rate", self.learning_rate),
             ("temperature", self.temperature),
@@ -327,7 +368,6 @@ impl Recipe {
             ("ema", self.ema),
             ("dropout", self.dropout),
             ("drop_path", self.drop_path),
-            ("label_smoothing", self.label_smoothing),
         ];
         for (key, value) in shares {
             if !(0.0..1.0).contains(&value) {
@@ -377,7 +417,7 @@ impl Recipe {
     pub(crate) fn mixture(&self, done: f64) -> Mixture {
         Mixture {
             labels: self.labels.at(done),
-            smoothing: self.label_smoothing,
+            smoothing: self.augment.smoothing,
             distillation: self.distillation.at(done),
             temperature: self.temperature,
             features: self.features.at(done),

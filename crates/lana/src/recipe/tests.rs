@@ -35,9 +35,44 @@ fn keys_are_put_over_the_recipe_that_is_named() {
 }
 
 #[test]
+fn keys_of_the_augmentation_are_put_over_one_by_one() {
+    let imagenet = Recipe::named("imagenet").unwrap();
+    let mine: Recipe = toml::from_str("recipe = \"imagenet\"\n[augment]\nmixup = 0\n").unwrap();
+    let augment = Augmentation { mixup: 0.0, ..imagenet.augment.clone() };
+    assert_eq!(mine, Recipe { augment, ..imagenet.clone() });
+    assert!(imagenet.augment.mixes() && imagenet.augment.scale == Some([0.08, 1.0]));
+    assert_eq!(imagenet.mixture(0.0).smoothing, 0.1);
+    for preset in ["finetune-short", "cifar"] {
+        assert_eq!(Recipe::named(preset).unwrap().augment, Augmentation::crop_flip(4));
+    }
+}
+
+#[test]
+fn recipes_of_older_runs_are_read() {
+    let older: Recipe = toml::from_str("label_smoothing = 0.1\ncrop_padding = 2\nepochs = 3").unwrap();
+    let augment = Augmentation { smoothing: 0.1, ..Augmentation::crop_flip(2) };
+    assert_eq!(older, Recipe { epochs: 3, augment: augment.clone(), ..Recipe::default() });
+    assert!(!older.to_toml().contains("label_smoothing"));
+    // As before, a crop out of a border takes the place of the preset's.
+    let over: Recipe = toml::from_str("recipe = \"imagenet\"\ncrop_padding = 2").unwrap();
+    assert_eq!(over.augment, augment);
+    for (text, named) in [
+        ("crop_padding = 4\n[augment]\nhflip = 0.0", "older words"),
+        ("label_smoothing = 0.1\n[augment]\nsmoothing = 0.1", "older words"),
+        ("crop_padding = -1", "crop_padding"),
+        ("augment = 3", "augment"),
+        ("[augment]\nmix_up = 0.2", "mix_up"),
+        ("[augment]\nauto_augment = \"rand-q3\"", "rand-q3"),
+    ] {
+        let error = toml::from_str::<Recipe>(text).unwrap_err().to_string();
+        assert!(error.contains(named), "{text}: {error}");
+    }
+}
+
+#[test]
 fn wrong_values_are_refused_by_name() {
     type Change = fn(&mut Recipe);
-    let wrong: [(&str, Change); 8] = [
+    let wrong: [(&str, Change); 9] = [
         ("epochs", |r| r.epochs = 0),
         ("batch", |r| r.batch = 0.into()),
         ("accumulate", |r| r.accumulate = 0),
@@ -46,6 +81,7 @@ fn wrong_values_are_refused_by_name() {
         ("features", |r| r.features = Course::Changing { from: 1.0, to: -1.0, shape: Shape::Linear }),
         ("decay_rate", |r| r.decay_rate = 0.0),
         ("precision", |r| r.precision = Precision::Fp16),
+        ("augment.mixup", |r| r.augment.mixup = -1.0),
     ];
     for (key, change) in wrong {
         let mut recipe = Recipe::default();

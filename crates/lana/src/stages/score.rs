@@ -134,6 +134,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
     std::fs::remove_file(&partial_path).map_err(Error::io(&partial_path))?;
     let seconds = begun.elapsed().as_secs_f64();
     context.progress.finish(&format!("{} operations", missing.len()));
+    context.tell_skipped("score")?;
     context.run.event(
         "score",
         serde_json::json!({"operations": missing.len(), "images": count, "seconds": seconds}),

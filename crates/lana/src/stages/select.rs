@@ -87,6 +87,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     write_json(&folder.join("candidates.json"), &result)?;
     let best = &result.candidates[found.winner];
     context.progress.finish(&format!("loss {:.3}; {}", best.loss, result.verdict()));
+    context.tell_skipped(&title)?;
     context.run.event(
         &title,
         serde_json::json!({"ended": result.ended, "used": result.used, "rounds": result.rounds(), "loss": best.loss,

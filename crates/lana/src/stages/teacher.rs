@@ -55,6 +55,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
         files,
     };
     write_json(&context.run.path("teacher/metrics.json"), &metrics)?;
+    context.tell_skipped("teacher")?;
     context.run.event("teacher", serde_json::json!({"top1": accuracy.top1, "images": accuracy.images}))?;
     Ok((teacher, metrics))
 }

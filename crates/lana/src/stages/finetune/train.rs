@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use lana_data::{Augmentation, Dataset, Loader, LoaderConfig};
+use lana_data::{Dataset, Loader, LoaderConfig};
 use lana_graph::{Graph, Precision, Weights};
 use lana_torch::{Answers, Batch, BatchNorm, Device, Distiller, Network, Training};
 
@@ -88,7 +88,7 @@ impl Course<'_> {
             drop_last: true,
             ..LoaderConfig::default()
         };
-        context.loader(&self.train, input, Some(Augmentation::crop_flip(recipe.crop_padding)), config)
+        context.loader(&self.train, input, Some(recipe.augment.clone()), config)
     }
 
     /// What the teacher, if there is one, makes of a batch.
@@ -311,6 +311,7 @@ impl Trainer<'_> {
         let network = chosen.as_ref().unwrap_or(distiller.network());
         let names = course.val.dataset().class_names();
         let assessment = context.assess(network, course.teacher.as_ref(), &course.val, names)?;
+        context.tell_skipped(self.title)?;
         context.progress.finish(&format!(
             "top-1 {:.2} ± {:.2} %{}",
             100.0 * assessment.accuracy.top1,
@@ -329,14 +330,18 @@ impl Trainer<'_> {
     }
 }
 
-/// A decoded batch on the device.
+/// A decoded batch on the device, with what it was mixed with.
 pub(super) fn on(
     batch: Result<lana_data::Batch, lana_data::Error>,
     shape: &lana_graph::Shape,
     device: Device,
 ) -> Result<Batch> {
     let batch = batch?;
-    Ok(Batch::new(&batch.images, &batch.labels, shape, device)?)
+    let on_device = Batch::new(&batch.images, &batch.labels, shape, device)?;
+    Ok(match &batch.mix {
+        Some(mix) => on_device.mixed_with(&mix.partners, mix.lam.into())?,
+        None => on_device,
+    })
 }
 
 fn ended_early() -> Error {

@@ -162,6 +162,7 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
         total.planned += outcome.planned;
     }
     let share = total.saved as f64 / total.planned.max(1) as f64;
+    context.tell_skipped("pretrain")?;
     context.run.event(
         "pretrain_done",
         serde_json::json!({"operations": total.operations, "failed": total.failed,
