@@ -9,6 +9,9 @@ fn presets_are_valid_and_the_default_is_one() {
     for name in Recipe::presets() {
         let recipe = Recipe::named(name).unwrap();
         assert_eq!(toml::from_str::<Recipe>(&recipe.to_toml()).unwrap(), recipe, "{name}");
+        // Checkpoints and records keep it as JSON, and are taken up if it is the same.
+        let json = serde_json::to_string(&recipe).unwrap();
+        assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe, "{name}");
     }
     assert_eq!(Recipe::named("finetune-short").unwrap(), Recipe::default());
 }
