@@ -101,12 +101,13 @@ fn results(run: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// Writes a byte for every eight updates, to count the work of processes that are killed.
-struct Counting(PathBuf);
+/// Writes down what processes say that are killed.
+struct Noting(PathBuf);
 
-impl Progress for Counting {
-    fn advance(&self, _done: u64, _note: &str) {
-        OpenOptions::new().create(true).append(true).open(&self.0).unwrap().write_all(b".").unwrap();
+impl Progress for Noting {
+    fn say(&self, line: &str) {
+        let mut file = OpenOptions::new().create(true).append(true).open(&self.0).unwrap();
+        file.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 }
 
@@ -117,7 +118,7 @@ const CHILD: &str = "LANA_TEST_FINETUNE_RUN";
 fn child() {
     let Some(run) = std::env::var_os(CHILD) else { return };
     let run = PathBuf::from(run);
-    finetune(&run, &FinetuneOptions::default(), &[], &Counting(run.join("steps"))).unwrap();
+    finetune(&run, &FinetuneOptions::default(), &[], &Noting(run.join("said"))).unwrap();
 }
 
 #[cfg(unix)]
@@ -160,6 +161,8 @@ fn killed_again_and_again_it_ends_with_the_same_weights_to_the_last_bit() {
         }
     }
     assert!(kills > 0 && start().wait().unwrap().success());
+    let said = fs::read_to_string(run.join("said")).unwrap();
+    assert!(said.contains("goes on at step"), "every process began anew: {said}");
     let killed = results(&run);
     assert_eq!(reference.keys().collect::<Vec<_>>(), killed.keys().collect::<Vec<_>>());
     for (name, bytes) in &reference {
