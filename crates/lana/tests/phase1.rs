@@ -131,12 +131,17 @@ fn an_operation_that_diverges_is_started_again_then_given_up_and_harms_no_other(
         config.pretrain.learning_rate = 1e8;
     });
     let listening = Listening::default();
-    pretrain(&run, &PretrainOptions::default(), &listening).unwrap();
+    let error = pretrain(&run, &PretrainOptions::default(), &listening).unwrap_err();
+    assert!(error.to_string().contains("every operation diverged"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("pretrain.learning_rate")), "{error}");
     let said = listening.0.into_inner().unwrap();
     assert!(said.contains("starts again with half the learning rate") && said.contains("given up"), "{said}");
     let record: OperationRecord =
         read_json(&run.join("operations/layer1.0/narrow-w0.25.json")).unwrap().unwrap();
     assert!(record.failed && record.restarts == 1, "{record:?}");
+    // Whoever comes next says it too, and does not ask for what has been done.
+    let error = lana::run_stage(&run, lana::Stage::Score, &[], &Silent).unwrap_err();
+    assert!(error.to_string().contains("every operation diverged"), "{error}");
 }
 
 #[test]
@@ -268,7 +273,9 @@ fn images_that_vanish_are_named_and_nothing_learnt_is_lost() {
     }
     make();
     let listening = Listening::default();
-    pretrain(&run, &PretrainOptions::default(), &listening).unwrap();
+    let error = pretrain(&run, &PretrainOptions::default(), &listening).unwrap_err();
+    assert!(error.to_string().contains("every operation diverged"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("pretrain.learning_rate")), "{error}");
     let said = listening.0.into_inner().unwrap();
     assert!(said.contains("goes on at step") && !said.contains("goes on at step 0 "), "{said}");
     assert!(operations(&run) == reference, "the interruption made a difference");
