@@ -273,9 +273,7 @@ fn images_that_vanish_are_named_and_nothing_learnt_is_lost() {
     }
     make();
     let listening = Listening::default();
-    let error = pretrain(&run, &PretrainOptions::default(), &listening).unwrap_err();
-    assert!(error.to_string().contains("every operation diverged"), "{error}");
-    assert!(error.hint().is_some_and(|hint| hint.contains("pretrain.learning_rate")), "{error}");
+    pretrain(&run, &PretrainOptions::default(), &listening).unwrap();
     let said = listening.0.into_inner().unwrap();
     assert!(said.contains("goes on at step") && !said.contains("goes on at step 0 "), "{said}");
     assert!(operations(&run) == reference, "the interruption made a difference");
