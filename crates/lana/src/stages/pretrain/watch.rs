@@ -17,10 +17,10 @@ const LONG_PATIENCE: f64 = 0.5;
 pub(super) type Curve = [(u64, f64)];
 
 /// Whether training has left the path: no number, or far beyond where it began. An error above 1 is worse than giving zeros,
-/// so that a beginning above 1 excuses nothing.
+/// but where an operation begins at random it may begin far above and still learn.
 pub(super) fn has_diverged(curve: &Curve, error: f64) -> bool {
     let first = curve.first().map_or(error, |(_, first)| *first);
-    !error.is_finite() || error > 10.0 * first.min(1.0) + 1.0
+    !error.is_finite() || error > 10.0 * first + 1.0
 }
 
 /// Whether the error has stopped falling, `done` (0 to 1) of the pass being over.
@@ -76,8 +76,7 @@ mod tests {
         );
         assert!(!has_diverged(&begun, 0.9));
         // A random start above 1 is no divergence.
-        assert!(!has_diverged(&[], 3.0) && has_diverged(&[], f64::NAN) && has_diverged(&[], 37.0));
-        assert!(has_diverged(&curve(&[9.0]), 12.0));
+        assert!(!has_diverged(&[], 3.0) && has_diverged(&[], f64::NAN));
     }
 
     #[test]
