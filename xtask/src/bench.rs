@@ -5,6 +5,7 @@ pub(crate) mod finetune;
 pub(crate) mod phase1;
 pub(crate) mod pool;
 pub(crate) mod score;
+mod turns;
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};

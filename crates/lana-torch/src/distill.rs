@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 
 use crate::average::Averaged;
 use crate::imitate::check_finite;
+use crate::optimizer::add_gradients;
 use crate::{
     Algorithm, Average, Batch, BatchNorm, Device, Error, Network, Optimizer, Result, without_gradients,
 };
@@ -182,14 +183,7 @@ impl Distiller {
             if count > 1 {
                 loss = loss.f_div_scalar(count as f64)?;
             }
-            let more = self.optimizer.gradients(&loss)?;
-            if gradients.is_empty() {
-                gradients = more;
-            } else {
-                for (sum, gradient) in gradients.iter_mut().zip(&more) {
-                    let _ = sum.f_add_(gradient)?;
-                }
-            }
+            add_gradients(&mut gradients, self.optimizer.gradients(&loss)?)?;
         }
         self.optimizer.update(gradients, rate, self.clip)?;
         if let Some(average) = &mut self.average {

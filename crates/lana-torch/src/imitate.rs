@@ -6,6 +6,7 @@ use lana_graph::{Graph, Precision, Value, Weights};
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
+use crate::optimizer::add_gradients;
 use crate::{Algorithm, BatchNorm, Device, Error, Network, Optimizer, Result, without_gradients};
 
 /// How an operation is trained.
@@ -157,15 +158,8 @@ impl Imitator {
                 let mut gradients: Vec<Tensor> = Vec::new();
                 for part in &parts {
                     let own = part.error(&self.network.forward(&part.input, BatchNorm::Train)?)?;
-                    let more = self.optimizer.gradients(&own)?;
+                    add_gradients(&mut gradients, self.optimizer.gradients(&own)?)?;
                     let _ = loss.f_add_(&own.detach())?;
-                    if gradients.is_empty() {
-                        gradients = more;
-                    } else {
-                        for (sum, gradient) in gradients.iter_mut().zip(&more) {
-                            let _ = sum.f_add_(gradient)?;
-                        }
-                    }
                 }
                 self.optimizer.update(gradients, rate, self.clip)?;
             }

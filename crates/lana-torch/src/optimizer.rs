@@ -176,6 +176,18 @@ impl Optimizer {
     }
 }
 
+/// Adds the gradients of a further part of a batch to those so far.
+pub(crate) fn add_gradients(sum: &mut Vec<Tensor>, more: Vec<Tensor>) -> Result<()> {
+    if sum.is_empty() {
+        *sum = more;
+        return Ok(());
+    }
+    for (sum, gradient) in sum.iter_mut().zip(&more) {
+        let _ = sum.f_add_(gradient)?;
+    }
+    Ok(())
+}
+
 /// The learning rate at `step` of `total`: a linear rise over the first `warm_up` steps, then half a cosine to zero.
 pub fn cosine(peak: f64, step: u64, total: u64, warm_up: u64) -> f64 {
     if step < warm_up {

@@ -5,6 +5,8 @@
 //! batches as `lana pretrain` does and prints one JSON object; SKIP steps come before the clock starts.
 #![allow(clippy::print_stdout)] // its result
 
+mod sides;
+
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -20,6 +22,8 @@ use lana_torch::{
     Algorithm, Batch, BatchNorm, Device, Exercise, Imitation, Imitator, Lesson, Network, Tensor,
     feature_maps, imitate,
 };
+
+use sides::{noise, peak_mb};
 
 type Failure = Box<dyn Error>;
 
@@ -117,16 +121,6 @@ fn settled(graph: &Graph, weights: &Weights, images: &[f32]) -> Result<Weights, 
     Ok(network.weights()?)
 }
 
-/// Numbers of mean zero and variance one that need no image.
-fn noise(count: usize) -> Vec<f32> {
-    let mut state = 1u64;
-    let mut draw = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32
-    };
-    (0..count).map(|_| (draw() + draw() + draw() - 1.5) * 2.0).collect()
-}
-
 fn time(folder: &Path, threads: usize, steps: usize, skip: usize) -> Result<(), Failure> {
     lana_torch::init();
     let threads = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
@@ -213,11 +207,4 @@ fn matmul_gflops() -> f64 {
         PRODUCTS as f64 * 2.0 * (SIDE as f64).powi(3) / begun.elapsed().as_secs_f64() / 1e9
     });
     rates.into_iter().sum()
-}
-
-/// Largest memory this process has had, where the system tells.
-fn peak_mb() -> Option<f64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? / 1024.0)
 }

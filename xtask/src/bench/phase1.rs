@@ -5,23 +5,20 @@
 #![allow(clippy::print_stdout)] // its result
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use serde::Deserialize;
 
-use crate::command::{self, workspace_root};
+use super::turns::{Side, example, target};
 use crate::{parity, python, setup};
 
-/// What both sides print.
+/// What both sides print beside their rates, images times operations in a second.
 #[derive(Deserialize)]
-struct Timing {
-    /// Images times operations in a second.
-    rate: f64,
+struct Work {
     /// Mean normalised error of the first step, by which one sees that both compute the same.
     first_error: f64,
-    peak_mb: f64,
     /// What the multiplications and additions of convolutions and products come to in a second, and what those of large
     /// matrices do on the same threads. The reference does not tell.
     #[serde(default)]
@@ -63,16 +60,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<ExitCode> {
     setup::run()?;
     let python = parity::python()?;
-    let status = command::cargo()
-        .args(["build", "--release", "--package", "lana", "--example", "phase1"])
-        .status()
-        .context("starting cargo")?;
-    if !status.success() {
-        return Ok(command::exit_code(status));
-    }
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), PathBuf::from);
-    let example = target.join("release/examples/phase1");
+    let example = example("lana", "phase1")?;
     println!(
         "phase 1 on {threads} threads, images x operations per second, {rounds} rounds in turns, median\n"
     );
@@ -82,7 +70,7 @@ pub(crate) fn run(
     println!("|---|---|---|---|---|---|---|---|---|");
     for case in CASES.iter().filter(|case| names.is_empty() || names.iter().any(|name| name == case.teacher))
     {
-        let folder = target.join("bench-phase1").join(case.teacher);
+        let folder = target().join("bench-phase1").join(case.teacher);
         let mut dump: Vec<OsString> = vec![
             "dump".into(),
             folder.clone().into(),
@@ -99,54 +87,35 @@ pub(crate) fn run(
         let made = Command::new(&example).args(&dump).status().context("starting the example")?;
         anyhow::ensure!(made.success(), "the example failed to write {}", folder.display());
         let count = threads.to_string();
-        let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+        let (mut theirs, mut ours) = (Side::<Work>::default(), Side::<Work>::default());
         for _ in 0..rounds {
             let script = python::script("bench/phase1.py");
-            theirs.push(timing(Command::new(&python).arg(script).arg(&folder).args([
-                &count,
-                STEPS,
-                SKIPPED,
-                case.passes,
-            ]))?);
-            ours.push(timing(
-                Command::new(&example).arg("time").arg(&folder).args([&count, STEPS, SKIPPED]),
-            )?);
+            let steps = [&count, STEPS, SKIPPED];
+            theirs.run(Command::new(&python).arg(script).arg(&folder).args(steps).arg(case.passes))?;
+            ours.run(Command::new(&example).arg("time").arg(&folder).args(steps))?;
         }
-        let (a, b) = (median_of(&theirs, |t| t.rate), median_of(&ours, |t| t.rate));
-        let peak = |timings: &[Timing]| timings.iter().map(|t| t.peak_mb).fold(0.0, f64::max);
         println!(
-            "| {} | {} | {a:.0} | {b:.0} | {:.2}x | {:.0} MB | {:.0} MB | {:.0} | {:.0} % |",
+            "| {} | {} | {:.0} | {:.0} | {:.2}x | {:.0} MB | {:.0} MB | {:.0} | {:.0} % |",
             case.teacher,
             case.batch,
-            b / a,
-            peak(&theirs),
-            peak(&ours),
-            median_of(&ours, |t| t.gflops),
-            100.0 * median_of(&ours, |t| t.gflops / t.matmul_gflops),
+            theirs.rate(),
+            ours.rate(),
+            ours.rate() / theirs.rate(),
+            theirs.peak_mb(),
+            ours.peak_mb(),
+            ours.median(|turn| turn.more.gflops),
+            100.0 * ours.median(|turn| turn.more.gflops / turn.more.matmul_gflops),
         );
+        let rates = |side: &Side<Work>| side.turns().iter().map(|turn| turn.rate.round()).collect::<Vec<_>>();
         eprintln!(
             "{}: first errors {:.6} ({} of its passes) and {:.6}; rates {:?} and {:?}",
             case.teacher,
-            theirs[0].first_error,
+            theirs.turns()[0].more.first_error,
             case.passes,
-            ours[0].first_error,
-            theirs.iter().map(|t| t.rate.round()).collect::<Vec<_>>(),
-            ours.iter().map(|t| t.rate.round()).collect::<Vec<_>>(),
+            ours.turns()[0].more.first_error,
+            rates(&theirs),
+            rates(&ours),
         );
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn timing(command: &mut Command) -> anyhow::Result<Timing> {
-    let output =
-        command.stderr(std::process::Stdio::inherit()).output().context("starting a side of the bench")?;
-    anyhow::ensure!(output.status.success(), "{command:?} failed");
-    serde_json::from_slice(&output.stdout).context("reading what a side of the bench printed")
-}
-
-fn median_of(timings: &[Timing], what: impl Fn(&Timing) -> f64) -> f64 {
-    let mut rates: Vec<f64> = timings.iter().map(what).collect();
-    rates.sort_by(f64::total_cmp);
-    let middle = rates.len() / 2;
-    if rates.len() % 2 == 1 { rates[middle] } else { (rates[middle - 1] + rates[middle]) / 2.0 }
 }

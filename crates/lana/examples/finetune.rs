@@ -5,6 +5,8 @@
 //! the stage does: the decoded batch is shared, the teacher frozen.
 #![allow(clippy::print_stdout)] // its result
 
+mod sides;
+
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use lana_models::{init, zoo, zoo::ZooOptions};
 use lana_torch::{
     Algorithm, Answers, Batch, BatchNorm, Device, Distiller, Mixture, Network, Training, with_kernel_threads,
 };
+
+use sides::{noise, peak_mb};
 
 type Failure = Box<dyn Error>;
 
@@ -63,16 +67,6 @@ fn dump(folder: &Path, architecture: &str, batch: usize) -> Result<(), Failure> 
     all.insert("images", Array { shape, data: pixels });
     fs::write(folder.join("images.safetensors"), all.to_bytes())?;
     Ok(())
-}
-
-/// Numbers of mean zero and variance about one.
-fn noise(count: usize) -> Vec<f32> {
-    let mut state = 1u64;
-    let mut draw = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32
-    };
-    (0..count).map(|_| (draw() + draw() + draw() - 1.5) * 2.0).collect()
 }
 
 fn time(folder: &Path, threads: usize, steps: usize, skip: usize, overlapped: bool) -> Result<(), Failure> {
@@ -139,11 +133,4 @@ fn time(folder: &Path, threads: usize, steps: usize, skip: usize, overlapped: bo
         peak_mb().unwrap_or(0.0)
     );
     Ok(())
-}
-
-/// Largest memory this process has had, where the system tells.
-fn peak_mb() -> Option<f64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? / 1024.0)
 }
