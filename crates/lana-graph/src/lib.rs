@@ -8,6 +8,7 @@
 //! * [`Graph`] and [`GraphBuilder`]: nodes, values, shapes; checked when made and when read from a file.
 //! * [`Layer`]: a replaceable region with one input and one output. [`Graph::replace`] is the only way a student is
 //!   made; [`Graph::subgraph`] cuts a layer or the rest of the network behind it out as a network of its own.
+//! * [`discover`]: finds the layers of a network that does not say where they are.
 //! * [`deploy`]: the form in which a network is exported and timed: parallel branches merged into one convolution, and
 //!   each BatchNorm folded into the convolution before it ([`fold_batch_norm`]).
 //! * [`Graph::peak_memory`]: how much of the feature maps is alive at once.
@@ -32,6 +33,7 @@
 mod builder;
 pub mod channels;
 mod cost;
+mod discover;
 mod error;
 mod fold;
 mod graph;
@@ -46,6 +48,7 @@ mod weights;
 
 pub use builder::GraphBuilder;
 pub use cost::Cost;
+pub use discover::{LayerRules, discover};
 pub use error::Error;
 pub use fold::fold_batch_norm;
 pub use graph::{Graph, Layer, Node, Parameter, Value};

@@ -56,6 +56,7 @@
 //! (several budgets, later steps) a tie is won by whichever solution the search meets first, in a fixed order in which, of
 //! choices alike in everything, the lowest index comes first: the same problem gives the same answer as long as no time limit strikes.
 
+mod checker;
 mod core;
 mod error;
 mod explain;
@@ -76,6 +77,7 @@ mod search;
 mod solve;
 mod steps;
 
+pub use checker::Checker;
 pub use error::Error;
 pub use outcome::{BudgetEnd, Infeasible, LimitKind, Outcome, Shortfall, Solution, Status};
 pub use pareto::{Curve, Point, pareto};

@@ -42,7 +42,7 @@ pub fn compare_recipes(
     let mut rows = Vec::new();
     for (name, recipe) in recipes {
         let data = (context.config.seed, images);
-        let folder = context.run.budget_dir(budget).join("recipes").join(crate::slug(name));
+        let folder = context.budget_dir(budget).join("recipes").join(crate::slug(name));
         let file = folder.join("row.json");
         let before = read_or_redo::<RecipeRow>(&file, progress)?;
         let same = |row: &RecipeRow| row.recipe.trains_like(recipe) && row.data == data;

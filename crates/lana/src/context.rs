@@ -1,7 +1,7 @@
 //! What every stage works with: the run, its configuration, the teacher, the images.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use lana_models::zoo::{self, Preprocessing};
 use lana_torch::{Batch, BatchNorm, Device, Evaluation, Network};
 use rayon::prelude::*;
 
+use crate::controls::Control;
 use crate::run::read_weights;
 use crate::stages::Shard;
 use crate::{
@@ -27,6 +28,8 @@ pub(crate) struct Context<'a> {
     pub(crate) config: Config,
     pub(crate) progress: &'a dyn Progress,
     pub(crate) device: Device,
+    /// What is made instead of a budget's student, if it is a control.
+    pub(crate) control: Option<Control>,
     /// The threads that work on different operations, candidates and batches.
     pub(crate) threads: rayon::ThreadPool,
     /// Images that are open, by their spec: decoding them is worth doing once.
@@ -69,7 +72,7 @@ impl<'a> Context<'a> {
         let threads = rayon::ThreadPoolBuilder::new().num_threads(workers).build().map_err(|e| {
             Error::input(format!("`workers` = {workers}: {e}"), "ask for fewer threads (--workers)")
         })?;
-        Ok(Context { run, config, progress, device, threads, datasets: Mutex::default() })
+        Ok(Context { run, config, progress, device, control: None, threads, datasets: Mutex::default() })
     }
 
     /// Takes up an existing run for a single stage.
@@ -90,6 +93,19 @@ impl<'a> Context<'a> {
 
     pub(crate) fn workers(&self) -> usize {
         self.threads.current_num_threads()
+    }
+
+    /// Where the selection for a budget, its training and what is exported are: the student's, or the control's.
+    pub(crate) fn budget_dir(&self, budget: &Budget) -> PathBuf {
+        let folder = self.run.budget_dir(budget);
+        self.control.as_ref().map_or(folder.clone(), |control| folder.join(control.folder()))
+    }
+
+    /// What a step for a budget is called: `select 0.5x`, or `select 0.5x random` for a control.
+    pub(crate) fn title(&self, step: &str, budget: &Budget) -> String {
+        self.control
+            .as_ref()
+            .map_or_else(|| format!("{step} {budget}"), |control| format!("{step} {budget} {control}"))
     }
 
     /// The teacher that the first stage took in; none if it has to be taken in (again).

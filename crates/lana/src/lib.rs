@@ -21,6 +21,7 @@ mod clock;
 mod compare;
 mod config;
 mod context;
+mod controls;
 mod demo;
 mod error;
 mod footprint;
@@ -50,6 +51,7 @@ pub use compare::{RecipeRow, compare_recipes};
 pub use config::{
     Config, LatencyConfig, OptimizerKind, PretrainConfig, ScoreConfig, SelectConfig, Statistics,
 };
+pub use controls::{Control, ControlMetrics, ControlTiming, NetworkControl, Timed};
 pub use demo::{DemoOptions, DemoResult, demo};
 pub use error::Error;
 pub use fresh::{MEASURE_COMMAND, measure_in_processes_of, measure_request};
@@ -71,7 +73,10 @@ pub use run::{Run, read_json, read_or_redo, read_weights, write_atomic, write_js
 pub use source::{HubFile, WeightsSource};
 pub use speed::{ScoreSpeed, score_speed};
 pub use stages::tables::{Imported, check_table, force_table, import_table, make_table, write_bundle};
-pub use stages::{FinetuneOptions, PretrainOptions, Shard, Stage, finetune, pretrain, run_stage};
+pub use stages::{
+    Comparison, ControlOptions, FinetuneOptions, PretrainOptions, Shard, Stage, control, finetune, pretrain,
+    run_stage,
+};
 pub use study::{
     PretrainingOptions, PretrainingRow, ScoreKind, StudyOptions, StudyRow, pretraining_study,
     pretraining_table, study, study_table,

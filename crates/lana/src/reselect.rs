@@ -157,7 +157,7 @@ pub fn reselect(
             tables.push(Priced { deployment, amount, target: Target::of(&table), table, drift: 1.0 });
         }
         // What an evaluation found out about the identity, if there was one.
-        let scores = depth::stored(&run, budget, &scores, progress)?
+        let scores = depth::stored(&run.budget_dir(budget), &scores, progress)?
             .map_or_else(|| scores.clone(), |depth| depth.applied(&scores));
         let problem = Problem { solutions: 1, gap: 0.0, ..program.problem(Some(&scores), &tables, 1.0)? };
         let outcome = lana_select::solve(&problem)?;

@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lana::{
-    Augmentation, Budget, ColorJitter, Config, Course, EraseMode, Error, FinetuneOptions, LatencyConfig,
-    Progress, Recipe, ScoreConfig, SelectConfig, Shape, Silent, StudentMetrics, accelerate, finetune,
+    Augmentation, Budget, ColorJitter, Config, Control, ControlOptions, Course, EraseMode, Error,
+    FinetuneOptions, LatencyConfig, Progress, Recipe, ScoreConfig, SelectConfig, Shape, Silent,
+    StudentMetrics, accelerate, control, finetune,
 };
 use lana_models::{init, zoo, zoo::ZooOptions};
 use tempfile::TempDir;
@@ -220,4 +221,71 @@ fn other_recipes_train_anew_choose_a_batch_and_diverge_with_a_name() {
     let unfit = Recipe { freeze: vec!["stem".into()], ..recipe() };
     let error = train(unfit, &Silent).unwrap_err();
     assert!(error.to_string().contains("stem") && error.exit_status() == 2, "{error}");
+}
+
+#[test]
+fn controls_stand_beside_the_student() {
+    let folder = TempDir::new().unwrap();
+    let (run, student) = whole(folder.path());
+    let before = results(&run);
+    let make = |name: &str, weights: Option<PathBuf>| {
+        let options =
+            ControlOptions { control: Control::new(name, weights.map(Into::into)).unwrap(), recipe: None };
+        control(&run, &options, &[], &Silent)
+    };
+    for name in ["skip-only", "random", "uniform"] {
+        make(name, None).unwrap();
+    }
+    make(TEACHER, None).unwrap();
+    let teacher = folder.path().join("teacher.safetensors");
+    let comparison = make(TEACHER, Some(teacher.clone())).unwrap().remove(0);
+    // The student is as it was, and so is the run.
+    assert!(results(&run) == before);
+    assert_eq!(comparison.student.as_ref(), Some(&student));
+    assert_eq!(lana::Run::open(&run).unwrap().config().unwrap().select.exclude, Vec::<String>::new());
+
+    let names: Vec<&str> = comparison.controls.iter().map(|c| c.control.as_str()).collect();
+    let [from_nothing, pretrained] = ["from nothing", "pretrained"].map(|how| format!("{TEACHER}, {how}"));
+    assert_eq!(names, ["skip-only", "random", "uniform", &from_nothing, &pretrained]);
+    for control in &comparison.controls {
+        assert!(control.same_recipe && control.val.images == 40 && control.top1_error > 0.0, "{control:?}");
+        assert!(
+            control.ratio().is_some_and(|ratio| ratio > 0.0) && control.agreement.is_some(),
+            "{control:?}"
+        );
+        let is_network = control.choices.is_empty();
+        // Parameters are known exactly: selections meet the budget, the teacher's own architecture does not.
+        assert_eq!(control.meets_budget, Some(!is_network), "{control:?}");
+        assert_eq!(control.cost.params <= student.teacher_cost.params * 8 / 10, !is_network, "{control:?}");
+    }
+    let choices = |name: &str| {
+        let found = comparison.controls.iter().find(|c| c.control == name).unwrap();
+        found.choices.iter().map(|(_, operation)| operation.as_str()).collect::<Vec<_>>()
+    };
+    // Layers that change the resolution cannot be left out.
+    assert_eq!(choices("uniform").iter().filter(|o| **o == "teacher").count(), 2);
+    assert!(choices("random") != choices("uniform"));
+    assert!(choices("skip-only").iter().all(|o| ["teacher", "identity"].contains(o)));
+    let report = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(names.iter().all(|name| report.contains(name)), "the report lacks a control");
+
+    // What is done stays done; another recipe or other weights train anew.
+    let file = run.join("controls").join(TEACHER).join("control.json");
+    let record = fs::read(&file).unwrap();
+    make(TEACHER, Some(teacher)).unwrap();
+    assert!(fs::read(&file).unwrap() == record);
+    let graph = zoo::build(TEACHER, &ZooOptions::default()).unwrap();
+    let other = folder.path().join("other.safetensors");
+    fs::write(&other, init::random(&graph, 4).to_bytes()).unwrap();
+    make(TEACHER, Some(other)).unwrap();
+    assert!(fs::read(&file).unwrap() != record);
+
+    // Weights of another network are named with what is wrong.
+    let graph = zoo::build("resnet32_cifar", &ZooOptions::default()).unwrap();
+    let wrong = folder.path().join("wrong.safetensors");
+    fs::write(&wrong, init::random(&graph, 4).to_bytes()).unwrap();
+    let error = make(TEACHER, Some(wrong)).unwrap_err();
+    assert!(error.exit_status() == 2, "{error}");
+    let error = make("efficientnet_b0", None).unwrap_err();
+    assert!(error.to_string().contains("efficientnet_b0"), "{error}");
 }

@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 
 use lana_latency::Figures;
 
-use crate::{Candidates, OperationRecord, PoolRecord, Scores, StudentMetrics, TeacherMetrics};
+use crate::{
+    Candidates, ControlMetrics, OperationRecord, PoolRecord, Scores, StudentMetrics, TeacherMetrics,
+};
 
 mod axis;
 mod chart;
@@ -52,6 +54,8 @@ pub struct Report {
     pub scores: Option<Scores>,
     /// `student/metrics.json` and `candidates.json` of each budget that is finished, in the order of the budgets.
     pub students: Vec<(StudentMetrics, Candidates)>,
+    /// What students are compared with, under each budget.
+    pub controls: Vec<ControlMetrics>,
 }
 
 /// A latency of the teacher that was measured by itself.

@@ -17,8 +17,9 @@ pub(super) fn page(report: &Report) -> String {
         include_str!("style.css")
     );
     out.push_str(&sections::headline(report));
-    let parts: [(&str, String); 7] = [
+    let parts: [(&str, String); 8] = [
         ("Accuracy against measured latency", sections::accuracy(report)),
+        ("Against controls", sections::controls(report)),
         ("The operation of each layer", sections::strip(report)),
         ("Score against latency, layer by layer", sections::trade(report)),
         ("Predicted against measured latency", sections::prediction(report)),

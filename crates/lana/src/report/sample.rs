@@ -137,9 +137,36 @@ pub(super) fn full() -> Report {
     report.scores = Some(scores);
     for (budget, share, top1) in [("0.5x", 0.5, 0.8894), ("0.34x", 0.34, 0.8616)] {
         let student = student(&mut dice, &report, budget, share, top1);
+        report.controls.extend(controls(&student.0));
         report.students.push(student);
     }
     report
+}
+
+/// A control that is as good as the student, one that is worse, one of another recipe that was not measured.
+fn controls(student: &StudentMetrics) -> [ControlMetrics; 3] {
+    let control = |name: &str, gain: f64, ratio: Option<f64>| {
+        let measured = ratio.map(|ratio| measured_as(152.3 * ratio));
+        let val = Accuracy { top1: student.top1 + gain, ..student.val };
+        ControlMetrics {
+            control: name.into(),
+            budget: student.budget.clone(),
+            meets_budget: ratio.map(|ratio| ratio <= student.ratio()),
+            timings: vec![ControlTiming { deployment: student.deployment.clone(), measured }],
+            val,
+            top1_error: val.top1_error(),
+            agreement: ratio.map(|_| 0.9),
+            cost: student.cost,
+            same_recipe: ratio.is_some(),
+            choices: Vec::new(),
+        }
+    };
+    let ratio = student.ratio();
+    [
+        control("skip-only", -0.004, Some(0.99 * ratio)),
+        control("random", -0.08, Some(ratio)),
+        control("resnet20_cifar, from nothing", 0.01, None),
+    ]
 }
 
 fn student(
@@ -291,5 +318,6 @@ pub(super) fn empty() -> Report {
         operations: Vec::new(),
         scores: None,
         students: Vec::new(),
+        controls: Vec::new(),
     }
 }

@@ -69,8 +69,9 @@ fn what_is_missing_is_said() {
     assert!(page.contains("No budget is finished yet"));
     assert!(!page.contains("class=\"axis\""), "an empty chart was drawn");
 
-    let parts: [fn(&mut Report); 8] = [
+    let parts: [fn(&mut Report); 9] = [
         |r| r.students.clear(),
+        |r| r.controls.clear(),
         |r| r.scores = None,
         |r| r.table = None,
         |r| r.operations.clear(),
@@ -129,6 +130,20 @@ fn numbers_that_are_none_do_not_reach_the_page() {
         });
     }
     checked(&report);
+}
+
+#[test]
+fn a_control_that_is_as_good_is_named() {
+    let mut report = full();
+    let page = checked(&report).replace('\u{a0}', " ");
+    assert!(page.contains("as accurate as the student or better"));
+    assert!(page.contains("<b>skip-only</b> (−0.40 points)"), "the rival is not named");
+    assert!(page.contains("from nothing (another recipe)"));
+    report.controls.retain(|control| control.control == "random");
+    let page = checked(&report).replace('\u{a0}', " ");
+    assert!(page.contains("The student beats 1 control by more than two standard errors"));
+    report.controls.clear();
+    assert!(checked(&report).contains("lana finetune RUN --control skip-only"));
 }
 
 #[test]

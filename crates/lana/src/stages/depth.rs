@@ -13,6 +13,7 @@
 //! than the first score alone, and than the mean of both taken with the batch's statistics (docs/results.md).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use lana_select::Problem;
 use lana_torch::Batch;
@@ -48,7 +49,7 @@ pub(crate) fn aware(
     scores: &Scores,
     images: &[Batch],
 ) -> Result<Scores> {
-    if let Some(depth) = stored(&context.run, budget, scores, context.progress)? {
+    if let Some(depth) = stored(&context.budget_dir(budget), scores, context.progress)? {
         return Ok(depth.applied(scores));
     }
     let problem = Problem { solutions: 1, ..program.problem(Some(scores), tables, 1.0)? };
@@ -96,19 +97,18 @@ pub(crate) fn aware(
         seed: scores.seed,
         given,
     };
-    write_json(&context.run.budget_dir(budget).join("depth.json"), &depth)?;
+    write_json(&context.budget_dir(budget).join("depth.json"), &depth)?;
     context.progress.finish(&format!("{} of {} layers left out at first", depth.left_out.len(), names.len()));
     Ok(depth.applied(scores))
 }
 
-/// What has been computed for a budget, if it belongs to these scores.
+/// What has been computed for a budget, in its folder, if it belongs to these scores.
 pub(crate) fn stored(
-    run: &crate::Run,
-    budget: &Budget,
+    folder: &Path,
     scores: &Scores,
     progress: &dyn crate::Progress,
 ) -> Result<Option<Depth>> {
-    let path = run.budget_dir(budget).join("depth.json");
+    let path = folder.join("depth.json");
     let belongs = |d: &Depth| d.alone == alone(scores) && d.images == scores.images && d.seed == scores.seed;
     Ok(read_or_redo::<Depth>(&path, progress)?.filter(belongs))
 }

@@ -36,7 +36,7 @@ pub(crate) fn network_files(onnx: &str, graph: &Graph, weights: &Weights) -> Res
 
 /// Gives the student's figures, exporting and measuring it if that has not been done.
 pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetrics> {
-    let folder = context.run.budget_dir(budget).join("student");
+    let folder = context.budget_dir(budget).join("student");
     let (teacher, teacher_metrics) = context.teacher()?;
     let winner = select::stored(context, budget)?
         .ok_or_else(|| context.not_ready(&format!("the selection for {budget}"), "select --evaluate"))?;
@@ -51,16 +51,10 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetri
     let chosen = &winner.candidates[winner.winner];
     let Finetuned { graph, weights, record, .. } = &tuned;
 
-    context.progress.begin("export", 3, "steps");
-    let mut files = BTreeMap::new();
-    for (name, bytes) in network_files("student.onnx", graph, weights)? {
-        write_atomic(&folder.join(&name), &bytes)?;
-        files.insert(name, sha256(&bytes));
-    }
-    context.progress.advance(1, "written");
+    context.progress.begin(&context.title("export", budget), 2, "steps");
     let path = folder.join("student.onnx");
-    let difference = verify(context, &teacher, &path, graph, weights)?;
-    context.progress.advance(2, "verified");
+    let (files, difference) = write_verified(context, &teacher, &path, graph, weights)?;
+    context.progress.advance(1, "written and verified");
 
     let footprint = Footprint::of(graph)?;
     let teacher_footprint = Footprint::of(&teacher.graph)?;
@@ -150,6 +144,25 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetri
     Ok(metrics)
 }
 
+/// Writes a network in all its forms, the deployed one to `path`, and compares what ONNX Runtime and libtorch make of it. Gives the
+/// checksums of the files and the largest difference.
+pub(crate) fn write_verified(
+    context: &Context<'_>,
+    teacher: &Teacher,
+    path: &Path,
+    graph: &Graph,
+    weights: &Weights,
+) -> Result<(BTreeMap<String, String>, f64)> {
+    let onnx = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut files = BTreeMap::new();
+    for (name, bytes) in network_files(&onnx, graph, weights)? {
+        write_atomic(&path.with_file_name(&name), &bytes)?;
+        files.insert(name, sha256(&bytes));
+    }
+    let difference = verify(context, teacher, path, graph, weights)?;
+    Ok((files, difference))
+}
+
 /// Whether the files beside the metrics are those they speak of, and of the newest training.
 fn is_whole(folder: &Path, metrics: &StudentMetrics, tuned: &Finetuned) -> bool {
     metrics.files.get("weights.safetensors") == Some(&sha256(&tuned.weights.to_bytes()))
@@ -199,7 +212,7 @@ fn verify(
 
 /// The student of a budget as it was exported.
 pub(crate) fn stored(context: &Context<'_>, budget: &Budget) -> Result<Option<StudentMetrics>> {
-    read_or_redo(&context.run.budget_dir(budget).join("student/metrics.json"), context.progress)
+    read_or_redo(&context.budget_dir(budget).join("student/metrics.json"), context.progress)
 }
 
 /// The student on each deployment of its budget, beside the teacher; `seconds` for each.

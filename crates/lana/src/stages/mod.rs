@@ -1,6 +1,7 @@
 //! The steps of the method, one file each. Every step reads what it needs from the run directory, does what is not done
 //! yet, and writes what it finds there.
 
+pub(crate) mod control;
 pub(crate) mod depth;
 pub(crate) mod export;
 pub(crate) mod finetune;
@@ -19,7 +20,7 @@ pub use pretrain::Shard;
 use std::path::Path;
 
 use crate::context::Context;
-use crate::{Budget, Memory, Progress, Recipe, Result};
+use crate::{Budget, Control, ControlMetrics, Memory, Progress, Recipe, Result, StudentMetrics};
 
 /// A step that can run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,50 @@ pub fn finetune(
         context.set_recipe(recipe)?;
     }
     each(&context, budgets, finetune::run)
+}
+
+/// What may be said to a control.
+#[derive(Clone, Debug)]
+pub struct ControlOptions {
+    /// Which.
+    pub control: Control,
+    /// The recipe that takes the place of the run's; the run's if absent.
+    pub recipe: Option<Recipe>,
+}
+
+/// The student of a budget and what it is compared with.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Comparison {
+    /// The budget.
+    pub budget: Budget,
+    /// The student, if there is one yet.
+    pub student: Option<StudentMetrics>,
+    /// All controls that the run has under this budget.
+    pub controls: Vec<ControlMetrics>,
+}
+
+/// Makes a control beside the students of an existing run: selects it where it is a selection, trains it by the run's recipe,
+/// exports and measures it, writes the report, and gives what there is to compare. For `budgets` or all of the run's; a network of
+/// the zoo is made once for all. What is done stays done.
+pub fn control(
+    run: &Path,
+    options: &ControlOptions,
+    budgets: &[Budget],
+    progress: &dyn Progress,
+) -> Result<Vec<Comparison>> {
+    let mut context = Context::open(run, progress)?;
+    context.add_budgets(budgets)?;
+    if let Some(recipe) = &options.recipe {
+        context.set_recipe(recipe)?;
+    }
+    let budgets = context.budgets(budgets)?;
+    control::run(&mut context, &options.control, &budgets)?;
+    report::run(&context)?;
+    let compare = |budget: Budget| {
+        let (student, controls) = (export::stored(&context, &budget)?, control::gather(&context, &budget)?);
+        Ok(Comparison { budget, student, controls })
+    };
+    budgets.into_iter().map(compare).collect()
 }
 
 fn each(

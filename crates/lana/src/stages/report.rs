@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::context::Context;
 use crate::report::{LatencyTable, Price, Report, TeacherLatency, render};
 use crate::run::read_or_redo;
-use crate::stages::{export, profile, select};
+use crate::stages::{control, export, profile, select};
 use crate::{OperationRecord, PoolRecord, Result, Scores, write_atomic};
 
 /// Writes the page; gives its path.
@@ -56,6 +56,10 @@ pub(crate) fn run(context: &Context<'_>) -> Result<PathBuf> {
             students.push((metrics, candidates));
         }
     }
+    let mut controls = Vec::new();
+    for budget in &context.config.budgets {
+        controls.extend(control::gather(context, budget)?);
+    }
     let report = Report {
         config_toml: context.config.to_toml(),
         command: command(context),
@@ -66,6 +70,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<PathBuf> {
         operations,
         scores: read_or_redo::<Scores>(&run.path("scores.json"), context.progress)?,
         students,
+        controls,
         created: crate::clock::now(),
     };
     let path = run.path("report.html");

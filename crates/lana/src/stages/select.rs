@@ -13,6 +13,7 @@ use lana_select::{Problem, Solution, Status};
 use lana_torch::Batch;
 
 use crate::context::{Context, Teacher};
+use crate::controls::{self, Control};
 use crate::footprint::file_size;
 use crate::program::{Priced, Program, propose, settings};
 use crate::rounds::{Bench, Examined, Goal, Proposed, Rounds, Told, search};
@@ -24,6 +25,9 @@ use crate::{
     Budget, Candidate, Candidates, Error, Footprint, Measured, Quantity, Result, Scores, Solutions, Timing,
     fresh, read_or_redo, write_atomic, write_json,
 };
+
+/// Share of a budget that a random selection uses at least, by the tables.
+const RANDOM_USES: f64 = 0.98;
 
 /// Seconds for the candidates of a round, all in turns, and for one by itself.
 const TOGETHER_S: f64 = 60.0;
@@ -43,12 +47,16 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let record = profile::record(&context.config.pool, &context.config.pool_rules, &teacher.graph, &pool)?;
     let program =
         Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
-    let folder = context.run.budget_dir(budget);
-    let title = format!("select {budget}");
+    let folder = context.budget_dir(budget);
+    let title = context.title("select", budget);
     let settings = settings(&context.config);
     let goal = goal(context, budget, &teacher)?;
     let images = score::scoring_images(context, &teacher)?;
-    let scores = depth::aware(context, &library, &program, budget, &tables, &scores, &images)?;
+    // What is not solved for needs no better scores.
+    let scores = match context.control {
+        Some(Control::Random | Control::Uniform) => scores,
+        _ => depth::aware(context, &library, &program, budget, &tables, &scores, &images)?,
+    };
     let mut rounds = read_or_redo::<Rounds>(&folder.join("rounds.json"), context.progress)?
         .filter(|r| r.settings == settings && r.drift.len() == goal.deployments.len())
         .unwrap_or_else(|| Rounds::new(settings.clone(), goal.deployments.len()));
@@ -138,7 +146,7 @@ pub(crate) fn goal(context: &Context<'_>, budget: &Budget, teacher: &Teacher) ->
 
 /// The selection that was made for a budget, with the settings that hold.
 pub(crate) fn stored(context: &Context<'_>, budget: &Budget) -> Result<Option<Candidates>> {
-    let path = context.run.budget_dir(budget).join("candidates.json");
+    let path = context.budget_dir(budget).join("candidates.json");
     let settings = settings(&context.config);
     Ok(read_or_redo::<Candidates>(&path, context.progress)?
         .filter(|c| c.winner < c.candidates.len() && c.settings == settings))
@@ -157,6 +165,13 @@ pub(crate) fn check_reachable(context: &Context<'_>, budget: &Budget) -> Result<
     match outcome.status {
         Status::Infeasible => Err(program.infeasible(&problem, &outcome, &tables)),
         _ => Ok(()),
+    }
+}
+
+fn no_uniform(budget: &Budget) -> Error {
+    Error::Infeasible {
+        message: format!("no operation meets {budget} when it stands in all layers that offer it"),
+        hint: "widen the pool with faster operations (--pool), or ask for a larger budget".into(),
     }
 }
 
@@ -182,11 +197,30 @@ impl Bench for Work<'_> {
         seen: &[Candidate],
     ) -> Result<Proposed> {
         let problem = self.program.problem(Some(self.scores), tables, size_error)?;
+        match &self.context.control {
+            // The first that fits, whatever its loss.
+            Some(Control::Random) if best.is_some() => return Ok(Proposed::Solutions(Vec::new())),
+            Some(Control::Random) => {
+                let seed = self.context.config.seed.wrapping_add(seen.len() as u64);
+                let drawn = controls::random(&problem, RANDOM_USES, 1, seed)?;
+                if !drawn.is_empty() {
+                    return Ok(Proposed::Solutions(drawn));
+                }
+            }
+            Some(Control::Uniform) => {
+                let solutions = controls::uniform(&problem)?;
+                return Ok(match solutions.is_empty() {
+                    false => Proposed::Solutions(solutions),
+                    true => Proposed::OutOfReach(no_uniform(self.budget)),
+                });
+            }
+            _ => {}
+        }
         let (outcome, solutions) = propose(&problem, best, seen)?;
         if outcome.status == Status::Infeasible {
             return Ok(Proposed::OutOfReach(self.program.infeasible(&problem, &outcome, tables)));
         }
-        let path = self.context.run.budget_dir(self.budget).join("solutions.json");
+        let path = self.context.budget_dir(self.budget).join("solutions.json");
         write_json(&path, &Solutions { problem, outcome })?;
         Ok(Proposed::Solutions(solutions))
     }
@@ -283,7 +317,7 @@ impl Bench for Work<'_> {
         hopeless: &dyn Fn(usize, &Measured) -> bool,
     ) -> Result<Vec<Option<Measured>>> {
         let (graph, weights) = self.library.assemble(&candidate.choices)?;
-        let folder = self.context.run.budget_dir(self.budget);
+        let folder = self.context.budget_dir(self.budget);
         // Any name but a student's: it goes again at once.
         let path = folder.join("candidate.onnx");
         for (name, bytes) in network_files("candidate.onnx", &graph, &weights)? {
@@ -311,7 +345,7 @@ impl Bench for Work<'_> {
 
     fn keep(&mut self, rounds: &Rounds) -> Result<()> {
         self.context.progress.advance(rounds.candidates.len() as u64, "");
-        write_json(&self.context.run.budget_dir(self.budget).join("rounds.json"), rounds)
+        write_json(&self.context.budget_dir(self.budget).join("rounds.json"), rounds)
     }
 
     fn tell(&mut self, told: &Told) -> Result<()> {

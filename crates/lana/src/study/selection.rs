@@ -7,15 +7,13 @@ use std::path::Path;
 
 use lana_latency::kendall;
 use lana_select::{Problem, Solution};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::program::Program;
 use crate::stages::library::Library;
 use crate::stages::{depth, profile, score, select};
-use crate::{Budget, Progress, Result};
+use crate::{Budget, Progress, Result, controls};
 
 /// How much a study looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,8 +161,8 @@ pub fn study(
             ways.push((format!("best of K = {}, {}", solved.len(), kind.words()), solved));
         }
         ways.push(("greedy, KL per latency".into(), greedy(first).into_iter().collect()));
-        let start = ways[0].1[0].clone();
-        ways.push(("random".into(), random(first, &start, options.random, own_seed.wrapping_add(1))));
+        let drawn = controls::random(first, 0.95, options.random, own_seed.wrapping_add(1))?;
+        ways.push(("random".into(), drawn.into_iter().map(|solution| solution.choices).collect()));
 
         let mut all: Vec<&[String]> = ways.iter().flat_map(|(_, way)| way).map(Vec::as_slice).collect();
         all.sort_unstable();
@@ -259,34 +257,6 @@ fn greedy(problem: &Problem) -> Option<Vec<String>> {
     Some(names(problem, &selection))
 }
 
-/// Random selections that use 95 to 100 % of the budget: a random walk that changes up to two layers at a time, with a look
-/// at it every few hundred steps.
-fn random(problem: &Problem, start: &[String], count: usize, seed: u64) -> Vec<Vec<String>> {
-    let index = |(layer, name): (&lana_select::Layer, &String)| {
-        layer.choices.iter().position(|choice| choice.name == *name).unwrap_or(0)
-    };
-    let mut selection: Vec<usize> = problem.layers.iter().zip(start).map(index).collect();
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut below = |end: usize| random.random_range(0..end);
-    let steps = 20 * problem.layers.len();
-    let mut found = Vec::new();
-    while found.len() < count {
-        for _ in 0..steps {
-            let before = selection.clone();
-            for _ in 0..2 {
-                let layer = below(problem.layers.len());
-                selection[layer] = below(problem.layers[layer].choices.len());
-            }
-            let now = latency(problem, &selection);
-            if now > limit(problem) || now < 0.95 * limit(problem) {
-                selection = before;
-            }
-        }
-        found.push(names(problem, &selection));
-    }
-    found
-}
-
 /// The rows as a Markdown table.
 pub fn study_table(rows: &[StudyRow]) -> String {
     let mut text = String::from(
@@ -336,27 +306,5 @@ mod tests {
     #[test]
     fn greedy_takes_the_cheapest_exchange_first() {
         assert_eq!(greedy(&problem()).unwrap(), ["half", "half", "half", "teacher"]);
-    }
-
-    #[test]
-    fn random_selections_use_the_budget_and_differ() {
-        let problem = problem();
-        let start: Vec<String> = ["half", "half", "half", "teacher"].map(String::from).to_vec();
-        let found = random(&problem, &start, 40, 1);
-        assert_eq!(found, random(&problem, &start, 40, 1));
-        let index = |choices: &Vec<String>| -> Vec<usize> {
-            problem
-                .layers
-                .iter()
-                .zip(choices)
-                .map(|(layer, name)| layer.choices.iter().position(|c| c.name == *name).unwrap())
-                .collect()
-        };
-        for choices in &found {
-            let ms = latency(&problem, &index(choices));
-            assert!((9.5..=10.0).contains(&ms), "{ms}");
-        }
-        let distinct: std::collections::BTreeSet<_> = found.iter().collect();
-        assert!(distinct.len() > 3, "{distinct:?}");
     }
 }

@@ -3,6 +3,7 @@
 use super::format::escape;
 
 mod accuracy;
+mod controls;
 mod curves;
 mod headline;
 mod prediction;
@@ -12,6 +13,7 @@ mod strip;
 mod trade;
 
 pub(super) use accuracy::accuracy;
+pub(super) use controls::controls;
 pub(super) use curves::curves;
 pub(super) use headline::headline;
 pub(super) use prediction::prediction;

@@ -60,7 +60,7 @@ pub(crate) struct Finetuned {
 }
 
 fn folder(context: &Context<'_>, budget: &Budget) -> PathBuf {
-    context.run.budget_dir(budget).join("finetune")
+    context.budget_dir(budget).join("finetune")
 }
 
 /// The fine-tuned student of the current selection and recipe, if there is one.
@@ -126,7 +126,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
         teacher: Some(&teacher),
         recipe: &context.config.finetune,
         input: &teacher,
-        title: &format!("finetune {budget}"),
+        title: &context.title("finetune", budget),
         key: choices.join(","),
         folder: &folder,
         images: None,

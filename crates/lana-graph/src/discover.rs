@@ -1,0 +1,502 @@
+//! Finds the replaceable layers of a network that does not say where they are.
+//!
+//! Some values of a network lie on every path from its input to its output. Between two such values next to each other stands a
+//! *unit*: a single node, or a region that branches and joins again, as a residual block does. A unit has one input and one
+//! output, so it could be a layer; what people call a block is often several of them. In order:
+//!
+//! 1. The **stem** stays: the first convolution, and, in a network with branches, everything up to the last pooling in front of the
+//!    first of them. The **head** stays: everything from the global pooling (or flattening) on, and the last convolution if it is a
+//!    pointwise one that stands alone before that.
+//! 2. A unit that **branches** is a layer, with the activation directly behind it (as in a ResNet). One that multiplies its input by
+//!    a gate (squeeze and excitation) is none by itself: it belongs to the convolutions around it. Attention and the
+//!    feed-forward branch behind it are one layer, a transformer block.
+//! 3. A **convolution** outside of branches is a layer with the normalisation, activation and gate behind it. A depthwise one takes the
+//!    pointwise ones before and behind it along (an inverted residual without its shortcut, a separable convolution); any other
+//!    takes along a pointwise one behind it that narrows and has no activation (a fused inverted residual without its
+//!    shortcut).
+//!
+//! Where regions are nested, the outermost that is no chain is taken: an inner branch is never a layer of its own.
+//!
+//! [`LayerRules`] change that by name.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Conv2d, Error, Graph, Layer, Op, Result, Value};
+
+/// Changes to the layers that are found, by patterns for names, in which `*` stands for any characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LayerRules {
+    /// Pieces of the stem and the head that shall be layers too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// Layers that shall stay as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Layers of several units that shall be one layer for each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub split: Vec<String>,
+    /// Layers that shall be one: for each pattern those that fit it and follow each other, with what stands between.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub merge: Vec<String>,
+}
+
+/// A graph with the layers that are found in it, in the place of those that it had.
+///
+/// # Errors
+/// If a pattern of a rule fits nothing, or nothing replaceable is found.
+pub fn discover(graph: &Graph, rules: &LayerRules) -> Result<Graph> {
+    let plain = without_layers(graph)?;
+    let mut pieces = Finder::new(&plain).pieces();
+    apply(&plain, &mut pieces, rules)?;
+    let layers = layers(&plain, &pieces);
+    if layers.is_empty() {
+        return Err(Error::Graph {
+            graph: graph.name().into(),
+            reason: "holds no region with one input and one output that could be replaced".into(),
+        });
+    }
+    let (name, input, nodes, output, _) = plain.into_parts();
+    Graph::new(name, input, nodes, output, layers)
+}
+
+fn without_layers(graph: &Graph) -> Result<Graph> {
+    let (name, input, nodes, output, _) = graph.clone().into_parts();
+    Graph::new(name, input, nodes, output, Vec::new())
+}
+
+/// What a unit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Branches and joins again.
+    Branch {
+        /// Whether tokens attend to each other in it.
+        attention: bool,
+    },
+    /// Multiplies its input by a gate for each channel.
+    Gate,
+    /// A convolution.
+    Convolution(Form),
+    /// Batch normalisation, or what acts while training only.
+    Normalisation,
+    /// An activation.
+    Activation,
+    /// Pooling over windows.
+    Pooling,
+    /// The beginning of what makes a vector of a map.
+    Global,
+    /// Anything else.
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Depthwise,
+    /// With a kernel of one pixel; whether it gives fewer channels than it takes.
+    Pointwise {
+        narrows: bool,
+    },
+    Spatial,
+}
+
+/// A stretch of nodes between two values that every path passes.
+#[derive(Clone, Debug)]
+struct Unit {
+    nodes: Range<usize>,
+    kind: Kind,
+}
+
+/// One or more units that belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Piece {
+    name: String,
+    /// Of the units.
+    nodes: Range<usize>,
+    /// The same for each unit that can stand by itself.
+    parts: Vec<Range<usize>>,
+    /// Whether it is a layer.
+    replaceable: bool,
+}
+
+struct Finder<'a> {
+    graph: &'a Graph,
+    units: Vec<Unit>,
+}
+
+impl<'a> Finder<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        let cuts = cuts(graph);
+        let units = cuts.windows(2).map(|pair| {
+            let nodes = pair[0]..pair[1];
+            let kind = kind(graph, &nodes);
+            Unit { nodes, kind }
+        });
+        Finder { units: units.collect(), graph }
+    }
+
+    /// All convolutions and branches in order, those of stem and head not replaceable.
+    fn pieces(&self) -> Vec<Piece> {
+        let kinds: Vec<Kind> = self.units.iter().map(|unit| unit.kind).collect();
+        let head = kinds.iter().position(|kind| *kind == Kind::Global).unwrap_or(kinds.len());
+        let stem = self.stem(&kinds[..head]);
+        let mut pieces = Vec::new();
+        let mut at = 0;
+        while at < kinds.len() {
+            let end = self.end(&kinds, at);
+            if end > at {
+                pieces.push(self.piece(at..end, at >= stem && end <= head));
+            }
+            at = end.max(at + 1);
+        }
+        let convolves_behind = kinds[head..].iter().any(|kind| matches!(kind, Kind::Convolution(_)));
+        if let Some(last) = pieces.iter_mut().rev().find(|piece| piece.replaceable)
+            && !convolves_behind
+            && self.is_lone_pointwise(last)
+        {
+            last.replaceable = false;
+        }
+        pieces
+    }
+
+    /// The unit behind the stem.
+    fn stem(&self, kinds: &[Kind]) -> usize {
+        let is_convolution = |kind: &Kind| matches!(kind, Kind::Convolution(_));
+        let Some(first) = kinds.iter().position(is_convolution) else { return 0 };
+        let branch = kinds.iter().position(|kind| matches!(kind, Kind::Branch { .. }));
+        let before = &kinds[..branch.unwrap_or(0)];
+        let pooling = before.iter().rposition(|kind| *kind == Kind::Pooling);
+        pooling.map_or(0, |at| at + 1).max(if branch.is_some_and(|branch| branch < first) {
+            0
+        } else {
+            first + 1
+        })
+    }
+
+    /// Behind the last unit of the piece that begins with a unit; the unit itself if none does.
+    fn end(&self, kinds: &[Kind], at: usize) -> usize {
+        let is = |at: usize, form: fn(Form) -> bool| matches!(kinds.get(at), Some(Kind::Convolution(f)) if form(*f));
+        let pointwise = |at| is(at, |form| matches!(form, Form::Pointwise { .. }));
+        let depthwise = |at| is(at, |form| form == Form::Depthwise);
+        // Behind what follows a convolution.
+        let followed = |mut at: usize| {
+            while matches!(kinds.get(at), Some(Kind::Normalisation | Kind::Activation | Kind::Gate)) {
+                at += 1;
+            }
+            at
+        };
+        match kinds[at] {
+            Kind::Branch { attention } => {
+                let feeds_forward = matches!(kinds.get(at + 1), Some(Kind::Branch { attention: false }));
+                let end = if attention && feeds_forward { at + 2 } else { at + 1 };
+                if kinds.get(end) == Some(&Kind::Activation) { end + 1 } else { end }
+            }
+            Kind::Convolution(form) => {
+                let mut end = followed(at + 1);
+                let mut has_depthwise = form == Form::Depthwise;
+                if matches!(form, Form::Pointwise { .. }) && depthwise(end) {
+                    end = followed(end + 1);
+                    has_depthwise = true;
+                }
+                if has_depthwise && pointwise(end) {
+                    return followed(end + 1);
+                }
+                let projects = is(end, |form| form == Form::Pointwise { narrows: true }) && {
+                    let behind = followed(end + 1);
+                    !kinds[end + 1..behind].contains(&Kind::Activation)
+                };
+                if form == Form::Spatial && projects { followed(end + 1) } else { end }
+            }
+            _ => at,
+        }
+    }
+
+    fn piece(&self, units: Range<usize>, replaceable: bool) -> Piece {
+        let nodes = self.units[units.start].nodes.start..self.units[units.end - 1].nodes.end;
+        // What follows a convolution or a branch stays with it.
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        for unit in &self.units[units] {
+            let stands_alone = matches!(unit.kind, Kind::Branch { .. } | Kind::Convolution(_));
+            match parts.last_mut() {
+                Some(last) if !stands_alone => last.end = unit.nodes.end,
+                _ => parts.push(unit.nodes.clone()),
+            }
+        }
+        Piece { name: name(self.graph, &nodes), nodes, parts, replaceable }
+    }
+
+    fn is_lone_pointwise(&self, piece: &Piece) -> bool {
+        let first = self.units.iter().find(|unit| unit.nodes.start == piece.nodes.start);
+        piece.parts.len() == 1
+            && first.is_some_and(|unit| matches!(unit.kind, Kind::Convolution(Form::Pointwise { .. })))
+    }
+}
+
+/// Positions among the nodes at which only one value is alive: 0 for the input, then behind each node whose result every path
+/// passes.
+fn cuts(graph: &Graph) -> Vec<usize> {
+    let nodes = graph.nodes();
+    let mut last_use = vec![0; nodes.len() + 1];
+    for (index, node) in nodes.iter().enumerate() {
+        node.inputs.iter().for_each(|value| last_use[value.index()] = index + 1);
+    }
+    last_use[graph.output().index()] = nodes.len() + 1;
+    let mut found = vec![0];
+    // How far values are read that are older than the one that is looked at.
+    let mut reach = last_use[0];
+    for value in 1..=nodes.len() {
+        // Read by nodes up to number `reach`, counted from one: the node that makes this value at most.
+        if reach <= value && last_use[value] > 0 {
+            found.push(value);
+        }
+        reach = reach.max(last_use[value]);
+    }
+    found
+}
+
+fn kind(graph: &Graph, nodes: &Range<usize>) -> Kind {
+    let (all, last) = (&graph.nodes()[nodes.clone()], &graph.nodes()[nodes.end - 1]);
+    let input = match nodes.start {
+        0 => Value::INPUT,
+        start => Value::of_node(start - 1),
+    };
+    if all.len() > 1 {
+        let gates = matches!(last.op, Op::Mul)
+            && last.inputs.contains(&input)
+            && graph.input_shapes(nodes.end - 1).iter().any(|shape| is_vector(shape.dims()));
+        let attention = all.iter().any(|node| matches!(node.op, Op::Softmax { .. }))
+            && all.iter().any(|node| matches!(node.op, Op::MatMul));
+        return if gates { Kind::Gate } else { Kind::Branch { attention } };
+    }
+    match &last.op {
+        Op::Conv2d(conv) => Kind::Convolution(form(conv)),
+        Op::BatchNorm { .. } | Op::Dropout { .. } | Op::DropPath { .. } => Kind::Normalisation,
+        Op::Activation { .. } => Kind::Activation,
+        Op::MaxPool { .. } | Op::AveragePool { .. } => Kind::Pooling,
+        Op::GlobalAveragePool | Op::Flatten => Kind::Global,
+        _ => Kind::Other,
+    }
+}
+
+/// Whether something has one element for each channel.
+fn is_vector(dims: &[usize]) -> bool {
+    matches!(dims, [_, 1, 1] | [_])
+}
+
+fn form(conv: &Conv2d) -> Form {
+    match conv {
+        Conv2d { groups, in_channels, .. } if *groups > 1 && groups == in_channels => Form::Depthwise,
+        Conv2d { kernel: [1, 1], groups: 1, in_channels, out_channels, .. } => {
+            Form::Pointwise { narrows: out_channels < in_channels }
+        }
+        _ => Form::Spatial,
+    }
+}
+
+/// What a stretch of nodes is called: the longest path that its nodes share with each other and with no other node, or else the
+/// first of them that has weights.
+fn name(graph: &Graph, nodes: &Range<usize>) -> String {
+    let all = graph.nodes();
+    let first = &all[nodes.start].name;
+    let mut parts: Vec<&str> = first.split('.').collect();
+    let within = |name: &str, prefix: &str| {
+        name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let shared = |prefix: &str| all[nodes.clone()].iter().all(|node| within(&node.name, prefix));
+    let own = |prefix: &str| {
+        all.iter().enumerate().all(|(index, node)| nodes.contains(&index) || !within(&node.name, prefix))
+    };
+    while !parts.is_empty() {
+        let prefix = parts.join(".");
+        if shared(&prefix) {
+            if own(&prefix) {
+                return prefix;
+            }
+            break;
+        }
+        parts.pop();
+    }
+    let weighted =
+        nodes.clone().find(|&index| !all[index].op.parameters(&graph.input_shapes(index)).is_empty());
+    all[weighted.unwrap_or(nodes.start)].name.clone()
+}
+
+/// Changes pieces as the rules say.
+fn apply(graph: &Graph, pieces: &mut Vec<Piece>, rules: &LayerRules) -> Result<()> {
+    let unmatched = |rule: &str, pattern: &str, pieces: &[Piece]| {
+        let names: Vec<&str> = pieces.iter().map(|piece| piece.name.as_str()).collect();
+        Error::Graph {
+            graph: graph.name().into(),
+            reason: format!(
+                "`layers.{rule}`: nothing fits `{pattern}`; there are {}{}",
+                names.iter().take(12).copied().collect::<Vec<_>>().join(", "),
+                if names.len() > 12 { " …" } else { "" }
+            ),
+        }
+    };
+    let mark = |pieces: &mut [Piece], rule: &str, patterns: &[String], replaceable: bool| {
+        for pattern in patterns {
+            let mut any = false;
+            for piece in pieces.iter_mut().filter(|piece| fits(pattern, &piece.name)) {
+                (piece.replaceable, any) = (replaceable, true);
+            }
+            if !any {
+                return Err(unmatched(rule, pattern, pieces));
+            }
+        }
+        Ok(())
+    };
+    mark(pieces, "include", &rules.include, true)?;
+    for pattern in &rules.split {
+        if !pieces.iter().any(|piece| fits(pattern, &piece.name)) {
+            return Err(unmatched("split", pattern, pieces));
+        }
+        let split = |piece: Piece| -> Vec<Piece> {
+            if piece.parts.len() < 2 || !fits(pattern, &piece.name) {
+                return vec![piece];
+            }
+            let part = |nodes: &Range<usize>| Piece {
+                name: name(graph, nodes),
+                nodes: nodes.clone(),
+                parts: vec![nodes.clone()],
+                replaceable: piece.replaceable,
+            };
+            piece.parts.iter().map(part).collect()
+        };
+        *pieces = std::mem::take(pieces).into_iter().flat_map(split).collect();
+    }
+    for pattern in &rules.merge {
+        let mut merged: Vec<Piece> = Vec::new();
+        let (mut open, mut any) = (false, false);
+        for piece in std::mem::take(pieces) {
+            let fitting = piece.replaceable && fits(pattern, &piece.name);
+            match merged.last_mut() {
+                Some(last) if open && fitting => {
+                    last.nodes.end = piece.nodes.end;
+                    last.parts.extend(piece.parts);
+                    any = true;
+                }
+                _ => merged.push(piece),
+            }
+            open = fitting;
+        }
+        for piece in &mut merged {
+            if piece.parts.len() > 1 && piece.replaceable && fits(pattern, &piece.name) {
+                piece.name = name(graph, &piece.nodes);
+            }
+        }
+        *pieces = merged;
+        if !any {
+            return Err(unmatched("merge", pattern, pieces));
+        }
+    }
+    mark(pieces, "exclude", &rules.exclude, false)
+}
+
+/// Whether a pattern, in which `*` stands for any characters, fits a name.
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((front, rest)) => name.strip_prefix(front).is_some_and(|name| {
+            (0..=name.len()).any(|at| name.is_char_boundary(at) && fits(rest, &name[at..]))
+        }),
+    }
+}
+
+fn layers(graph: &Graph, pieces: &[Piece]) -> Vec<Layer> {
+    let mut names = HashSet::new();
+    let mut stages: Vec<(Vec<usize>, usize)> = Vec::new();
+    let mut layers = Vec::new();
+    for Piece { name, nodes, .. } in pieces.iter().filter(|piece| piece.replaceable) {
+        let input = match nodes.start {
+            0 => Value::INPUT,
+            start => Value::of_node(start - 1),
+        };
+        let output = Value::of_node(nodes.end - 1);
+        let name = match names.insert(name.clone()) {
+            true => name.clone(),
+            false => format!("{name}@{}", nodes.start),
+        };
+        // By the path where the name ends with a number; else by the resolution.
+        let resolution = graph.shape(output).dims().get(1..).unwrap_or_default().to_vec();
+        if stages.last().is_none_or(|(last, _)| *last != resolution) {
+            let number = stages.len() + 1;
+            stages.push((resolution, number));
+        }
+        let stage = match name.rsplit_once('.') {
+            Some((path, last)) if last.chars().all(|c| c.is_ascii_digit()) => path.to_string(),
+            _ => format!("stage{}", stages.last().map_or(1, |(_, number)| *number)),
+        };
+        layers.push(Layer { name, stage, nodes: nodes.clone(), input, output });
+    }
+    layers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Activation, GraphBuilder, Shape};
+
+    type Built = Result<Graph>;
+
+    fn names(graph: &Graph, rules: &LayerRules) -> Vec<String> {
+        discover(graph, rules).unwrap().layers().iter().map(|layer| layer.name.clone()).collect()
+    }
+
+    /// Convolutions in a chain, with pooling and a classifier of two matrices.
+    fn vgg() -> Built {
+        let mut b = GraphBuilder::new("vgg", Shape::image(3, 16, 16));
+        let mut x = b.input();
+        for (at, channels) in [(0, 8), (3, 8), (6, 16), (9, 16)] {
+            x = b.conv(&format!("features.{at}"), x, channels, 3, 1, 1)?;
+            x = b.batch_norm(&format!("features.{}", at + 1), x)?;
+            x = b.activation(&format!("features.{}", at + 2), x, Activation::Relu)?;
+            if at == 3 {
+                x = b.node("pool", Op::MaxPool { window: crate::Window::square(2, 2, 0) }, &[x])?;
+            }
+        }
+        x = b.node("flatten", Op::Flatten, &[x])?;
+        x = b.node("classifier", Op::Linear { out_features: 10, bias: true }, &[x])?;
+        b.finish(x)
+    }
+
+    #[test]
+    fn convolutions_in_a_chain_are_layers_but_the_first() {
+        let graph = vgg().unwrap();
+        let found = discover(&graph, &LayerRules::default()).unwrap();
+        assert_eq!(names(&graph, &LayerRules::default()), ["features.3", "features.6", "features.9"]);
+        assert!(found.layers().iter().all(|layer| layer.nodes.len() == 3 && layer.stage == "features"));
+        // The layers take part in everything else: any of them can be cut out.
+        assert_eq!(found.layer_graph("features.6").unwrap().nodes().len(), 3);
+    }
+
+    #[test]
+    fn rules_change_what_is_found() {
+        let graph = vgg().unwrap();
+        let rules = |change: fn(&mut LayerRules)| {
+            let mut rules = LayerRules::default();
+            change(&mut rules);
+            rules
+        };
+        let include = rules(|r| r.include = vec!["features.0".into()]);
+        assert_eq!(names(&graph, &include).len(), 4);
+        let exclude = rules(|r| r.exclude = vec!["*.6".into()]);
+        assert_eq!(names(&graph, &exclude), ["features.3", "features.9"]);
+        // With the pooling between the first and the second.
+        let merge = rules(|r| r.merge = vec!["features.*".into()]);
+        let merged = discover(&graph, &merge).unwrap();
+        assert_eq!(merged.layers().len(), 1);
+        assert_eq!(merged.layers()[0].nodes, 3..13);
+        for wrong in [
+            rules(|r| r.include = vec!["stem".into()]),
+            rules(|r| r.exclude = vec!["stem".into()]),
+            rules(|r| r.split = vec!["stem".into()]),
+            rules(|r| r.merge = vec!["stem".into()]),
+        ] {
+            let error = discover(&graph, &wrong).unwrap_err().to_string();
+            assert!(error.contains("`stem`") && error.contains("features.0"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Controls: what a student must beat to have been worth the search.
+//!
+//! A student that is faster and nearly as accurate as its teacher proves little by itself. Perhaps leaving out layers would have
+//! done as well, or any selection within the budget, or the smaller network of the zoo that anybody could have taken. So each
+//! of these is made beside it, under the same recipe, from the same teacher and images, and measured in the same way:
+//!
+//! - `skip-only`: the best selection of teacher's layers and identities, selected as the student is;
+//! - `random`: a selection drawn at random among those that meet the budget; nothing is chosen by its loss;
+//! - `uniform`: one operation in all layers that offer it (the teacher's own in the others), the best that meets the budget;
+//! - a network of the zoo, pretrained or from nothing, whatever its latency.
+//!
+//! The first three are selections for a budget and run through the same stages as the student, in a folder of their own.
+
+mod propose;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use lana_graph::Cost;
+use lana_models::zoo;
+use serde::{Deserialize, Serialize};
+
+use crate::{Accuracy, Assessment, Error, Measured, Recipe, Result, WeightsSource};
+pub(crate) use propose::{random, uniform};
+
+/// What is made to compare a student with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// The best selection of teacher's layers and identities.
+    SkipOnly,
+    /// A selection drawn at random among those that meet the budget.
+    Random,
+    /// One operation in all layers that offer it.
+    Uniform,
+    /// A network of the zoo, with these weights to begin with; random ones if absent.
+    Network {
+        /// Its name.
+        name: String,
+        /// Where its weights come from.
+        weights: Option<WeightsSource>,
+    },
+}
+
+impl Control {
+    /// The controls that are selections, by name.
+    const SELECTIONS: [(&'static str, Control); 3] =
+        [("skip-only", Control::SkipOnly), ("random", Control::Random), ("uniform", Control::Uniform)];
+
+    /// A control by its name, or the network of the zoo of that name; `weights` are for the latter.
+    ///
+    /// # Errors
+    /// If there is neither, or weights are given for what takes none.
+    pub fn new(name: &str, weights: Option<WeightsSource>) -> Result<Self> {
+        if let Some((_, control)) = Self::SELECTIONS.iter().find(|(known, _)| *known == name) {
+            return match weights {
+                None => Ok(control.clone()),
+                Some(weights) => Err(Error::input(
+                    format!("control `{name}` takes no weights, but {weights} are given"),
+                    "leave out --weights: selections are made of the run's own operations",
+                )),
+            };
+        }
+        zoo::entry(name).map_err(|error| {
+            Error::input(
+                format!("control `{name}`: {error}"),
+                "controls are skip-only, random, uniform, and the networks that `lana zoo` lists",
+            )
+        })?;
+        Ok(Control::Network { name: name.into(), weights })
+    }
+
+    /// Where its files are: under a budget's folder for selections, under the run's for networks.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let name = match self {
+            Control::Network { name, weights: Some(_) } => name.clone(),
+            Control::Network { name, weights: None } => format!("{name}-from-nothing"),
+            selection => selection.to_string(),
+        };
+        PathBuf::from("controls").join(name)
+    }
+
+    /// The controls that are selections.
+    pub(crate) fn selections() -> impl Iterator<Item = Control> {
+        Self::SELECTIONS.into_iter().map(|(_, control)| control)
+    }
+}
+
+impl fmt::Display for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Control::Network { name, weights: Some(_) } => write!(f, "{name}, pretrained"),
+            Control::Network { name, weights: None } => write!(f, "{name}, from nothing"),
+            selection => {
+                let found = Self::SELECTIONS.iter().find(|(_, control)| control == selection);
+                f.write_str(found.map_or("control", |(name, _)| name))
+            }
+        }
+    }
+}
+
+/// `controls/NAME/control.json`: a network of the zoo that was trained as the students are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkControl {
+    /// The network's name in the zoo.
+    pub name: String,
+    /// Where its first weights are from; none if they were random.
+    pub weights: Option<String>,
+    /// SHA-256 of its first weights.
+    pub start_sha256: String,
+    /// How it was trained.
+    pub recipe: Recipe,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Of the trained network on the validation images.
+    pub assessment: Assessment,
+    /// Multiply-accumulates and parameters.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// Its latency where it was measured, by the deployment's label.
+    pub measured: Vec<Timed>,
+    /// Largest difference between ONNX Runtime's and libtorch's logits, relative to the largest logit.
+    pub export_difference: f64,
+    /// SHA-256 of its trained weights.
+    pub sha256: String,
+}
+
+/// A latency that was measured in turns with the teacher's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timed {
+    /// The deployment's label.
+    pub deployment: String,
+    /// The latency.
+    #[serde(flatten)]
+    pub measured: Measured,
+    /// The teacher's in the same run, in milliseconds.
+    pub teacher_ms: f64,
+}
+
+/// A control beside the student of a budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ControlMetrics {
+    /// The control.
+    pub control: String,
+    /// The budget it is compared under.
+    pub budget: String,
+    /// Whether it meets the budget; none where that could not be measured.
+    pub meets_budget: Option<bool>,
+    /// On each deployment of the budget.
+    pub timings: Vec<ControlTiming>,
+    /// On the validation images.
+    pub val: Accuracy,
+    /// Standard error of its top-1 accuracy, by the number of images.
+    pub top1_error: f64,
+    /// Share of the validation images on which it says what the teacher says.
+    pub agreement: Option<f64>,
+    /// Multiply-accumulates and parameters.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// Whether it was trained by the recipe of the student; of the run, where there is no student yet.
+    pub same_recipe: bool,
+    /// Operation of each layer by the layer's name; empty for a network of the zoo.
+    pub choices: Vec<(String, String)>,
+}
+
+/// A control on one deployment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ControlTiming {
+    /// The deployment's label.
+    pub deployment: String,
+    /// Its latency; none where it was not measured.
+    pub measured: Option<Measured>,
+}
+
+impl ControlMetrics {
+    /// Its latency as a share of the teacher's, on the budget's first deployment.
+    pub fn ratio(&self) -> Option<f64> {
+        Some(self.timings.first()?.measured?.ratio)
+    }
+
+    /// Whether it is as good as a student: at most as slow and not less accurate, both within two standard errors (of the difference).
+    pub fn rivals(&self, ratio: f64, top1: f64, top1_error: f64) -> bool {
+        let apart = 2.0 * self.top1_error.hypot(top1_error);
+        self.ratio().is_some_and(|own| own <= 1.02 * ratio) && self.val.top1 >= top1 - apart
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controls_have_names_and_networks_weights() {
+        for (name, control) in Control::SELECTIONS {
+            assert_eq!(Control::new(name, None).unwrap(), control);
+            assert_eq!(
+                (control.to_string(), control.folder()),
+                (name.into(), format!("controls/{name}").into())
+            );
+            let error = Control::new(name, Some(PathBuf::from("w.safetensors").into())).unwrap_err();
+            assert!(error.to_string().contains("w.safetensors"), "{error}");
+        }
+        let network = Control::new("resnet20_cifar", None).unwrap();
+        assert_eq!(network.folder(), PathBuf::from("controls/resnet20_cifar-from-nothing"));
+        let pretrained = Control::new("resnet20_cifar", Some(PathBuf::from("w").into())).unwrap();
+        assert_eq!(pretrained.folder(), PathBuf::from("controls/resnet20_cifar"));
+        let error = Control::new("skip", None).unwrap_err();
+        assert!(error.to_string().contains("skip") && error.hint().unwrap().contains("skip-only"), "{error}");
+    }
+}

@@ -1,0 +1,304 @@
+//! Makes a control ([`crate::controls`]) and gathers those that a run has.
+//!
+//! Selections run through the stages of the student. A network of the zoo has one of its own, whatever the budgets: trained
+//! once, measured on every deployment that a budget of the run names.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use lana_graph::{Graph, Weights};
+use lana_latency::Deployment;
+use lana_models::init;
+use lana_models::zoo::{self, ZooOptions};
+
+use crate::context::{Context, Teacher};
+use crate::controls::{Control, ControlMetrics, ControlTiming, NetworkControl, Timed};
+use crate::footprint::file_size;
+use crate::run::read_or_redo;
+use crate::stages::export::{measure_options, read_network, write_verified};
+use crate::stages::finetune::{Record, Trainer};
+use crate::stages::{export, finetune, select, tables};
+use crate::{
+    Budget, Error, Footprint, Recipe, Result, StudentMetrics, WeightsSource, checkpoint, fresh, sha256,
+    write_json,
+};
+
+/// Makes a control for budgets, unless that is done.
+pub(crate) fn run(context: &mut Context<'_>, control: &Control, budgets: &[Budget]) -> Result<()> {
+    if let Control::Network { name, weights } = control {
+        return network(context, control, name, weights.as_ref());
+    }
+    let select = context.config.select.clone();
+    if *control == Control::SkipOnly {
+        let pool = context.pool(&context.teacher()?.0.graph)?;
+        let operations = pool.iter().flat_map(|place| &place.operations).map(|(operation, _)| operation);
+        let others: BTreeSet<String> =
+            operations.filter(|o| !o.is_identity()).map(|o| format!("*:{o}")).collect();
+        context.config.select.exclude.extend(others);
+    }
+    context.control = Some(control.clone());
+    let made = budgets.iter().try_for_each(|budget| {
+        select::run(context, budget)?;
+        finetune::run(context, budget)?;
+        export::run(context, budget).map(drop)
+    });
+    context.control = None;
+    context.config.select = select;
+    made
+}
+
+/// Trains a network of the zoo and measures it on all deployments.
+fn network(
+    context: &Context<'_>,
+    control: &Control,
+    name: &str,
+    source: Option<&WeightsSource>,
+) -> Result<()> {
+    let (teacher, _) = context.teacher()?;
+    let (graph, start) = begin(context, &teacher, name, source)?;
+    let folder = context.run.path(control.folder());
+    let path = folder.join("control.json");
+    let title = format!("finetune {control}");
+    let recipe = &context.config.finetune;
+    let start_sha256 = sha256(&start.to_bytes());
+    let same = |record: &NetworkControl| {
+        record.recipe.trains_like(recipe)
+            && record.start_sha256 == start_sha256
+            && record.seed == context.config.seed
+    };
+    let before = read_or_redo::<NetworkControl>(&path, context.progress)?.filter(same);
+    let before = before.and_then(|record| match read_network(&folder, &record.sha256) {
+        Ok(_) => Some(record),
+        Err(error) => {
+            context.progress.warn(&format!("{error}; the control is trained again"));
+            None
+        }
+    });
+    let mut record = match before {
+        Some(record) => record,
+        None => {
+            let trained_by = trainable(context, recipe, &graph, &teacher, &title);
+            let trainer = Trainer {
+                context,
+                teacher: Some(&teacher),
+                recipe: &trained_by,
+                input: &teacher,
+                title: &title,
+                key: format!("{control} {start_sha256} {}", context.config.seed),
+                folder: &folder,
+                images: None,
+            };
+            let trained = trainer.train(&graph, &start)?;
+            let (_, export_difference) =
+                write_verified(context, &teacher, &folder.join("control.onnx"), &graph, &trained.weights)?;
+            let record = NetworkControl {
+                name: name.into(),
+                weights: source.map(ToString::to_string),
+                start_sha256,
+                recipe: recipe.clone(),
+                seed: context.config.seed,
+                cost: graph.deployed_cost(),
+                measured: Vec::new(),
+                sha256: sha256(&trained.weights.to_bytes()),
+                assessment: trained.assessment,
+                export_difference,
+            };
+            write_json(&path, &record)?;
+            checkpoint::clear(&folder)?;
+            record
+        }
+    };
+    let here = |deployment: &Deployment| tables::elsewhere(&context.config.latency.on(*deployment)).is_none();
+    let teacher_file = context.run.path("teacher/teacher.onnx");
+    for deployment in deployments(context)?.into_iter().filter(here) {
+        let label = deployment.to_string();
+        if record.measured.iter().any(|timed| timed.deployment == label) {
+            continue;
+        }
+        let options = measure_options(context, deployment, 60.0);
+        let (measured, teacher_ms) =
+            fresh::measure(&teacher_file, &folder.join("control.onnx"), &options, &|_| false)?;
+        context
+            .progress
+            .say(&format!("{control}: {:.3} of the teacher's latency on {label}", measured.ratio));
+        record.measured.push(Timed { deployment: label, measured, teacher_ms });
+        write_json(&path, &record)?;
+    }
+    Ok(())
+}
+
+/// A network of the zoo for the teacher's images and classes, with its first weights.
+fn begin(
+    context: &Context<'_>,
+    teacher: &Teacher,
+    name: &str,
+    source: Option<&WeightsSource>,
+) -> Result<(Graph, Weights)> {
+    let (input, classes) = (teacher.graph.input_shape(), teacher.graph.output_shape().elements());
+    let options = ZooOptions {
+        num_classes: Some(classes),
+        resolution: input.dims().get(1).copied(),
+        ..ZooOptions::default()
+    };
+    let graph = zoo::build(name, &options)?;
+    if graph.input_shape() != input {
+        return Err(Error::input(
+            format!("control `{name}` takes {}, the teacher {input}", graph.input_shape()),
+            "name a network that takes the teacher's images",
+        ));
+    }
+    let Some(source) = source else {
+        let weights = init::random(&graph, context.config.seed);
+        return Ok((graph, weights));
+    };
+    source.warn_of_another(name, context.progress);
+    let weights = source.load(context.progress)?;
+    weights.check(&graph)?;
+    if zoo::entry(name)?.preprocessing != teacher.preprocessing {
+        context.progress.warn(&format!(
+            "`{name}` was made for other preprocessing than the teacher; it is trained and evaluated with the teacher's"
+        ));
+    }
+    Ok((graph, weights))
+}
+
+/// The recipe, without matching feature maps where the network gives none like the teacher's.
+fn trainable(
+    context: &Context<'_>,
+    recipe: &Recipe,
+    graph: &Graph,
+    teacher: &Teacher,
+    title: &str,
+) -> Recipe {
+    match recipe.matched(graph, &teacher.graph) {
+        Ok(_) => recipe.clone(),
+        Err(error) => {
+            context.progress.warn(&format!("{title}: {error}; it learns from logits and labels alone"));
+            Recipe { features: 0.0.into(), ..recipe.clone() }
+        }
+    }
+}
+
+/// Where budgets of the run are measured; as the run says if it has none.
+fn deployments(context: &Context<'_>) -> Result<Vec<Deployment>> {
+    let own = context.config.latency.deployment();
+    let mut all: Vec<Deployment> = Vec::new();
+    for budget in &context.config.budgets {
+        all.extend(budget.deployments(&own)?.into_iter().map(|(deployment, _)| deployment));
+    }
+    if all.is_empty() {
+        all.push(own);
+    }
+    all.sort();
+    all.dedup();
+    Ok(all)
+}
+
+/// The controls of a run under a budget: selections first, then networks from the slowest to the fastest.
+pub(crate) fn gather(context: &Context<'_>, budget: &Budget) -> Result<Vec<ControlMetrics>> {
+    let Some((teacher, _)) = context.stored_teacher()? else { return Ok(Vec::new()) };
+    let record =
+        |folder: &Path| read_or_redo::<Record>(&folder.join("finetune/finetuned.json"), context.progress);
+    // The student's own recipe, where there is one: that of the run may have changed since.
+    let own = record(&context.run.budget_dir(budget))?.map(|record| record.config);
+    let recipe = own.as_ref().unwrap_or(&context.config.finetune);
+    let mut found = Vec::new();
+    for control in Control::selections() {
+        let folder = context.run.budget_dir(budget).join(control.folder());
+        let metrics: Option<StudentMetrics> =
+            read_or_redo(&folder.join("student/metrics.json"), context.progress)?;
+        if let (Some(metrics), Some(record)) = (metrics, record(&folder)?) {
+            let same_recipe = record.config.trains_like(recipe);
+            found.push(of_selection(&control, metrics, same_recipe));
+        }
+    }
+    let mut networks = Vec::new();
+    for folder in folders(&context.run.path("controls"))? {
+        if let Some(record) = read_or_redo::<NetworkControl>(&folder.join("control.json"), context.progress)?
+        {
+            networks.push(of_network(context, budget, &teacher, recipe, &folder, record)?);
+        }
+    }
+    networks.sort_by(|a, b| b.cost.macs.cmp(&a.cost.macs).then_with(|| a.control.cmp(&b.control)));
+    found.extend(networks);
+    Ok(found)
+}
+
+/// The folders in another.
+fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found: Vec<PathBuf> = match std::fs::read_dir(folder) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(Error::io(folder)(error)),
+    };
+    found.sort();
+    Ok(found)
+}
+
+fn of_selection(control: &Control, metrics: StudentMetrics, same_recipe: bool) -> ControlMetrics {
+    let first = ControlTiming { deployment: metrics.deployment, measured: metrics.measured };
+    let others = metrics
+        .others
+        .into_iter()
+        .map(|timing| ControlTiming { deployment: timing.deployment, measured: timing.measured });
+    ControlMetrics {
+        control: control.to_string(),
+        budget: metrics.budget,
+        meets_budget: metrics.measured.map(|_| metrics.meets_budget),
+        timings: std::iter::once(first).chain(others).collect(),
+        val: metrics.val,
+        top1_error: metrics.val.top1_error(),
+        agreement: metrics.assessment.and_then(|assessment| assessment.agreement),
+        cost: metrics.cost,
+        same_recipe,
+        choices: metrics.choices,
+    }
+}
+
+fn of_network(
+    context: &Context<'_>,
+    budget: &Budget,
+    teacher: &Teacher,
+    recipe: &Recipe,
+    folder: &Path,
+    record: NetworkControl,
+) -> Result<ControlMetrics> {
+    let goal = select::goal(context, budget, teacher)?;
+    let timings: Vec<ControlTiming> = goal
+        .deployments
+        .iter()
+        .map(|(deployment, _)| {
+            let deployment = deployment.to_string();
+            let timed = record.measured.iter().find(|timed| timed.deployment == deployment);
+            ControlTiming { measured: timed.map(|timed| timed.measured), deployment }
+        })
+        .collect();
+    let measured: Option<Vec<_>> = timings.iter().map(|timing| timing.measured.as_ref()).collect();
+    let meets_budget = match measured {
+        Some(measured) => {
+            let graph = Graph::load(&folder.join("graph.json"))?;
+            let precision = budget.precision(&context.config.latency.deployment())?;
+            let (memory, size) =
+                (Footprint::of(&graph)?.memory_bytes(precision), file_size(&graph, precision)?);
+            let parts = measured.into_iter().map(|measured| (None, Some(measured), f64::NAN));
+            Some(goal.is_met(parts, &record.cost, memory, size))
+        }
+        None => None,
+    };
+    let control = match &record.weights {
+        Some(_) => format!("{}, pretrained", record.name),
+        None => format!("{}, from nothing", record.name),
+    };
+    Ok(ControlMetrics {
+        control,
+        budget: budget.to_string(),
+        meets_budget,
+        timings,
+        val: record.assessment.accuracy,
+        top1_error: record.assessment.top1_error,
+        agreement: record.assessment.agreement,
+        cost: record.cost,
+        same_recipe: record.recipe.trains_like(recipe),
+        choices: Vec::new(),
+    })
+}
