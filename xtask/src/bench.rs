@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: benchmarks that need more than cargo.
 
+pub(crate) mod accuracy;
 pub(crate) mod data;
 pub(crate) mod finetune;
 pub(crate) mod phase1;

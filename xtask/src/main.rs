@@ -16,6 +16,7 @@ mod setup;
 mod test;
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -72,8 +73,8 @@ enum Bench {
         #[arg(long, default_value_t = 2)]
         threads: usize,
         /// Turns of both sides
-        #[arg(long, default_value_t = 3)]
-        rounds: usize,
+        #[arg(long, default_value = "3")]
+        rounds: NonZeroUsize,
         /// Folder with weights/ and data/cifar10/; without it weights and images are random
         #[arg(long)]
         data: Option<PathBuf>,
@@ -86,9 +87,11 @@ enum Bench {
         #[arg(long, default_value_t = 2)]
         threads: usize,
         /// Turns of both sides
-        #[arg(long, default_value_t = 3)]
-        rounds: usize,
+        #[arg(long, default_value = "3")]
+        rounds: NonZeroUsize,
     },
+    /// Students beside their controls: the table of accuracy (about two hours on two cores, in as many calls as you like)
+    Accuracy(bench::accuracy::Arguments),
     /// Decoding and augmenting images, beside torchvision's DataLoader (in a virtual environment under target/)
     Data(bench::data::Arguments),
     /// The exact solver, beside HiGHS and CBC (in a virtual environment under target/)
@@ -109,11 +112,12 @@ fn main() -> ExitCode {
         Task::Demo { arguments } => demo::run(&arguments),
         Task::Bench { bench: Bench::Select { arguments } } => bench::select(&arguments),
         Task::Bench { bench: Bench::Phase1 { names, threads, rounds, data } } => {
-            bench::phase1::run(&names, threads, rounds, data.as_deref())
+            bench::phase1::run(&names, threads, rounds.get(), data.as_deref())
         }
         Task::Bench { bench: Bench::Finetune { names, threads, rounds } } => {
-            bench::finetune::run(&names, threads, rounds)
+            bench::finetune::run(&names, threads, rounds.get())
         }
+        Task::Bench { bench: Bench::Accuracy(arguments) } => bench::accuracy::run(&arguments),
         Task::Bench { bench: Bench::Data(arguments) } => bench::data::run(&arguments),
         Task::Bench { bench: Bench::Pool(arguments) } => bench::pool::run(&arguments),
         Task::Bench { bench: Bench::Score(arguments) } => bench::score::run(&arguments),

@@ -180,7 +180,8 @@ impl Error {
             Error::Fresh { .. } => "is there memory for a second copy of the networks? give the same command again".into(),
             Error::Damaged { .. } => "delete the file and give the same command again".into(),
             Error::Diverged { .. } => {
-                "lower `learning_rate` (or raise `warmup_epochs`) in the recipe, which begins anew; the same recipe goes on from the                  checkpoint"
+                "lower `learning_rate` (or raise `warmup_epochs`) in the recipe, which begins anew; the same recipe goes on from the \
+                 checkpoint"
                     .into()
             }
             Error::Torch(lana_torch::Error::NoCuda(_)) => "use --device cpu".into(),

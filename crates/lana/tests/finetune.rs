@@ -60,7 +60,13 @@ fn whole(folder: &Path) -> (PathBuf, StudentMetrics) {
         budgets: vec![BUDGET.parse::<Budget>().unwrap()],
         pool: "identity".into(),
         workers: 1,
-        latency: LatencyConfig { batch: 2, time_limit_s: 2.0, ..LatencyConfig::default() },
+        latency: LatencyConfig {
+            batch: 2,
+            time_limit_s: 2.0,
+            repeats: 3,
+            target_error: 0.2,
+            ..LatencyConfig::default()
+        },
         score: ScoreConfig { images: 48, batch: 24, ..ScoreConfig::default() },
         select: SelectConfig { solutions: 2, time_limit_s: 5.0, rounds: 1, ..SelectConfig::default() },
         finetune: recipe(),

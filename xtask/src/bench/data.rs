@@ -5,6 +5,7 @@
 //! example `throughput` of lana-data is ours.
 #![allow(clippy::print_stdout)] // its result
 
+use std::num::NonZeroUsize;
 use std::process::{Command, ExitCode};
 
 use super::turns::{Nothing, Side, example, target};
@@ -17,8 +18,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 1000)]
     images: usize,
     /// Turns of both sides
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
+    #[arg(long, default_value = "3")]
+    rounds: NonZeroUsize,
 }
 
 /// Times both sides in turns.
@@ -33,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         anyhow::ensure!(made.is_ok_and(|made| made.success()), "the images could not be made");
     }
     let (mut theirs, mut ours) = (Side::<Nothing>::default(), Side::<Nothing>::default());
-    for _ in 0..arguments.rounds {
+    for _ in 0..arguments.rounds.get() {
         theirs.run(Command::new(&python).arg(&script).arg("time").arg(&folder))?;
         ours.run(Command::new(&throughput).arg("--json").arg(format!("imagefolder:{}", folder.display())))?;
     }

@@ -60,9 +60,9 @@ impl Control {
                 )),
             };
         }
-        zoo::entry(name).map_err(|error| {
+        zoo::entry(name).map_err(|_| {
             Error::input(
-                format!("control `{name}`: {error}"),
+                format!("control `{name}`: there is no such selection, and no such network"),
                 "controls are skip-only, random, uniform, and the networks that `lana zoo` lists",
             )
         })?;

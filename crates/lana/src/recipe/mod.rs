@@ -222,10 +222,33 @@ impl<'de> Deserialize<'de> for Recipe {
             other => return Err(D::Error::custom(format!("a recipe became {other}"))),
         };
         let augment = augment_of(&base.augment, &mut keys).map_err(D::Error::custom)?;
+        check_keys("augment.", &augment, |keys| Augmentation::deserialize(keys).map(drop))
+            .map_err(D::Error::custom)?;
         all.extend(keys);
         all.insert("augment".into(), augment);
-        Recipe::deserialize(serde_json::Value::Object(all)).map_err(D::Error::custom)
+        let all = serde_json::Value::Object(all);
+        check_keys("", &all, |keys| Recipe::deserialize(keys).map(drop)).map_err(D::Error::custom)?;
+        Recipe::deserialize(all).map_err(D::Error::custom)
     }
+}
+
+/// Reads every key by itself, so that the error names the one that is wrong.
+fn check_keys(
+    section: &str,
+    keys: &serde_json::Value,
+    read: impl Fn(serde_json::Value) -> serde_json::Result<()>,
+) -> std::result::Result<(), String> {
+    for (key, value) in keys.as_object().into_iter().flatten() {
+        let alone = serde_json::Map::from_iter([(key.clone(), value.clone())]);
+        if let Err(error) = read(alone.into()) {
+            let error = error.to_string();
+            return Err(match error.contains(&format!("`{key}`")) {
+                true => error,
+                false => format!("`{section}{key}`: {error}"),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The augmentation that keys of a recipe make of another, and takes them away: those of `augment`, or the two that stood for it.
@@ -292,7 +315,10 @@ impl Recipe {
                 "`lana recipe finetune-short` shows the keys",
             )
         })?;
-        recipe.validate("")?;
+        recipe.validate("").map_err(|error| match error {
+            Error::Input { message, hint } => Error::input(format!("{shown}: {message}"), hint),
+            other => other,
+        })?;
         Ok(recipe)
     }
 

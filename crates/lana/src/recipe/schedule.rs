@@ -20,7 +20,10 @@ pub enum ScheduleKind {
 /// A weight that is constant, or moves from one value to another in the course of the training: `1.0`, or
 /// `{ from = 4.0, to = 1.0, shape = "cosine" }`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a number, or { from = 4.0, to = 1.0, shape = \"linear\" or \"cosine\" }"
+)]
 pub enum Course {
     /// The same throughout.
     Constant(f64),

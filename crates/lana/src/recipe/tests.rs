@@ -30,7 +30,12 @@ fn keys_are_put_over_the_recipe_that_is_named() {
         ("batch = \"all\"", "batch"),
         ("recipe = \"nowhere\"", "nowhere"),
         ("recipe = 3", "recipe"),
-        ("schedule = \"poly\"", "poly"),
+        ("schedule = \"poly\"", "`schedule`"),
+        ("epochs = -1", "`epochs`"),
+        ("distillation = { from = 1.0 }", "`distillation`: expected a number, or { from"),
+        ("[augment]\nscale = [0.5]", "`augment.scale`"),
+        ("[augment]\nmixup = true", "`augment.mixup`"),
+        ("[augment]\nmixup_alpha = 1", "`mixup_alpha`"),
     ] {
         let error = toml::from_str::<Recipe>(text).unwrap_err().to_string();
         assert!(error.contains(named), "{text}: {error}");

@@ -1,0 +1,358 @@
+//! `cargo xtask bench accuracy`: what students keep of the teacher's accuracy, beside their controls.
+//!
+//! One run of lana for each seed and number of epochs; in it the students of all budgets, then for each budget the controls,
+//! all by the same recipe, from the same teacher and images, each measured in turns with the teacher. Every network is a row of
+//! `docs/accuracy.jsonl`: rows that are there are made again only if asked for (`--again`), those of other seeds stay, and what a run
+//! has done it does not do twice. So the table fills up over many calls.
+#![allow(clippy::print_stdout)] // its result
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::lana;
+use crate::command::workspace_root;
+use crate::setup;
+
+/// What is compared, and on what.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The teacher
+    #[arg(long, default_value = "resnet56_cifar")]
+    teacher: String,
+    /// Its weights
+    #[arg(long, default_value = "../shared/weights/resnet56_cifar10jpeg.safetensors")]
+    weights: String,
+    /// Training images
+    #[arg(long, default_value = "webdataset:../shared/data/cifar10/jpeg-train-{0000..0004}.tar")]
+    train: String,
+    /// Validation images
+    #[arg(long, default_value = "webdataset:../shared/data/cifar10/jpeg-test-0000.tar")]
+    val: String,
+    /// Budgets; may be given several times
+    #[arg(long, default_values_t = ["0.5x".to_string(), "0.34x".to_string()])]
+    budget: Vec<String>,
+    /// Passes over the training images
+    #[arg(long, default_value_t = 2)]
+    epochs: usize,
+    /// Recipe: a preset of `lana recipe` or a TOML file
+    #[arg(long, default_value = "finetune-short")]
+    recipe: String,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Selections to compare with, between commas; '' for none
+    #[arg(long, value_delimiter = ',', default_value = "skip-only,random,uniform")]
+    controls: Vec<String>,
+    /// Networks to compare with, as NAME (from nothing) or NAME=WEIGHTS; '' for none
+    #[arg(long, value_delimiter = ',', default_values_t = [
+        "resnet32_cifar=../shared/weights/resnet32_cifar10.safetensors".to_string(),
+        "resnet20_cifar=../shared/weights/resnet20_cifar10.safetensors".to_string(),
+    ])]
+    networks: Vec<String>,
+    /// Images in a batch when latency is measured
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
+    /// The run directory [default: target/bench-accuracy/TEACHER-EPOCHS-SEED]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Look at rows again that are in the table already
+    #[arg(long)]
+    again: bool,
+    /// Only print the table
+    #[arg(long)]
+    show: bool,
+}
+
+/// A network under a budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Row {
+    teacher: String,
+    budget: String,
+    recipe: String,
+    epochs: usize,
+    seed: u64,
+    network: String,
+    /// Share of the teacher's latency, measured.
+    ratio: f64,
+    ratio_ci: [f64; 2],
+    meets_budget: bool,
+    top1: f64,
+    /// Images it is of.
+    images: u64,
+    loss: f64,
+    agreement: f64,
+    params: u64,
+    macs: u64,
+    /// The teacher's, on the same images.
+    teacher_top1: f64,
+}
+
+impl Row {
+    /// What tells rows apart.
+    fn key(&self) -> (String, String, String, usize, u64, String) {
+        let Row { teacher, budget, recipe, epochs, seed, network, .. } = self.clone();
+        (teacher, budget, recipe, epochs, seed, network)
+    }
+}
+
+fn file() -> PathBuf {
+    workspace_root().join("docs").join("accuracy.jsonl")
+}
+
+/// Makes the rows that are missing, and prints the table.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if !arguments.show {
+        setup::run()?;
+        let run = arguments.out.clone().unwrap_or_else(|| {
+            let name = format!(
+                "{}-{}-e{}-s{}",
+                arguments.teacher, arguments.recipe, arguments.epochs, arguments.seed
+            );
+            workspace_root().join("target").join("bench-accuracy").join(name.replace('/', "-"))
+        });
+        let mut missing = Missing { arguments, run, begun: false };
+        for name in arguments.controls.iter().filter(|name| !name.is_empty()) {
+            for budget in &arguments.budget {
+                missing.make(name, None, &[budget])?;
+            }
+        }
+        let budgets: Vec<&String> = arguments.budget.iter().collect();
+        for network in arguments.networks.iter().filter(|name| !name.is_empty()) {
+            match network.split_once('=') {
+                Some((name, weights)) => missing.make(name, Some(weights), &budgets)?,
+                None => missing.make(network, None, &budgets)?,
+            }
+        }
+    }
+    print(&load(&file())?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is still to be made.
+struct Missing<'a> {
+    arguments: &'a Arguments,
+    run: PathBuf,
+    /// Whether the students were looked at.
+    begun: bool,
+}
+
+impl Missing<'_> {
+    /// Makes a control for budgets, and the students before the first; unless all that is in the table.
+    fn make(&mut self, name: &str, weights: Option<&str>, budgets: &[&String]) -> anyhow::Result<()> {
+        let Arguments { teacher, recipe, epochs, seed, again, .. } = self.arguments;
+        let rows = load(&file())?;
+        let shown = match (name, weights) {
+            ("skip-only" | "random" | "uniform", _) => name.to_string(),
+            (_, Some(_)) => format!("{name}, pretrained"),
+            (_, None) => format!("{name}, from nothing"),
+        };
+        let there = |budget: &str, network: &str| {
+            rows.iter().any(|row| {
+                row.teacher == *teacher
+                    && row.recipe == *recipe
+                    && (row.epochs, row.seed) == (*epochs, *seed)
+                    && row.budget == budget
+                    && row.network == network
+            })
+        };
+        if !again && budgets.iter().all(|budget| there(budget, &shown) && there(budget, STUDENT)) {
+            return Ok(());
+        }
+        if !self.begun {
+            self.students()?;
+            self.begun = true;
+        }
+        let mut command = lana(&["finetune", "--json", "--control", name]);
+        command.arg(&self.run);
+        for budget in budgets {
+            command.args(["--budget", budget.as_str()]);
+        }
+        if let Some(weights) = weights {
+            command.args(["--weights", weights]);
+        }
+        let output = command.stderr(Stdio::inherit()).output().context("starting lana")?;
+        match output.status.code() {
+            Some(0) => {}
+            // No such selection meets the budget: that is a result, and there is no row.
+            Some(3) => return Ok(()),
+            _ => bail!("{command:?} failed"),
+        }
+        let record: Value = serde_json::from_slice(&output.stdout).context("reading what lana printed")?;
+        let mut found = Vec::new();
+        for comparison in record["comparisons"].as_array().context("no comparisons")? {
+            found.extend(self.rows(comparison)?);
+        }
+        keep(&file(), found)
+    }
+
+    /// Makes the students of all budgets.
+    fn students(&self) -> anyhow::Result<()> {
+        let Arguments { teacher, weights, train, val, budget, epochs, recipe, seed, batch, .. } =
+            self.arguments;
+        let mut command = lana(&["accelerate", "--teacher", teacher, "--weights", weights]);
+        command.args(["--train", train, "--val", val, "--recipe", recipe, "--threads", "1"]);
+        for budget in budget {
+            command.args(["--budget", budget]);
+        }
+        command.args(["--epochs", &epochs.to_string(), "--seed", &seed.to_string()]);
+        command.args(["--batch", &batch.to_string()]).arg("--out").arg(&self.run);
+        let status = command.status().context("starting lana")?;
+        anyhow::ensure!(status.success(), "{command:?} failed");
+        Ok(())
+    }
+
+    /// The rows of a comparison: the student's and those of all controls trained as it was.
+    fn rows(&self, comparison: &Value) -> anyhow::Result<Vec<Row>> {
+        let student = &comparison["student"];
+        let teacher_top1 = student["teacher_top1"].as_f64().context("no student")?;
+        let budget = student["budget"].as_str().context("no budget")?;
+        let row = |network: &str, value: &Value, measured: &Value, agreement: &Value| -> Option<Row> {
+            let Arguments { teacher, recipe, epochs, seed, .. } = self.arguments;
+            Some(Row {
+                teacher: teacher.clone(),
+                budget: budget.into(),
+                recipe: recipe.clone(),
+                epochs: *epochs,
+                seed: *seed,
+                network: network.into(),
+                ratio: measured["ratio"].as_f64()?,
+                ratio_ci: [measured["ratio_ci"][0].as_f64()?, measured["ratio_ci"][1].as_f64()?],
+                meets_budget: value["meets_budget"].as_bool()?,
+                top1: value["val"]["top1"].as_f64()?,
+                images: value["val"]["images"].as_u64()?,
+                loss: value["val"]["loss"].as_f64()?,
+                agreement: agreement.as_f64().unwrap_or(f64::NAN),
+                params: value["params"].as_u64()?,
+                macs: value["macs"].as_u64()?,
+                teacher_top1,
+            })
+        };
+        let mut rows = vec![row(STUDENT, student, &student["measured"], &student["assessment"]["agreement"])];
+        for control in comparison["controls"].as_array().into_iter().flatten() {
+            if control["same_recipe"] == true {
+                let name = control["control"].as_str().unwrap_or_default();
+                rows.push(row(name, control, &control["timings"][0]["measured"], &control["agreement"]));
+            }
+        }
+        rows.into_iter().collect::<Option<_>>().context("lana printed a comparison that lacks a figure")
+    }
+}
+
+/// What students are called in the table.
+const STUDENT: &str = "LANA";
+
+fn load(path: &Path) -> anyhow::Result<Vec<Row>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(at, line)| {
+            serde_json::from_str(line).with_context(|| format!("{}, line {}", path.display(), at + 1))
+        })
+        .collect()
+}
+
+/// Adds rows to the file, in place of those with the same key.
+fn keep(path: &Path, rows: Vec<Row>) -> anyhow::Result<()> {
+    let all: BTreeMap<_, _> = load(path)?.into_iter().chain(rows).map(|row| (row.key(), row)).collect();
+    let lines = all.values().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+    let fresh = path.with_extension("tmp");
+    std::fs::write(&fresh, lines.join("\n") + "\n")
+        .with_context(|| format!("writing {}", fresh.display()))?;
+    std::fs::rename(&fresh, path).with_context(|| format!("writing {}", path.display()))
+}
+
+/// The table, over seeds.
+fn print(rows: &[Row]) {
+    let mut groups: BTreeMap<(&str, &str, &str, usize), BTreeMap<&str, Vec<&Row>>> = BTreeMap::new();
+    for row in rows {
+        let group = groups.entry((&row.teacher, &row.budget, &row.recipe, row.epochs)).or_default();
+        group.entry(&row.network).or_default().push(row);
+    }
+    println!(
+        "| teacher | budget | recipe, epochs | network | top-1 | ± | seeds | ratio | budget met | agreement | parameters |"
+    );
+    println!("|{}", "---|".repeat(11));
+    for ((teacher, budget, recipe, epochs), networks) in groups {
+        let mut networks: Vec<(f64, &str, Vec<&Row>)> =
+            networks.into_iter().map(|(name, rows)| (mean(&rows, |row| row.top1), name, rows)).collect();
+        networks.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (top1, name, rows) in networks {
+            println!(
+                "| {teacher} | {budget} | {recipe}, {epochs} | {name} | {:.2} % | {:.2} | {} | {:.3} | {} | {:.1} % | {:.2} M |",
+                100.0 * top1,
+                100.0 * standard_error(&rows),
+                rows.len(),
+                mean(&rows, |row| row.ratio),
+                if rows.iter().all(|row| row.meets_budget) { "yes" } else { "no" },
+                100.0 * mean(&rows, |row| row.agreement),
+                mean(&rows, |row| row.params as f64) / 1e6,
+            );
+        }
+    }
+}
+
+fn mean(rows: &[&Row], what: impl Fn(&Row) -> f64) -> f64 {
+    rows.iter().map(|row| what(row)).sum::<f64>() / rows.len() as f64
+}
+
+/// Of the mean top-1 accuracy: by the spread over seeds where there are several, else by the number of images.
+fn standard_error(rows: &[&Row]) -> f64 {
+    let (n, top1) = (rows.len() as f64, mean(rows, |row| row.top1));
+    let by_images = (top1 * (1.0 - top1) / mean(rows, |row| row.images as f64)).sqrt();
+    match rows.len() {
+        1 => by_images,
+        _ => (rows.iter().map(|row| (row.top1 - top1).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(network: &str, seed: u64, top1: f64) -> Row {
+        Row {
+            teacher: "resnet56_cifar".into(),
+            budget: "0.5x".into(),
+            recipe: "finetune-short".into(),
+            epochs: 2,
+            seed,
+            network: network.into(),
+            ratio: 0.49,
+            ratio_ci: [0.485, 0.495],
+            meets_budget: true,
+            top1,
+            images: 10_000,
+            loss: 0.4,
+            agreement: 0.93,
+            params: 400_000,
+            macs: 60_000_000,
+            teacher_top1: 0.9,
+        }
+    }
+
+    #[test]
+    fn rows_add_up_and_the_same_row_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("accuracy.jsonl");
+        keep(&path, vec![row("LANA", 0, 0.88), row("random", 0, 0.8)]).unwrap();
+        keep(&path, vec![row("LANA", 1, 0.9), row("random", 0, 0.81)]).unwrap();
+        let rows = load(&path).unwrap();
+        assert_eq!(rows.len(), 3);
+        assert_eq!(rows.iter().find(|r| r.network == "random").unwrap().top1, 0.81);
+        let students: Vec<&Row> = rows.iter().filter(|r| r.network == "LANA").collect();
+        assert!((mean(&students, |r| r.top1) - 0.89).abs() < 1e-12);
+        assert!((standard_error(&students) - 0.01).abs() < 1e-12);
+        assert!((standard_error(&students[..1]) - (0.88f64 * 0.12 / 1e4).sqrt()).abs() < 1e-12);
+        std::fs::write(&path, "{\n").unwrap();
+        assert!(load(&path).unwrap_err().to_string().contains("line 1"));
+    }
+}
