@@ -26,6 +26,8 @@ pub struct Transform {
     pub mean: [f32; 3],
     /// Standard deviation of red, green, blue on the scale 0..1.
     pub std: [f32; 3],
+    /// Whether blue comes first in the result, red last; `mean` and `std` are red's first all the same.
+    pub bgr: bool,
     /// Random changes, for training; `None` for evaluation.
     pub augmentation: Option<Augmentation>,
 }
@@ -52,7 +54,8 @@ impl Transform {
     /// No augmentation, the largest square, bicubic, ImageNet's mean and standard deviation.
     pub fn evaluation(size: usize) -> Transform {
         let (mean, std) = (Transform::IMAGENET_MEAN, Transform::IMAGENET_STD);
-        Transform { size, crop: 1.0, interpolation: Interpolation::Bicubic, mean, std, augmentation: None }
+        let interpolation = Interpolation::Bicubic;
+        Transform { size, crop: 1.0, interpolation, mean, std, bgr: false, augmentation: None }
     }
 
     /// The same with augmentation.
@@ -181,6 +184,7 @@ impl Prepared {
         let plane = out.len() / 3;
         let (red, rest) = out.split_at_mut(plane);
         let (green, blue) = rest.split_at_mut(plane);
+        let (red, blue) = if self.transform.bgr { (blue, red) } else { (red, blue) };
         let [reds, greens, blues] = &self.values;
         for (((pixel, red), green), blue) in picture.pixels.chunks_exact(3).zip(red).zip(green).zip(blue) {
             *red = reds[usize::from(pixel[0])];
@@ -318,6 +322,16 @@ mod tests {
                 let expected = (f32::from(pixel[c]) / 255.0 - transform.mean[c]) / transform.std[c];
                 assert_eq!(out[c * SIDE * SIDE + i], expected);
             }
+        }
+    }
+
+    #[test]
+    fn blue_may_come_first() {
+        let [rgb, bgr] =
+            [false, true].map(|bgr| run(&Transform { bgr, ..Transform::evaluation(SIDE) }, Draw::default()));
+        let plane = SIDE * SIDE;
+        for c in 0..3 {
+            assert_eq!(rgb[c * plane..(c + 1) * plane], bgr[(2 - c) * plane..(3 - c) * plane]);
         }
     }
 

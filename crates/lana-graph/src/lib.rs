@@ -44,6 +44,7 @@ mod op;
 mod precision;
 mod replace;
 mod shape;
+mod unfold;
 mod weights;
 
 pub use builder::GraphBuilder;
@@ -56,6 +57,7 @@ pub use merge::deploy;
 pub use op::{Activation, Conv2d, Op, Role, Window};
 pub use precision::Precision;
 pub use shape::Shape;
+pub use unfold::{ChannelStatistics, folded_convolutions, unfold_batch_norm};
 pub use weights::{Tensor, Weights};
 
 /// What functions of this crate return.

@@ -15,6 +15,7 @@
 
 mod assess;
 mod average;
+mod channels;
 mod device;
 mod distill;
 mod error;
@@ -27,6 +28,7 @@ mod optimizer;
 
 pub use assess::{Assessment, BINS};
 pub use average::Average;
+pub use channels::ChannelSums;
 pub use device::{Device, init, release_memory, with_kernel_threads};
 pub use distill::{Answers, Distiller, Matching, Mixture, Training};
 pub use error::Error;

@@ -1,13 +1,13 @@
 use std::path::Path;
 
 use lana_data::DataSpec;
+use lana_graph::Graph;
 use lana_latency::{OnnxRuntime, Table, try_runtime};
 use lana_models::pool::Pools;
-use lana_models::zoo;
 
 use crate::context::Context;
-use crate::stages::{export, finetune, pretrain, profile, report, score, select, tables, teacher};
-use crate::{Budget, Config, Error, Progress, Result, Run, StudentMetrics, write_atomic};
+use crate::stages::{export, finetune, pretrain, profile, report, score, select, tables};
+use crate::{Budget, Config, Error, Progress, Result, Run, StudentMetrics, stages, teacher, write_atomic};
 
 /// Runs every step for every budget of `config` (for those the run has, if it names none), in the run directory `out`, and
 /// writes the report.
@@ -144,7 +144,7 @@ pub(crate) fn run_all(context: &mut Context<'_>, budgets: &[Budget]) -> Result<V
 
 /// Takes in the teacher, notes the budgets and measures the latency table.
 fn take_in(context: &mut Context<'_>, budgets: &[Budget]) -> Result<Table> {
-    let (teacher, _) = teacher::run(context)?;
+    let (teacher, _) = stages::teacher::run(context)?;
     context.set_budgets(|known| {
         known.extend(budgets.iter().filter(|b| !known.contains(b)).cloned().collect::<Vec<_>>())
     })?;
@@ -157,11 +157,16 @@ fn take_in(context: &mut Context<'_>, budgets: &[Budget]) -> Result<Table> {
 
 /// Looks at every input before anything is made: names, weights, the pool, the runtime.
 fn check_inputs(config: &Config, out: &Path, progress: &dyn Progress) -> Result<()> {
-    let graph = zoo::build(&config.teacher, &config.zoo_options())?;
     let is_taken_in = out.join("teacher/metrics.json").is_file();
+    let file = teacher::is_file(&config.teacher);
+    // The run has its own copy.
+    let origin = (!(is_taken_in && file)).then(|| teacher::read(config)).transpose()?;
+    let graph = match &origin {
+        Some(origin) => origin.graph.clone(),
+        None => Graph::load(&out.join("teacher/graph.json"))?,
+    };
     match &config.weights {
-        // The run has its own copy.
-        _ if is_taken_in => {}
+        _ if is_taken_in || file => {}
         Some(source) => {
             source.warn_of_another(&config.teacher, progress);
             source.load(progress)?.check(&graph)?;

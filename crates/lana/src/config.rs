@@ -4,18 +4,19 @@
 use std::path::Path;
 use std::time::Duration;
 
+use lana_graph::LayerRules;
 use lana_latency::{CALM, Deployment, MeasureOptions, Precision, Processor, RuntimeKind, TableOptions};
 use lana_models::zoo::ZooOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::Rules;
-use crate::{Budget, Error, Memory, Recipe, Result, WeightsSource};
+use crate::{Budget, Error, Memory, PreprocessingConfig, Recipe, Result, WeightsSource};
 
 /// Everything a run depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The teacher: a name that `lana zoo` lists.
+    /// The teacher: a name that `lana zoo` lists, or an ONNX file.
     pub teacher: String,
     /// Its weights: a safetensors file, or `hf:OWNER/REPO`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,6 +27,14 @@ pub struct Config {
     /// Height and width of its input in pixels; the zoo's resolution if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolution: Option<usize>,
+    /// Which regions of the teacher are layers, where that is not what the zoo says or what is found.
+    #[serde(skip_serializing_if = "is_default")]
+    pub layers: LayerRules,
+    /// How images become its input, where that is not what the zoo says.
+    #[serde(skip_serializing_if = "is_default")]
+    pub preprocessing: PreprocessingConfig,
+    /// Whether the normalisation that was folded into an ONNX file's convolutions is put back, with statistics of the training images.
+    pub restore_normalisation: bool,
     /// Training images, as `cifar10:PATH`, `imagefolder:PATH`, `webdataset:PATH`, `parquet:PATH` or `generated:NAME`.
     pub train: String,
     /// Validation images, likewise: only for reporting, never for choosing.
@@ -200,6 +209,9 @@ impl Default for Config {
             weights: None,
             num_classes: None,
             resolution: None,
+            layers: LayerRules::default(),
+            preprocessing: PreprocessingConfig::default(),
+            restore_normalisation: true,
             train: String::new(),
             val: String::new(),
             budgets: Vec::new(),
@@ -360,6 +372,7 @@ impl Config {
                 ));
             }
         }
+        self.preprocessing.validate()?;
         let whole = [
             ("batch", self.latency.batch),
             ("threads", self.latency.threads),
@@ -499,6 +512,11 @@ impl Config {
             format!("`{key}` is {value}, the run was made with {before}")
         })
     }
+}
+
+/// For what need not be written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A configuration as dotted names and values.

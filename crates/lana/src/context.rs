@@ -15,8 +15,9 @@ use lana_torch::{Batch, BatchNorm, Device, Evaluation, Network};
 use rayon::prelude::*;
 
 use crate::controls::Control;
-use crate::run::read_weights;
+use crate::run::{read_graph, read_weights};
 use crate::stages::Shard;
+use crate::teacher::{self, Origin};
 use crate::{
     Accuracy, Assessment, Budget, ClassAccuracy, Config, Error, Progress, Recipe, Result, Run,
     TeacherMetrics, read_or_redo, write_atomic,
@@ -115,15 +116,26 @@ impl<'a> Context<'a> {
         else {
             return Ok(None);
         };
-        let entry = zoo::entry(&metrics.name)?;
-        let graph = zoo::build(&metrics.name, &self.config.zoo_options())?;
-        let path = folder.join("weights.safetensors");
-        let sum = metrics.files.get("weights.safetensors").cloned().unwrap_or_default();
-        match read_weights(&path, &sum, &graph) {
-            Ok(weights) => {
-                let teacher = Teacher { graph, weights, preprocessing: entry.preprocessing };
-                Ok(Some((teacher, metrics)))
-            }
+        let sum = |name: &str| metrics.files.get(name).cloned().unwrap_or_default();
+        let read = || {
+            let (graph, preprocessing) = match teacher::is_file(&self.config.teacher) {
+                // As it was taken in, whatever became of the file.
+                true => {
+                    let graph = read_graph(&folder.join("graph.json"), &sum("graph.json"))?;
+                    let preprocessing = teacher::preprocessing(&self.config, &graph)?;
+                    (graph, preprocessing)
+                }
+                false => {
+                    let Origin { graph, preprocessing, .. } = teacher::read(&self.config)?;
+                    (graph, preprocessing)
+                }
+            };
+            let weights =
+                read_weights(&folder.join("weights.safetensors"), &sum("weights.safetensors"), &graph)?;
+            Ok(Teacher { graph, weights, preprocessing })
+        };
+        match read() {
+            Ok(teacher) => Ok(Some((teacher, metrics))),
             Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
                 self.progress.warn(&format!("{error}; the teacher is taken in again"));
                 Ok(None)
@@ -319,6 +331,7 @@ pub(crate) fn transform(input: &Shape, preprocessing: Preprocessing) -> Transfor
         },
         mean: preprocessing.mean,
         std: preprocessing.std,
+        bgr: preprocessing.bgr,
         ..Transform::evaluation(input.dims().get(1).copied().unwrap_or(1))
     }
 }

@@ -7,7 +7,7 @@ use lana_data::{Loader, LoaderConfig};
 use lana_graph::{Cost, Shape};
 use lana_latency::{Deployment, Dim, Model, Session};
 use lana_models::pool::Pools;
-use lana_models::zoo::{self, Interpolation, Preprocessing, ZooOptions};
+use lana_models::zoo::{self, Preprocessing, ZooOptions};
 use lana_torch::{BatchNorm, Network};
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +15,8 @@ use crate::context::{Context, assess_on, assessment, decoders, device, open_data
 use crate::stages::library::{Library, Trained};
 use crate::stages::{export, finetune, pretrain, profile, select};
 use crate::{
-    Assessment, Config, Error, PoolLatency, PoolRecord, Progress, Result, Run, Scores, Silent, StageStatus,
-    Status, TableStatus, WeightsSource, read_or_redo,
+    Assessment, Config, Error, PoolLatency, PoolRecord, PreprocessingConfig, Progress, Result, Run, Scores,
+    Silent, StageStatus, Status, TableStatus, WeightsSource, read_or_redo, teacher,
 };
 
 /// A network to evaluate: an ONNX file, or an architecture of the zoo with weights.
@@ -43,14 +43,8 @@ pub struct EvaluateOptions {
     pub threads: usize,
     /// `cpu` or `cuda`.
     pub device: String,
-    /// Mean of red, green, blue on the scale 0..1; the network's own, or ImageNet's, if not given.
-    pub mean: Option<[f32; 3]>,
-    /// Standard deviation likewise.
-    pub std: Option<[f32; 3]>,
-    /// Share of an image's shorter side that is kept, likewise.
-    pub crop: Option<f32>,
-    /// The filter by which images are resized, likewise.
-    pub interpolation: Option<Interpolation>,
+    /// How images become its input, where that is not as the network itself says, or as ImageNet's networks have it.
+    pub preprocessing: PreprocessingConfig,
 }
 
 /// A network that answers images.
@@ -68,7 +62,7 @@ impl Answering {
         progress: &dyn Progress,
     ) -> Result<(Self, Shape, Shape, Preprocessing)> {
         let what = &file.name;
-        if what.to_lowercase().ends_with(".onnx") {
+        if teacher::is_file(what) {
             let deployment = Deployment { threads, ..Deployment::default() };
             let session = Session::open(&Model::from_file(Path::new(what))?, &deployment)?;
             let [channels, height, width] = session.image_shape()?;
@@ -128,14 +122,7 @@ pub fn evaluate(
     if options.batch == 0 {
         return Err(Error::input("--batch is 0", "it must be at least 1"));
     }
-    if options.std.is_some_and(|s| s.iter().any(|v| !(v.is_finite() && *v > 0.0)))
-        || options.mean.is_some_and(|m| m.iter().any(|v| !v.is_finite()))
-    {
-        return Err(Error::input(
-            "--mean and --std must be finite, --std positive",
-            "such as --mean 0.485,0.456,0.406",
-        ));
-    }
+    options.preprocessing.validate()?;
     if options.threads > 1024 {
         return Err(Error::input(format!("--threads is {}", options.threads), "give at most 1024"));
     }
@@ -158,12 +145,7 @@ pub fn evaluate(
         }
         None => None,
     };
-    let preprocessing = Preprocessing {
-        mean: options.mean.unwrap_or(own.mean),
-        std: options.std.unwrap_or(own.std),
-        crop: options.crop.unwrap_or(own.crop),
-        interpolation: options.interpolation.unwrap_or(own.interpolation),
-    };
+    let preprocessing = options.preprocessing.over(own);
     let dataset = open_dataset(&options.data, &input, &output)?;
     progress.begin("evaluate", dataset.len() as u64, "images");
     let workers = decoders(&dataset, threads);
@@ -327,7 +309,13 @@ pub fn zoo_network(name: &str, options: &ZooOptions) -> Result<ZooNetwork> {
 
 /// The operations of a pool at every layer of a teacher, with rules for some layers ([`Config::pool_rules`]).
 pub fn pool(teacher: &str, options: &ZooOptions, pool: &str, rules: &[String]) -> Result<PoolRecord> {
-    let graph = zoo::build(teacher, options)?;
+    let config = Config {
+        teacher: teacher.into(),
+        num_classes: options.num_classes,
+        resolution: options.resolution,
+        ..Config::default()
+    };
+    let graph = teacher::read(&config)?.graph;
     let pools = Pools::parse(pool, rules)?;
     profile::record(pool, rules, &graph, &crate::context::pool_of(&pools, &graph)?)
 }
@@ -339,7 +327,7 @@ pub fn pool_of_run(path: &Path) -> Result<(String, PoolRecord)> {
     let config = &context.config;
     let graph = match context.stored_teacher()? {
         Some((teacher, _)) => teacher.graph,
-        None => zoo::build(&config.teacher, &config.zoo_options())?,
+        None => teacher::read(config)?.graph,
     };
     let pool = context.pool(&graph)?;
     let mut record = profile::record(&config.pool, &config.pool_rules, &graph, &pool)?;
@@ -381,7 +369,7 @@ pub fn status(path: &Path) -> Result<Status> {
     let mut list = vec![stage("teacher", u64::from(teacher.is_some()), 1, "networks", None)];
     let graph = match &teacher {
         Some((teacher, _)) => teacher.graph.clone(),
-        None => zoo::build(&context.config.teacher, &context.config.zoo_options())?,
+        None => teacher::read(&context.config)?.graph,
     };
     let table = profile::stored(&context)?;
     let latency = &context.config.latency;

@@ -27,7 +27,9 @@ mod error;
 mod footprint;
 mod fresh;
 mod inspect;
+mod layers;
 mod memory;
+mod preprocessing;
 mod program;
 mod progress;
 mod recipe;
@@ -44,6 +46,7 @@ mod speed;
 mod stages;
 mod study;
 mod target;
+mod teacher;
 
 pub use accelerate::{Preparation, accelerate, prepare};
 pub use budget::{Amount, Budget, Limit, Quantity};
@@ -60,11 +63,14 @@ pub use inspect::{
     zoo_network,
 };
 pub use lana_data::{Augmentation, ColorJitter, EraseMode, RandAugment, TrainInterpolation};
+pub use lana_graph::LayerRules;
 pub use lana_latency::sha256;
 pub use lana_latency::{Deployment, Precision, Processor, RuntimeKind};
 pub use lana_models::pool::{FamilyInfo, families as pool_families};
 pub use lana_models::zoo::{Interpolation, ZooOptions};
+pub use layers::{NetworkLayers, Stretch, layers};
 pub use memory::Memory;
+pub use preprocessing::{Channels, Filter, PreprocessingConfig};
 pub use progress::{Progress, Silent};
 pub use recipe::{BatchSize, Course, MatchingKind, Recipe, ScheduleKind, Shape};
 pub use records::*;

@@ -204,15 +204,26 @@ pub fn read_or_redo<T: DeserializeOwned>(path: &Path, progress: &dyn Progress) -
     }
 }
 
+/// Reads a graph that `sum` vouches for.
+pub(crate) fn read_graph(path: &Path, sum: &str) -> Result<Graph> {
+    check_sum(&fs::read(path).map_err(Error::io(path))?, sum, path)?;
+    Ok(Graph::load(path)?)
+}
+
+fn check_sum(bytes: &[u8], sum: &str, path: &Path) -> Result<()> {
+    match sha256(bytes) == sum {
+        true => Ok(()),
+        false => Err(Error::Damaged {
+            path: path.to_path_buf(),
+            reason: "its checksum is not the one noted beside it".into(),
+        }),
+    }
+}
+
 /// Reads weights that `sum` vouches for and that must be those of `graph`.
 pub fn read_weights(path: &Path, sum: &str, graph: &Graph) -> Result<Weights> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
-    if sha256(&bytes) != sum {
-        return Err(Error::Damaged {
-            path: path.to_path_buf(),
-            reason: "its checksum is not the one noted beside it".into(),
-        });
-    }
+    check_sum(&bytes, sum, path)?;
     let weights = Weights::from_bytes(&bytes, path)?;
     weights.check(graph)?;
     Ok(weights)

@@ -30,10 +30,7 @@ fn exported_teachers_are_as_accurate_as_on_libtorch() {
             batch: 64,
             threads: 2,
             device: "cpu".into(),
-            mean: None,
-            std: None,
-            crop: None,
-            interpolation: None,
+            preprocessing: lana::PreprocessingConfig::default(),
         };
         let weighted = NetworkFile { name: name.clone(), weights: Some(path.clone().into()) };
         let torch = evaluate(&weighted, &options, &Silent).unwrap().accuracy;

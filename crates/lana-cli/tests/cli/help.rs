@@ -3,13 +3,14 @@ use predicates::str::contains;
 
 use crate::lana;
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "accelerate",
     "demo",
     "status",
     "measure",
     "evaluate",
     "zoo",
+    "layers",
     "pool",
     "solve",
     "profile",

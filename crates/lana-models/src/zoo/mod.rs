@@ -77,6 +77,8 @@ pub struct Preprocessing {
     pub crop: f32,
     /// The filter for images of another size.
     pub interpolation: Interpolation,
+    /// Whether blue comes first, as in networks that were trained with OpenCV.
+    pub bgr: bool,
 }
 
 impl Preprocessing {
@@ -86,6 +88,7 @@ impl Preprocessing {
         std: [0.229, 0.224, 0.225],
         crop: 1.0,
         interpolation: Interpolation::Bicubic,
+        bgr: false,
     };
     /// Pixels in −1…1, as Inception had them and many of TensorFlow's networks do; the largest square.
     pub const INCEPTION: Self = Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..Self::IMAGENET };

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use lana_models::zoo;
-use lana_torch::{BatchNorm, Network};
+use lana_graph::{Value, folded_convolutions, unfold_batch_norm};
+use lana_torch::{BatchNorm, ChannelSums, Network, without_gradients};
 
 use crate::context::{Context, Teacher};
+use crate::teacher::{self, Origin};
 use crate::{Error, Result, TeacherMetrics, sha256, write_atomic, write_json};
 
 /// Gives the teacher, taking it in if that has not been done.
@@ -22,17 +23,22 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
         return Ok(stored);
     }
     let config = &context.config;
-    let entry = zoo::entry(&config.teacher)?;
-    let graph = zoo::build(&config.teacher, &config.zoo_options())?;
-    let Some(source) = &config.weights else {
-        return Err(Error::input(
-            format!("teacher `{}` has no weights", config.teacher),
-            "give --weights FILE.safetensors or hf:OWNER/REPO: an untrained teacher has nothing to teach",
-        ));
+    let Origin { graph, weights, preprocessing } = teacher::read(config)?;
+    let weights = match (weights, &config.weights) {
+        (Some(own), _) => own,
+        (None, Some(source)) => source.load(context.progress)?,
+        (None, None) => {
+            return Err(Error::input(
+                format!("teacher `{}` has no weights", config.teacher),
+                "give --weights FILE.safetensors or hf:OWNER/REPO: an untrained teacher has nothing to teach",
+            ));
+        }
     };
-    let weights = source.load(context.progress)?;
     weights.check(&graph)?;
-    let teacher = Teacher { graph, weights, preprocessing: entry.preprocessing };
+    let mut teacher = Teacher { graph, weights, preprocessing };
+    if teacher::is_file(&config.teacher) && config.restore_normalisation {
+        teacher = restore_normalisation(context, teacher)?;
+    }
 
     let val = context.dataset(&config.val, &teacher)?;
     context.progress.begin("teacher", val.len() as u64, "images");
@@ -41,6 +47,20 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
     let accuracy = context.accuracy(&network, &loader, BatchNorm::Running)?;
     context.progress.finish(&format!("top-1 {:.2} %", 100.0 * accuracy.top1));
     let chance = 1.0 / teacher.graph.output_shape().elements() as f64;
+    // By chance it is right as often as this in one case of a thousand.
+    let luck = chance + 3.0 * (chance * (1.0 - chance) / accuracy.images.max(1) as f64).sqrt();
+    if teacher::is_file(&config.teacher) && accuracy.top1 < luck {
+        return Err(Error::input(
+            format!(
+                "teacher {}: right on {:.2} % of the validation images, which is no better than chance among {:.0} classes",
+                config.teacher,
+                100.0 * accuracy.top1,
+                1.0 / chance
+            ),
+            "give its preprocessing (--mean, --std, --value-range, --channels, --crop, --interpolation) and check the order of \
+             the classes: folders count by their sorted names, or by ?classes=FILE",
+        ));
+    }
     if accuracy.top1 < 2.0 * chance {
         context.progress.warn(&format!(
             "the teacher is right on only {:.1} % of the validation images: check weights, preprocessing and the order of the classes",
@@ -49,7 +69,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
     }
     let files = write_network(context, &teacher)?;
     let metrics = TeacherMetrics {
-        name: config.teacher.clone(),
+        name: teacher::title(&config.teacher),
         val: accuracy,
         cost: teacher.graph.deployed_cost(),
         files,
@@ -58,6 +78,39 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
     context.tell_skipped("teacher")?;
     context.run.event("teacher", serde_json::json!({"top1": accuracy.top1, "images": accuracy.images}))?;
     Ok((teacher, metrics))
+}
+
+/// Images whose feature maps say what normalisation to put back.
+const STATISTICS: usize = 512;
+/// Elements of all feature maps that are held at a time.
+const HELD: usize = 1 << 26;
+
+/// Puts back the normalisation that was folded into the convolutions of a file, if it was, with the statistics of training images.
+fn restore_normalisation(context: &Context<'_>, teacher: Teacher) -> Result<Teacher> {
+    let convolutions = folded_convolutions(&teacher.graph);
+    if convolutions.is_empty() {
+        return Ok(teacher);
+    }
+    let taps: Vec<Value> = convolutions.iter().map(|&index| Value::of_node(index)).collect();
+    let elements: usize = taps.iter().map(|tap| teacher.graph.shape(*tap).elements()).sum();
+    let images = context.dataset(&context.config.train, &teacher)?;
+    let count = STATISTICS.min(images.len());
+    let subset = (0..count).map(|index| (index * images.len() / count) as u32).collect();
+    let loader =
+        context.plain_loader(&images, &teacher, (HELD / elements.max(1)).clamp(1, 64), Some(subset))?;
+    context.progress.begin("normalisation", count as u64, "images");
+    // As it is, so that every convolution's own result can be looked at.
+    let network = Network::new(&teacher.graph, &teacher.weights, context.device)?;
+    let mut sums: Vec<ChannelSums> = taps.iter().map(|_| ChannelSums::default()).collect();
+    for batch in loader.epoch(0) {
+        let batch = context.batch(&batch?, &teacher.graph)?;
+        let maps = without_gradients(|| network.tapped(&batch.images, BatchNorm::Running, &taps))?;
+        sums.iter_mut().zip(&maps).try_for_each(|(sum, map)| sum.add(map))?;
+    }
+    let statistics: Vec<_> = sums.iter().map(ChannelSums::statistics).collect();
+    let (graph, weights) = unfold_batch_norm(&teacher.graph, &teacher.weights, &convolutions, &statistics)?;
+    context.progress.finish(&format!("put back behind {} convolutions", convolutions.len()));
+    Ok(Teacher { graph, weights, ..teacher })
 }
 
 fn write_network(context: &Context<'_>, teacher: &Teacher) -> Result<BTreeMap<String, String>> {

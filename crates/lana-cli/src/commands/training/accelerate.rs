@@ -1,5 +1,5 @@
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use lana::{Config, Memory, Preparation, Recipe, StudentMetrics};
 use serde_json::json;
@@ -28,8 +28,8 @@ A second budget reuses everything but the selection and the fine-tuning:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Arguments {
-    /// The network to accelerate: a name that `lana zoo` lists
-    #[arg(long, value_name = "ARCH")]
+    /// The network to accelerate: a name that `lana zoo` lists, or an ONNX file of a classifier
+    #[arg(long, value_name = "ARCH|FILE.onnx")]
     teacher: Option<String>,
 
     /// The teacher's trained weights: a file, or a repository of the Hugging Face hub, such as
@@ -39,6 +39,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     network: super::Network,
+
+    #[command(flatten)]
+    preprocessing: super::Preprocessing,
 
     /// Training images: cifar10:PATH, imagefolder:PATH, webdataset:PATH, parquet:PATH or generated:NAME
     #[arg(long, value_name = "DATA")]
@@ -184,7 +187,6 @@ impl Arguments {
             None => Config::default(),
         };
         let config = self.over(base)?;
-        refuse_onnx(&config.teacher)?;
         config.validate()?;
         if config.budgets.is_empty() && self.until.is_none() {
             return Err(Failure::input(
@@ -220,6 +222,7 @@ impl Arguments {
             config.finetune = Recipe::named(recipe)?;
         }
         set(&mut config.finetune.epochs, &self.epochs.map(NonZeroUsize::get));
+        config.preprocessing = self.preprocessing.over(config.preprocessing);
         config.num_classes = self.network.num_classes.or(config.num_classes);
         config.resolution = self.network.resolution.or(config.resolution);
         if let Some(weights) = &self.weights {
@@ -249,18 +252,6 @@ fn over_budget(student: &StudentMetrics) -> Failure {
         ),
         status: 1,
     }
-}
-
-/// Taking in other people's ONNX files is planned; until then, what there is instead.
-fn refuse_onnx(teacher: &str) -> Result<(), Failure> {
-    if Path::new(teacher).extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("onnx")) {
-        return Ok(());
-    }
-    let names: Vec<String> = lana::zoo()?.into_iter().map(|row| row.name).collect();
-    Err(Failure::input(
-        format!("teacher `{teacher}`: lana cannot take in ONNX files as teachers yet"),
-        format!("teachers there are: {} (with --weights FILE.safetensors)", names.join(", ")),
-    ))
 }
 
 #[cfg(test)]
@@ -416,14 +407,5 @@ mod tests {
         let failure = over_budget(&crate::commands::training::summary::tests::student("0.34x", false));
         assert_eq!(failure.exit_status(), 1);
         assert!(failure.message().contains("0.34x") && failure.message().contains("0.485x"));
-    }
-
-    #[test]
-    fn onnx_teachers_are_refused() {
-        let failure = refuse_onnx("models/mine.ONNX").unwrap_err();
-        assert!(failure.message().contains("models/mine.ONNX"));
-        assert!(failure.hint().unwrap().contains("resnet56_cifar"));
-        assert_eq!(failure.exit_status(), 2);
-        refuse_onnx("resnet56_cifar").unwrap();
     }
 }

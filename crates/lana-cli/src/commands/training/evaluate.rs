@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use lana::{Assessment, EvaluateOptions, Interpolation, NetworkFile, WeightsSource};
+use lana::{Assessment, EvaluateOptions, NetworkFile, PreprocessingConfig, WeightsSource};
 
 use crate::failure::Failure;
 use crate::format;
@@ -56,21 +56,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
     device: String,
 
-    /// Mean of red, green and blue (pixels from 0 to 1) [default: what the network says, else ImageNet's]
-    #[arg(long, value_name = "R,G,B", value_parser = triple, allow_hyphen_values = true)]
-    mean: Option<[f32; 3]>,
-
-    /// Standard deviation, likewise
-    #[arg(long, value_name = "R,G,B", value_parser = positive_triple)]
-    std: Option<[f32; 3]>,
-
-    /// Share of an image's shorter side that is kept [default: what the network says, else 1]
-    #[arg(long, value_name = "SHARE")]
-    crop: Option<f32>,
-
-    /// Filter by which images are resized [default: what the network says, else bicubic]
-    #[arg(long, value_parser = ["bilinear", "bicubic"])]
-    interpolation: Option<String>,
+    #[command(flatten)]
+    preprocessing: super::Preprocessing,
 
     /// Print the accuracy of every class too
     #[arg(long)]
@@ -107,13 +94,7 @@ impl Arguments {
             batch: self.batch.get(),
             threads: self.threads.map_or(0, NonZeroUsize::get),
             device: self.device.clone(),
-            mean: self.mean,
-            std: self.std,
-            crop: self.crop,
-            interpolation: self.interpolation.as_deref().map(|name| match name {
-                "bilinear" => Interpolation::Bilinear,
-                _ => Interpolation::Bicubic,
-            }),
+            preprocessing: self.preprocessing.over(PreprocessingConfig::default()),
         };
         let assessment = lana::evaluate(&network, &options, terminal)?;
         match self.json {
@@ -165,36 +146,4 @@ fn told(assessment: &Assessment, classes: bool) -> String {
         text += &format!("\n\n{table}");
     }
     text
-}
-
-/// Three numbers between commas.
-fn triple(text: &str) -> Result<[f32; 3], String> {
-    let numbers: Option<Vec<f32>> =
-        text.split(',').map(|part| part.trim().parse().ok().filter(|v: &f32| v.is_finite())).collect();
-    numbers
-        .and_then(|numbers| numbers.try_into().ok())
-        .ok_or_else(|| "three numbers between commas, such as 0.485,0.456,0.406".into())
-}
-
-/// Three positive numbers between commas.
-fn positive_triple(text: &str) -> Result<[f32; 3], String> {
-    match triple(text)? {
-        values if values.iter().all(|&v| v > 0.0) => Ok(values),
-        _ => Err("all three must be greater than 0".into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn triples() {
-        assert_eq!(triple("0.5, 0,-1"), Ok([0.5, 0.0, -1.0]));
-        for text in ["", "1,2", "1,2,3,4", "1,2,x", "1,2,nan", "1,,2"] {
-            assert!(triple(text).is_err(), "{text}");
-        }
-        assert!(positive_triple("1,0,1").is_err());
-        assert_eq!(positive_triple("1,2,3"), Ok([1.0, 2.0, 3.0]));
-    }
 }

@@ -5,9 +5,11 @@ mod demo;
 mod evaluate;
 mod export;
 mod finetune;
+mod layers;
 mod measure_request;
 mod network;
 mod pool;
+mod preprocessing;
 mod pretrain;
 mod recipe;
 mod report;
@@ -21,6 +23,7 @@ mod zoo;
 use clap::Subcommand;
 
 use network::Network;
+use preprocessing::Preprocessing;
 
 use crate::failure::Failure;
 use crate::progress::Terminal;
@@ -33,6 +36,7 @@ pub(crate) enum Command {
     Status(status::Arguments),
     Evaluate(evaluate::Arguments),
     Zoo(zoo::Arguments),
+    Layers(layers::Arguments),
     Pool(pool::Arguments),
     Pretrain(pretrain::Arguments),
     Score(score::Arguments),
@@ -57,6 +61,7 @@ impl Command {
             Command::Status(arguments) => arguments.run(),
             Command::Evaluate(arguments) => arguments.run(terminal),
             Command::Zoo(arguments) => arguments.run(),
+            Command::Layers(arguments) => arguments.run(),
             Command::Pool(arguments) => arguments.run(),
             Command::Pretrain(arguments) => arguments.run(terminal),
             Command::Score(arguments) => arguments.run(terminal),

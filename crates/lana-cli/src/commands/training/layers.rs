@@ -1,0 +1,105 @@
+use lana::{LayerRules, NetworkLayers, Stretch};
+
+use crate::failure::Failure;
+use crate::format;
+use crate::output::{self, Align, Table};
+
+const EXAMPLE: &str = "\
+Example:
+  lana layers model.onnx
+  lana layers model.onnx --exclude 'features.0*' --merge 'features.1*'
+  lana layers efficientnet_b2 --json";
+
+/// Show which regions of a network can be replaced, and what stays
+///
+/// In an ONNX file they are found: residual and inverted-residual blocks, convolutions with their normalisation and activation,
+/// inception modules and transformer blocks are one layer each; the stem and the classifier stay. Patterns for names (* stands for
+/// anything) change that; [layers] in run.toml holds the same for a run.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct Arguments {
+    /// An ONNX file, or a name that `lana zoo` lists
+    #[arg(value_name = "FILE.onnx|ARCH")]
+    network: String,
+
+    #[command(flatten)]
+    options: super::Network,
+
+    /// Parts of the stem and the head that shall be layers too; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    include: Vec<String>,
+
+    /// Layers that shall stay as they are; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+
+    /// Layers to divide where they can be divided; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    split: Vec<String>,
+
+    /// Layers that shall be one, with what stands between them; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    merge: Vec<String>,
+
+    /// Print one JSON object instead of a tree
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let rules = LayerRules {
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            split: self.split.clone(),
+            merge: self.merge.clone(),
+        };
+        let found = lana::layers(&self.network, &self.options.options(), &rules)?;
+        if self.json { output::json(&found) } else { output::results(&tree(&found)) }
+    }
+}
+
+/// The stretches of a network, layers under their stages.
+fn tree(found: &NetworkLayers) -> String {
+    let mut table = Table::new(&[
+        ("", Align::Left),
+        ("input", Align::Left),
+        ("output", Align::Left),
+        ("MACs", Align::Right),
+        ("share", Align::Right),
+        ("parameters", Align::Right),
+    ]);
+    let is_layer = |stretch: &&Stretch| stretch.stage.is_some();
+    let mut stage = None;
+    for stretch in &found.stretches {
+        let name = match &stretch.stage {
+            Some(own) => {
+                if stage != Some(own) {
+                    table.row([own.as_str(), "", "", "", "", ""]);
+                }
+                format!("  {}", stretch.name)
+            }
+            None => format!("({})", stretch.name),
+        };
+        stage = stretch.stage.as_ref();
+        table.row([
+            name,
+            stretch.input.to_string(),
+            stretch.output.to_string(),
+            format::short(stretch.cost.macs),
+            format::percent(stretch.macs_share),
+            format::short(stretch.cost.params),
+        ]);
+    }
+    let share: f64 = found.stretches.iter().filter(is_layer).map(|stretch| stretch.macs_share).sum();
+    format!(
+        "{}: {} to {}, {} MACs, {} parameters\n{} layers hold {} of the MACs; what is in brackets stays\n\n{table}",
+        found.network,
+        found.input,
+        found.output,
+        format::short(found.cost.macs),
+        format::short(found.cost.params),
+        found.stretches.iter().filter(is_layer).count(),
+        format::percent(share),
+    )
+}

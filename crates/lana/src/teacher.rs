@@ -1,0 +1,166 @@
+//! Where a teacher comes from: a network of the zoo by its name, or an ONNX file.
+//!
+//! A file brings its weights, its input and its classes. What it does not bring: which of its regions can be replaced (found by
+//! [`lana_graph::discover`], changed by `[layers]`), how images become its input (`[preprocessing]`), and logits where it ends
+//! with a softmax, which is left out: distillation and every loss here want what stands in front of it.
+
+use std::path::Path;
+
+use lana_graph::{Graph, LayerRules, Op, Weights, discover};
+use lana_models::zoo::{self, Preprocessing};
+
+use crate::{Config, Error, Result};
+
+/// A teacher before it is taken in.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) graph: Graph,
+    /// Those that a file brings.
+    pub(crate) weights: Option<Weights>,
+    pub(crate) preprocessing: Preprocessing,
+}
+
+/// Side from which on images are resized a little larger than the input and cut, where nothing else is said.
+const LARGE: usize = 128;
+/// The share of them that is then kept, as for most networks that were trained on ImageNet.
+const CROP: f32 = 0.875;
+
+/// Whether a teacher's name is that of an ONNX file.
+pub(crate) fn is_file(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
+/// What a teacher is called: its name, or that of its file.
+pub(crate) fn title(name: &str) -> String {
+    let stem = Path::new(name).file_stem().filter(|_| is_file(name));
+    stem.map_or_else(|| name.to_string(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// Builds the teacher that a configuration names, or reads it.
+pub(crate) fn read(config: &Config) -> Result<Origin> {
+    if !is_file(&config.teacher) {
+        let graph = zoo::build(&config.teacher, &config.zoo_options())?;
+        let graph =
+            if config.layers == LayerRules::default() { graph } else { discover(&graph, &config.layers)? };
+        let preprocessing = preprocessing(config, &graph)?;
+        return Ok(Origin { graph, weights: None, preprocessing });
+    }
+    let name = &config.teacher;
+    let own = [
+        ("weights", config.weights.is_some()),
+        ("num-classes", config.num_classes.is_some()),
+        ("resolution", config.resolution.is_some()),
+    ];
+    if let Some((option, _)) = own.iter().find(|(_, given)| *given) {
+        return Err(Error::input(
+            format!("teacher {name}: --{option} is given, but an ONNX file has its own"),
+            format!("leave out --{option}, or name a network of `lana zoo` instead of the file"),
+        ));
+    }
+    let (graph, weights) = lana_onnx::import_file(Path::new(name))?;
+    let graph = logits(graph)?;
+    let dims = graph.input_shape().dims();
+    let is_classifier =
+        matches!(dims, [3, height, width] if height == width) && graph.output_shape().dims().len() == 1;
+    if !is_classifier {
+        return Err(Error::input(
+            format!("teacher {name} makes {} of {}", graph.output_shape(), graph.input_shape()),
+            "export a classifier: one that makes a vector of classes of a square image with three channels, 3×N×N",
+        ));
+    }
+    let known = !graph.layers().is_empty() && config.layers == LayerRules::default();
+    let graph = if known { graph } else { discover(&graph, &config.layers)? };
+    let preprocessing = preprocessing(config, &graph)?;
+    Ok(Origin { graph, weights: Some(weights), preprocessing })
+}
+
+/// How images become the input of a configuration's teacher.
+pub(crate) fn preprocessing(config: &Config, graph: &Graph) -> Result<Preprocessing> {
+    let own = match is_file(&config.teacher) {
+        false => zoo::entry(&config.teacher)?.preprocessing,
+        true if graph.input_shape().dims().get(1).is_some_and(|side| *side >= LARGE) => {
+            Preprocessing::IMAGENET.with_crop(CROP)
+        }
+        true => Preprocessing::IMAGENET,
+    };
+    Ok(config.preprocessing.over(own))
+}
+
+/// The graph up to its logits.
+fn logits(graph: Graph) -> Result<Graph> {
+    let last = graph.output().node().map(|node| &graph.nodes()[node]);
+    let Some(last) = last.filter(|node| matches!(node.op, Op::Softmax { axis: 0 })) else { return Ok(graph) };
+    let (output, name, input) = (last.inputs[0], graph.name().to_string(), graph.input_shape().clone());
+    let removed = graph.output().node().unwrap_or_default();
+    let mut nodes = graph.nodes().to_vec();
+    // The softmax is read by nobody else: it is the last of what counts.
+    nodes.truncate(removed);
+    Ok(Graph::new(name, input, nodes, output, graph.layers().to_vec())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use lana_graph::{GraphBuilder, Shape};
+    use lana_models::{init, zoo::ZooOptions};
+    use lana_onnx::ExportOptions;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Writes a network as an ONNX file without what lana alone puts there, as others would.
+    fn written(folder: &TempDir, graph: &Graph) -> Config {
+        let path = folder.path().join("model.onnx");
+        let weights = init::random(graph, 1);
+        let (deployed, weights) = lana_graph::deploy(graph, &weights).unwrap();
+        let bytes = lana_onnx::export(&deployed, &weights, &ExportOptions::default()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        Config { teacher: path.display().to_string(), ..Config::default() }
+    }
+
+    #[test]
+    fn a_file_is_a_teacher_with_its_own_weights() {
+        let folder = TempDir::new().unwrap();
+        let graph = zoo::build("resnet20_cifar", &ZooOptions::default()).unwrap();
+        let config = written(&folder, &graph);
+        let origin = read(&config).unwrap();
+        assert_eq!(origin.graph.layers().len(), graph.layers().len());
+        origin.weights.unwrap().check(&origin.graph).unwrap();
+        assert_eq!(origin.preprocessing, Preprocessing::IMAGENET);
+        // Rules hold for what is known already, too.
+        let rules = LayerRules { exclude: vec!["layer1.*".into()], ..LayerRules::default() };
+        let fewer = read(&Config { layers: rules.clone(), ..config.clone() }).unwrap();
+        assert_eq!(fewer.graph.layers().len(), graph.layers().len() - 3);
+        let zoo =
+            read(&Config { teacher: "resnet20_cifar".into(), layers: rules, ..Config::default() }).unwrap();
+        assert_eq!(zoo.graph.layers().len(), graph.layers().len() - 3);
+        let error = read(&Config { num_classes: Some(10), ..config }).unwrap_err();
+        assert!(error.to_string().contains("--num-classes"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_classifier_of_images_is_refused_and_a_softmax_is_left_out() {
+        let folder = TempDir::new().unwrap();
+        let mut b = GraphBuilder::new("net", Shape::image(3, 8, 8));
+        let mut x = b.input();
+        for name in ["stem", "middle"] {
+            x = b.conv(name, x, 8, 3, 1, 1).unwrap();
+        }
+        let map = x;
+        let x = b.node("pool", Op::GlobalAveragePool, &[x]).unwrap();
+        let x = b.node("flatten", Op::Flatten, &[x]).unwrap();
+        let x = b.node("fc", Op::Linear { out_features: 5, bias: true }, &[x]).unwrap();
+        let x = b.node("softmax", Op::Softmax { axis: 0 }, &[x]).unwrap();
+        let whole = b.finish(x).unwrap();
+        let origin = read(&written(&folder, &whole)).unwrap();
+        assert_eq!(origin.graph.nodes().last().unwrap().name, "fc");
+        assert_eq!(origin.graph.layers().len(), 1);
+
+        let nodes = whole.nodes()[..2].to_vec();
+        let maps = Graph::new("maps", whole.input_shape().clone(), nodes, map, Vec::new()).unwrap();
+        let error = read(&written(&folder, &maps)).unwrap_err();
+        assert!(error.to_string().contains("8×8×8 of 3×8×8"), "{error}");
+        let missing =
+            Config { teacher: folder.path().join("no.onnx").display().to_string(), ..Config::default() };
+        assert!(read(&missing).unwrap_err().to_string().contains("no.onnx"));
+    }
+}
