@@ -156,27 +156,47 @@ impl OptimizerKind {
 
 /// Scoring: each operation alone in its layer's place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(try_from = "WrittenScoreConfig")]
 pub struct ScoreConfig {
     /// Training images used, for scores and for the evaluation of candidates.
     pub images: usize,
-    /// Images in a batch (whose statistics batch normalisation uses).
+    /// Images in a batch (whose statistics batch normalisation uses in the operation).
     pub batch: usize,
     /// What the integer program sums: `kl` (divergence from the teacher) or `loss` (change of the loss).
     pub by: String,
-    /// Which statistics batch normalisation uses around the operation that is scored.
-    pub statistics: Statistics,
 }
 
-/// Statistics that batch normalisation of a teacher uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Statistics {
-    /// Its own, from its training.
-    #[default]
-    Teacher,
-    /// Those of the batch, as when assembled networks are evaluated.
-    Batch,
+/// The same as it may be written. Older files say, too, by which `statistics` batch normalisation around the operation works. The
+/// teacher's are those that are left: where that is what a file says it is still read, so that old runs stay runs.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenScoreConfig {
+    images: usize,
+    batch: usize,
+    by: String,
+    statistics: String,
+}
+
+impl Default for WrittenScoreConfig {
+    fn default() -> Self {
+        let ScoreConfig { images, batch, by } = ScoreConfig::default();
+        WrittenScoreConfig { images, batch, by, statistics: "teacher".into() }
+    }
+}
+
+impl TryFrom<WrittenScoreConfig> for ScoreConfig {
+    type Error = String;
+
+    fn try_from(written: WrittenScoreConfig) -> Result<Self, String> {
+        let WrittenScoreConfig { images, batch, by, statistics } = written;
+        match statistics.as_str() {
+            "teacher" => Ok(ScoreConfig { images, batch, by }),
+            other => Err(format!(
+                "`score.statistics` = \"{other}\" is no more: around a scored operation batch normalisation uses the teacher's \
+                 statistics. Take the key out, and remove scores.json and budgets/ of a run that has been scored with it"
+            )),
+        }
+    }
 }
 
 /// Selection: the integer program and the real evaluation of its solutions.
@@ -268,7 +288,7 @@ impl Default for PretrainConfig {
 
 impl Default for ScoreConfig {
     fn default() -> Self {
-        ScoreConfig { images: 1024, batch: 256, by: "kl".into(), statistics: Statistics::default() }
+        ScoreConfig { images: 1024, batch: 256, by: "kl".into() }
     }
 }
 
@@ -535,4 +555,22 @@ fn flatten(config: &Config) -> std::collections::BTreeMap<String, serde_json::Va
         }
     }
     flat
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_older_runs_say_of_scores_is_read_or_refused_with_a_reason() {
+        let read = |text: &str| toml::from_str::<Config>(text);
+        let old = read("[score]\nimages = 64\nstatistics = \"teacher\"").unwrap();
+        assert_eq!(old.score, ScoreConfig { images: 64, ..ScoreConfig::default() });
+        assert!(!old.to_toml().contains("statistics"));
+        assert_eq!(read(&old.to_toml()).unwrap(), old);
+        let error = read("[score]\nstatistics = \"batch\"").unwrap_err().to_string();
+        assert!(error.contains("score.statistics") && error.contains("scores.json"), "{error}");
+        let error = read("[score]\nmethod = 1").unwrap_err().to_string();
+        assert!(error.contains("unknown field `method`"), "{error}");
+    }
 }

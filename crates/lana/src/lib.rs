@@ -51,9 +51,7 @@ mod teacher;
 pub use accelerate::{Preparation, accelerate, prepare};
 pub use budget::{Amount, Budget, Limit, Quantity};
 pub use compare::{RecipeRow, compare_recipes};
-pub use config::{
-    Config, LatencyConfig, OptimizerKind, PretrainConfig, ScoreConfig, SelectConfig, Statistics,
-};
+pub use config::{Config, LatencyConfig, OptimizerKind, PretrainConfig, ScoreConfig, SelectConfig};
 pub use controls::{Control, ControlMetrics, ControlTiming, NetworkControl, Timed};
 pub use demo::{DemoOptions, DemoResult, demo};
 pub use error::Error;

@@ -6,8 +6,6 @@ use lana_graph::Cost;
 use lana_latency::Figures;
 use serde::{Deserialize, Serialize};
 
-use crate::Statistics;
-
 /// Accuracy of a network on some images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
@@ -226,13 +224,10 @@ pub struct Scores {
     /// Images that were asked for; more than there are, where `images` are all.
     #[serde(default)]
     pub asked: Option<u64>,
-    /// Images in a batch, whose statistics batch normalisation used.
+    /// Images in a batch, whose statistics batch normalisation used in the operation.
     pub batch: u64,
     /// Seed that chose the images.
     pub seed: u64,
-    /// Statistics that batch normalisation used in the rest of the network.
-    #[serde(default = "teacher_statistics")]
-    pub statistics: Statistics,
     /// The teacher's own mean cross-entropy on them.
     pub teacher_loss: f64,
     /// By layer and operation. The teacher's own operation is zero by definition.
@@ -240,11 +235,6 @@ pub struct Scores {
     /// Operations that gave no finite loss, by layer: they are not selected.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<String, BTreeSet<String>>,
-}
-
-/// Of files that do not say it.
-fn teacher_statistics() -> Statistics {
-    Statistics::Teacher
 }
 
 impl Scores {

@@ -49,7 +49,7 @@ pub fn score_speed(run: &Path, operations: usize, progress: &dyn Progress) -> Re
     if trained.iter().all(|t| t.is_identity()) {
         return Err(context.not_ready("a trained operation", "pretrain"));
     }
-    let rest = score::Rest::of(&teacher, context.config.score.statistics, context.device)?;
+    let rest = score::Rest::of(&teacher, context.device)?;
     let network = &rest.network;
     let layers = network.graph().layers().to_vec();
     let weights = network.weights()?;

@@ -194,6 +194,34 @@ fn rules_are_kept_replaced_and_cleared() {
 }
 
 #[test]
+fn either_score_may_be_what_is_summed() {
+    let place = Place::new();
+    // By the loss, earlier layers are cheaper to do without; by the divergence, later ones.
+    let mut all = scores();
+    for (index, layer) in LAYERS.iter().enumerate() {
+        for score in all.layers.get_mut(*layer).unwrap().values_mut() {
+            score.loss.mean = score.kl.mean * ((index + 1) * (index + 1)) as f64;
+        }
+    }
+    write_json(&place.run().join("scores.json"), &all).unwrap();
+    let by = |score: &str| {
+        let change = RuleChanges { score: Some(score.into()), ..RuleChanges::default() };
+        let selection = place.select(&[], &change).unwrap().remove(0);
+        assert_eq!(place.config().score.by, score);
+        let of = |score: &lana::Score, by: &str| if by == "kl" { score.kl.mean } else { score.loss.mean };
+        let chosen = selection.choices.iter().filter_map(|(layer, name)| all.layers[layer].get(name));
+        let sum: f64 = chosen.map(|chosen| of(chosen, score)).sum();
+        assert!((selection.score - sum).abs() < 1e-9, "{} is not {sum}, by {score}", selection.score);
+        operations(&selection).into_iter().map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(by("kl"), ["teacher", "half", "identity", "identity"]);
+    assert_eq!(by("loss"), ["identity", "identity", "half", "teacher"]);
+    // What was chosen is kept.
+    place.select(&[], &RuleChanges::default()).unwrap();
+    assert_eq!(place.config().score.by, "loss");
+}
+
+#[test]
 fn the_evaluated_winner_is_what_changes_are_seen_against() {
     let place = Place::new();
     place.select(&[], &RuleChanges::default()).unwrap();

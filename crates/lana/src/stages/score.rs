@@ -2,7 +2,8 @@
 //!
 //! The operation runs on the teacher's own feature map in front of the layer, then only what lies behind the layer runs:
 //! half of the network on average. Batches outside, operations inside, so that one forward of the teacher serves all. The
-//! rest of the network normalises by the teacher's own statistics, or by those of the batch ([`Statistics`]).
+//! operation normalises by the statistics of the batch, the rest of the network by the teacher's own. (By those of the batch, too,
+//! the program selects worse networks: docs/results.md, "Which scores select best".)
 
 use std::time::Instant;
 
@@ -14,13 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::context::{Context, LayerPool, Teacher};
 use crate::stages::library::{Library, Trained};
 use crate::stages::pretrain;
-use crate::{Error, Estimate, Result, Score, Scores, Statistics, read_or_redo, write_json};
+use crate::{Error, Estimate, Result, Score, Scores, read_or_redo, write_json};
 
 /// `scores-partial.json`: sums over the batches so far, so that a killed scoring goes on.
 #[derive(Serialize, Deserialize)]
 struct Partial {
     operations: Vec<(usize, String)>,
-    statistics: Statistics,
     images: usize,
     #[serde(default)]
     seed: u64,
@@ -54,13 +54,12 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
     let path = context.run.path("scores.json");
     let seed = context.config.seed;
     let mut scores = read_or_redo::<Scores>(&path, context.progress)?
-        .filter(|s| s.statistics == config.statistics && s.batch == config.batch as u64 && s.seed == seed)
+        .filter(|s| s.batch == config.batch as u64 && s.seed == seed)
         .filter(|s| s.asked.is_none_or(|asked| asked == config.images as u64))
         .unwrap_or(Scores {
             asked: Some(config.images as u64),
             batch: config.batch as u64,
             seed: context.config.seed,
-            statistics: config.statistics,
             ..Scores::default()
         });
     let missing: Vec<&Trained> =
@@ -70,7 +69,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
     }
     let images = scoring_images(context, &teacher)?;
     let count: usize = images.iter().map(Batch::len).sum();
-    let rest = Rest::of(&teacher, config.statistics, context.device)?;
+    let rest = Rest::of(&teacher, context.device)?;
     let layers = rest.network.graph().layers().to_vec();
 
     let begun = Instant::now();
@@ -78,13 +77,11 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Scores> {
     let partial_path = context.run.path("scores-partial.json");
     let key: Vec<(usize, String)> = missing.iter().map(|t| (t.layer, t.name.clone())).collect();
     let mut partial = read_or_redo::<Partial>(&partial_path, context.progress)?
-        .filter(|p| p.operations == key && p.statistics == config.statistics)
-        .filter(|p| p.images == count && p.sums.len() == key.len())
+        .filter(|p| p.operations == key && p.images == count && p.sums.len() == key.len())
         .filter(|p| p.seed == seed && p.batch == config.batch)
         .unwrap_or(Partial {
             sums: vec![Sums::default(); key.len()],
             operations: key,
-            statistics: config.statistics,
             images: count,
             seed,
             batch: config.batch,
@@ -162,12 +159,9 @@ pub(crate) fn scoring_images(context: &Context<'_>, teacher: &Teacher) -> Result
     }
 }
 
-/// The network around the operation that is scored.
+/// The network around the operation that is scored: the teacher, frozen.
 pub(crate) struct Rest {
     pub(crate) network: Network,
-    pub(crate) mode: BatchNorm,
-    /// The teacher with its own statistics, where the network around uses others.
-    teacher: Option<Network>,
 }
 
 /// What there is before a layer is changed, on one batch.
@@ -175,37 +169,23 @@ pub(crate) struct Base {
     labels: Tensor,
     /// The teacher's logits.
     pub(crate) teacher: Tensor,
-    /// Of each image.
+    /// Its loss on each image.
     losses: Tensor,
-    divergences: Tensor,
 }
 
 impl Rest {
-    pub(crate) fn of(teacher: &Teacher, statistics: Statistics, device: Device) -> Result<Self> {
-        let own = Network::frozen(&teacher.graph, &teacher.weights, device)?;
-        Ok(match statistics {
-            Statistics::Teacher => Rest { network: own, mode: BatchNorm::Running, teacher: None },
-            Statistics::Batch => Rest {
-                network: Network::new(&teacher.graph, &teacher.weights, device)?,
-                mode: BatchNorm::Batch,
-                teacher: Some(own),
-            },
-        })
+    pub(crate) fn of(teacher: &Teacher, device: Device) -> Result<Self> {
+        Ok(Rest { network: Network::frozen(&teacher.graph, &teacher.weights, device)? })
     }
 
     /// What there is on a batch, and the map in front of each layer.
     pub(crate) fn on(&self, batch: &Batch) -> Result<(Base, Vec<Tensor>)> {
         let taps: Vec<Value> = self.network.graph().layers().iter().map(|l| l.input).collect();
         without_gradients(|| {
-            let (logits, maps) = self.network.forward_tapped(&batch.images, self.mode, &taps)?;
-            let teacher = match &self.teacher {
-                Some(teacher) => teacher.forward(&batch.images, BatchNorm::Running)?,
-                None => logits.shallow_clone(),
-            };
+            let (teacher, maps) = self.network.forward_tapped(&batch.images, BatchNorm::Running, &taps)?;
             let base = Base {
                 labels: batch.labels.shallow_clone(),
-                losses: losses(&logits, &batch.labels)?,
-                divergences: divergence(&logits, &teacher)?,
+                losses: losses(&teacher, &batch.labels)?,
                 teacher,
             };
             Ok((base, maps))
@@ -213,8 +193,7 @@ impl Rest {
     }
 
     pub(crate) fn share(&self) -> Self {
-        let teacher = self.teacher.as_ref().map(Network::share);
-        Rest { network: self.network.share(), mode: self.mode, teacher }
+        Rest { network: self.network.share() }
     }
 }
 
@@ -224,14 +203,13 @@ impl Base {
             labels: self.labels.shallow_clone(),
             teacher: self.teacher.shallow_clone(),
             losses: self.losses.shallow_clone(),
-            divergences: self.divergences.shallow_clone(),
         }
     }
 
     /// What other logits change.
     pub(crate) fn change(&self, logits: &Tensor) -> Result<Sums> {
         let loss = lana_torch::difference(&losses(logits, &self.labels)?, &self.losses)?;
-        let kl = lana_torch::difference(&divergence(logits, &self.teacher)?, &self.divergences)?;
+        let kl = divergence(logits, &self.teacher)?;
         Ok(Sums { loss: lana_torch::moments(&loss)?, kl: lana_torch::moments(&kl)? })
     }
 }
@@ -252,7 +230,7 @@ impl Task<'_> {
         let operation = Network::new(&trained.graph, &trained.weights()?, rest.network.device())?;
         without_gradients(|| {
             let map = operation.forward(&self.input, BatchNorm::Batch)?;
-            self.base.change(&rest.network.forward_from(self.behind, &map, rest.mode)?)
+            self.base.change(&rest.network.forward_from(self.behind, &map, BatchNorm::Running)?)
         })
     }
 }
