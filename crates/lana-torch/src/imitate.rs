@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lana_graph::{Graph, Precision, Value, Weights};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::optimizer::add_gradients;
@@ -43,6 +44,28 @@ pub struct Imitator {
     /// Losses since the last [`Imitator::take_loss`], left on the device so that no step waits for it.
     sum: Tensor,
     count: u64,
+    /// Loss of the first step of all, likewise.
+    first: Option<Tensor>,
+    /// Errors of skipping the layer on the batches of [`Exercise::Settle`], and their number.
+    skipping: (Tensor, u64),
+}
+
+/// What an [`Imitator`] has counted so far: with its weights and the optimizer's state, all that a checkpoint needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Sum and number of the losses since the last [`Imitator::take_loss`].
+    pub losses: (f64, u64),
+    /// [`Imitator::first_loss`].
+    pub first: Option<f64>,
+    /// Sum and number of the errors behind [`Imitator::identity_error`].
+    pub skipping: (f64, u64),
+}
+
+impl Counts {
+    /// Whether all of them are numbers.
+    pub fn is_finite(&self) -> bool {
+        self.losses.0.is_finite() && self.skipping.0.is_finite() && self.first.is_none_or(f64::is_finite)
+    }
 }
 
 /// The teacher's feature maps around one layer, for one batch.
@@ -86,8 +109,13 @@ impl FeatureMaps {
 
     /// Normalised error of skipping the layer; none where that changes the shape. Waits for the device.
     pub fn identity_error(&self) -> Result<Option<f64>> {
+        Ok(self.skipping()?.map(|error| error.double_value(&[])))
+    }
+
+    /// The same, left on the device.
+    fn skipping(&self) -> Result<Option<Tensor>> {
         match self.input.size() == self.target.size() {
-            true => Ok(Some(self.error(&self.input)?.double_value(&[]))),
+            true => Ok(Some(self.error(&self.input)?)),
             false => Ok(None),
         }
     }
@@ -132,8 +160,17 @@ impl Imitator {
         let network = Network::new(graph, weights, device)?;
         let network = network.with_precision(lesson.precision).into_trainable();
         let optimizer = Optimizer::new(&network, lesson.algorithm)?;
-        let sum = Tensor::f_zeros([1], (Kind::Float, device.raw()))?;
-        Ok(Imitator { network, optimizer, clip: lesson.clip, parts: lesson.parts.max(1), sum, count: 0 })
+        let zero = || Tensor::f_zeros([1], (Kind::Float, device.raw()));
+        Ok(Imitator {
+            network,
+            optimizer,
+            clip: lesson.clip,
+            parts: lesson.parts.max(1),
+            sum: zero()?,
+            count: 0,
+            first: None,
+            skipping: (zero()?, 0),
+        })
     }
 
     /// The operation as a network.
@@ -147,6 +184,19 @@ impl Imitator {
         self.sum = self.sum.zeros_like();
         self.count = 0;
         loss
+    }
+
+    /// Loss of its first step, which is that of the weights it began with, since a step computes it before the update; none before
+    /// that step. Waits for the device.
+    pub fn first_loss(&self) -> Option<f64> {
+        self.first.as_ref().map(|loss| loss.double_value(&[0]))
+    }
+
+    /// Mean normalised error of skipping the layer on the batches of [`Exercise::Settle`], which are those of the final loss;
+    /// none before them, and where skipping changes the shape. Waits for the device.
+    pub fn identity_error(&self) -> Option<f64> {
+        let (sum, count) = &self.skipping;
+        (*count > 0).then(|| sum.double_value(&[0]) / *count as f64)
     }
 
     /// One step: forward, backward, update; the autograd graph is gone when it returns.
@@ -170,10 +220,15 @@ impl Imitator {
                     let output = self.network.forward(&part.input, BatchNorm::Settle(nth))?;
                     let _ = loss.f_add_(&part.error(&output)?)?;
                 }
+                if let Some(error) = maps.skipping()? {
+                    let _ = self.skipping.0.f_add_(&error)?;
+                    self.skipping.1 += 1;
+                }
             }
         }
         let _ = self.sum.f_add_(&loss)?;
         self.count += 1;
+        self.first.get_or_insert(loss);
         Ok(())
     }
 
@@ -189,17 +244,26 @@ impl Imitator {
         Ok((self.network.weights()?, self.optimizer.state()?))
     }
 
-    /// Sum and number of the losses since the last [`Imitator::take_loss`]. Waits for the device.
-    pub fn pending(&self) -> (f64, u64) {
-        (self.sum.double_value(&[0]), self.count)
+    /// What it has counted. Waits for the device.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            losses: (self.sum.double_value(&[0]), self.count),
+            first: self.first_loss(),
+            skipping: (self.skipping.0.double_value(&[0]), self.skipping.1),
+        }
     }
 
-    /// Continues from a checkpoint: the optimizer's state and what [`Imitator::pending`] gave. The weights must have been
+    /// Continues from a checkpoint: the optimizer's state and what [`Imitator::counts`] gave. The weights must have been
     /// given to [`Imitator::new`].
-    pub fn restore(&mut self, optimizer: &Weights, sum: f64, count: u64) -> Result<()> {
+    pub fn restore(&mut self, optimizer: &Weights, counts: &Counts) -> Result<()> {
         self.optimizer.restore(optimizer)?;
-        let _ = self.sum.f_fill_(sum)?;
-        self.count = count;
+        let _ = self.sum.f_fill_(counts.losses.0)?;
+        let _ = self.skipping.0.f_fill_(counts.skipping.0)?;
+        (self.count, self.skipping.1) = (counts.losses.1, counts.skipping.1);
+        self.first = match counts.first {
+            Some(first) => Some(self.sum.f_full_like(first)?),
+            None => None,
+        };
         Ok(())
     }
 }

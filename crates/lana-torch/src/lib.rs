@@ -34,7 +34,7 @@ pub use distill::{Answers, Distiller, Matching, Mixture, Training};
 pub use error::Error;
 pub use evaluate::{Evaluation, difference, divergence, losses, moments, sum};
 pub use imitate::{
-    Exercise, FeatureMaps, Imitation, Imitator, Lesson, feature_maps, imitate, normalised_error,
+    Counts, Exercise, FeatureMaps, Imitation, Imitator, Lesson, feature_maps, imitate, normalised_error,
 };
 pub use inference::Inference;
 pub use network::{BatchNorm, Network, numbers, without_gradients};

@@ -262,15 +262,34 @@ fn an_operation_equal_to_its_layer_has_no_error_and_a_narrowed_one_learns() {
     let lesson = Lesson::new(Algorithm::AdamW { weight_decay: 0.0 });
     let mut imitator = Imitator::new(&narrow, &start, &lesson, Device::Cpu).unwrap();
     let before = imitator.error_on(&first).unwrap();
-    for step in 0..40 {
-        let exercise = Exercise::Learn(cosine(3e-3, step, 40, 2));
-        let maps = maps(30 + step);
-        let (result, _) = imitate(vec![Imitation { imitator: &mut imitator, maps, exercise }], || ());
-        result.unwrap();
+    let step = |imitator: &mut Imitator, maps: FeatureMaps, exercise: Exercise| {
+        imitate(vec![Imitation { imitator, maps, exercise }], || ()).0.unwrap();
+    };
+    // What it began with is known after the first step, and stays.
+    assert_eq!(imitator.first_loss(), None);
+    step(&mut imitator, first.share(), Exercise::Learn(0.1));
+    let begun = imitator.first_loss().unwrap();
+    assert!((begun - before).abs() < 1e-4 * before, "{begun} is not {before}");
+    let mut imitator = Imitator::new(&narrow, &start, &lesson, Device::Cpu).unwrap();
+    for at in 0..40 {
+        step(&mut imitator, maps(30 + at), Exercise::Learn(cosine(3e-3, at, 40, 2)));
     }
     assert!(imitator.take_loss().is_finite());
     let after = imitator.error_on(&first).unwrap();
     assert!(after < 0.7 * before, "error {before} before, {after} after");
+
+    // The error of skipping the layer is of the batches of the final one, over a checkpoint too.
+    assert_eq!(imitator.identity_error(), None);
+    step(&mut imitator, maps(80), Exercise::Settle(1));
+    let (weights, state) = imitator.checkpoint().unwrap();
+    let mut again = Imitator::new(&narrow, &weights, &lesson, Device::Cpu).unwrap();
+    again.restore(&state, &imitator.counts()).unwrap();
+    assert_eq!(again.counts(), imitator.counts());
+    step(&mut again, maps(81), Exercise::Settle(2));
+    let skipping = [80, 81].map(|seed| maps(seed).identity_error().unwrap().unwrap());
+    let mean = (skipping[0] + skipping[1]) / 2.0;
+    let error = again.identity_error().unwrap();
+    assert!((error - mean).abs() < 1e-6 * mean, "{error} is not the mean of {skipping:?}");
 }
 
 #[test]

@@ -26,7 +26,14 @@ pub(crate) fn save<T: Serialize>(folder: &Path, step: u64, tensors: &Weights, st
     let bytes = tensors.to_bytes();
     let file = format!("checkpoint-{step}.safetensors");
     write_atomic(&folder.join(&file), &bytes)?;
-    write_json(&folder.join(RECORD), &Record { file: file.clone(), sha256: sha256(&bytes), state })?;
+    let record = Record { file: file.clone(), sha256: sha256(&bytes), state };
+    if let Err(error) = write_json(&folder.join(RECORD), &record) {
+        // Tensors that no record speaks of only take room, of which there may be none left.
+        if last::<serde::de::IgnoredAny>(folder).is_none_or(|(path, _)| path != folder.join(&file)) {
+            let _ = fs::remove_file(folder.join(&file));
+        }
+        return Err(error);
+    }
     remove_tensors(folder, Some(&file))
 }
 

@@ -38,6 +38,14 @@ pub enum Error {
         /// Its process number.
         process: String,
     },
+    /// The file system cannot keep other processes out of the run.
+    #[error("{}: it cannot be locked, so that another process could work on the run unnoticed: {source}", path.display())]
+    Unlockable {
+        /// The file that was to be locked.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -156,14 +164,22 @@ impl Error {
         }
     }
 
+    /// Whether there was no room for a file.
+    pub(crate) fn is_out_of_room(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if is_out_of_room(source))
+    }
+
     /// The cure in one line, where there is one.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Error::Input { hint, .. } | Error::Infeasible { hint, .. } if !hint.is_empty() => hint.clone(),
             Error::NotReady { command, .. } => format!("run `{command}` first"),
             Error::Busy { .. } => "wait for it, or stop it; nothing is lost".into(),
+            Error::Unlockable { .. } => {
+                "put the run on a file system that has locks: a local disk, NFS mounted without `nolock`, Lustre with `flock`".into()
+            }
             Error::Io { source, .. } | Error::Latency(lana_latency::Error::Io { source, .. }) => match source.kind() {
-                std::io::ErrorKind::StorageFull => {
+                _ if is_out_of_room(source) => {
                     "free some space and give the same command again; finished work is kept".into()
                 }
                 std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
@@ -198,6 +214,12 @@ impl Error {
             _ => return None,
         })
     }
+}
+
+/// Whether the system's reason is that there is no room: on the disk, in one's share of it, or for a file that large.
+fn is_out_of_room(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull)
 }
 
 /// Whether the system's reason is that a path names nothing, or something of another kind.

@@ -15,8 +15,8 @@ use crate::context::{Context, assess_on, assessment, decoders, device, open_data
 use crate::stages::library::{Library, Trained};
 use crate::stages::{export, finetune, pretrain, profile, select};
 use crate::{
-    Assessment, Config, Error, PoolLatency, PoolRecord, PreprocessingConfig, Progress, Result, Run, Scores,
-    Silent, StageStatus, Status, TableStatus, WeightsSource, read_or_redo, teacher,
+    Assessment, Config, Error, PoolLatency, PoolRecord, PreprocessingConfig, PretrainPrecision, Progress,
+    Result, Run, Scores, Silent, StageStatus, Status, TableStatus, WeightsSource, read_or_redo, teacher,
 };
 
 /// A network to evaluate: an ONNX file, or an architecture of the zoo with weights.
@@ -419,5 +419,6 @@ pub fn status(path: &Path) -> Result<Status> {
     }
     let report = context.run.path("report.html").is_file();
     list.push(stage("report", u64::from(report), 1, "pages", None));
-    Ok(Status { stages: list, tables })
+    let precision = read_or_redo(&context.run.path(PretrainPrecision::FILE), &Silent)?;
+    Ok(Status { stages: list, tables, precision })
 }

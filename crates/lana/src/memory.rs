@@ -31,8 +31,8 @@ impl FromStr for Memory {
     fn from_str(text: &str) -> Result<Self, Error> {
         let wrong = || {
             Error::input(
-                format!("memory `{text}`: not a positive amount of memory"),
-                "write it as 8GiB, 500MB or as a number of bytes",
+                format!("`{text}` is no amount of memory: write it as 8GiB, 500MB or as a number of bytes"),
+                "",
             )
         };
         let text = text.trim();

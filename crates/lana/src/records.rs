@@ -1,9 +1,11 @@
 //! What stands in the files of a run directory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use lana_graph::Cost;
+use lana_graph::{Cost, Precision};
 use lana_latency::Figures;
+use lana_torch::Device;
 use serde::{Deserialize, Serialize};
 
 /// Accuracy of a network on some images.
@@ -175,8 +177,12 @@ pub struct OperationRecord {
     pub images: u64,
     /// Normalised error `‖s(x) − t(x)‖² / ‖t(x)‖²` on training images it has not been trained on last.
     pub error: f64,
-    /// The same for the identity, where shapes agree: what any operation must beat.
+    /// The same for the identity, on the same images: what any operation must beat. None where shapes do not agree, or training
+    /// diverged.
     pub identity_error: Option<f64>,
+    /// Its error before the first update, on the first batch; by it divergence is judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_error: Option<f64>,
     /// Images seen and mean normalised error since the point before.
     pub curve: Vec<(u64, f64)>,
     /// Whether training diverged; such an operation is never selected.
@@ -189,6 +195,54 @@ pub struct OperationRecord {
     pub stopped: Option<String>,
     /// SHA-256 of the weights beside it.
     pub sha256: String,
+}
+
+/// `operations/precision.json`: in what number formats phase 1 computes, where bfloat16 was asked for. Decided once for a run, so
+/// that it goes on alike whenever it is interrupted and whoever shares it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PretrainPrecision {
+    /// Where that was decided, `cpu` or `cuda`: elsewhere it is decided anew.
+    pub device: String,
+    /// What operations are trained in.
+    pub operations: Precision,
+    /// Seconds of one step of some operations in 32 and in 16 bits, where these decided.
+    pub seconds: Option<[f64; 2]>,
+    /// What the teacher runs in.
+    pub teacher: Precision,
+    /// By how much its feature maps differ in 16 bits, as a share of their power, at the worst of some layers; none where it was not
+    /// tried because operations are trained in 32.
+    pub teacher_error: Option<f64>,
+}
+
+impl PretrainPrecision {
+    /// Its place in the run directory.
+    pub(crate) const FILE: &str = "operations/precision.json";
+    /// Largest error of the teacher's feature maps with which it runs in 16 bits: well below that of any operation that learns.
+    const TOLERANCE: f64 = 1e-3;
+
+    /// Everything in 32 bits.
+    pub(crate) fn fp32(device: Device) -> Self {
+        let device = device.to_string();
+        let (operations, teacher) = (Precision::Fp32, Precision::Fp32);
+        PretrainPrecision { device, operations, seconds: None, teacher, teacher_error: None }
+    }
+
+    /// Decides on the teacher by the error of its feature maps in 16 bits.
+    pub(crate) fn settle_teacher(&mut self, error: f64) {
+        self.teacher = if error <= Self::TOLERANCE { Precision::Bf16 } else { Precision::Fp32 };
+        self.teacher_error = Some(error);
+    }
+}
+
+impl fmt::Display for PretrainPrecision {
+    /// For people: `operations are trained in bf16, the teacher runs in fp32 (…)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "operations are trained in {}, the teacher runs in {}", self.operations, self.teacher)?;
+        match self.teacher_error {
+            Some(error) => write!(f, " (in bf16 its feature maps differ by {error:.1e} of their power)"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A mean over images with its standard error.
@@ -551,6 +605,8 @@ pub struct Status {
     pub stages: Vec<StageStatus>,
     /// The lookup tables that its budgets speak of, as far as they have been made.
     pub tables: Vec<TableStatus>,
+    /// In what number formats phase 1 computes, where that had to be decided.
+    pub precision: Option<PretrainPrecision>,
 }
 
 /// A lookup table of a run.

@@ -1,6 +1,6 @@
 //! The run directory: files written whole or not at all, each vouched for by a checksum.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -58,38 +58,76 @@ impl Run {
 
     /// Keeps other processes out for as long as this value lives.
     pub fn lock(&mut self) -> Result<()> {
-        let file = self.lock_file("lock", |file| file.try_lock().is_ok())?;
+        let file = self.lock_file("lock", File::try_lock)?;
         self._locks.push(file);
         sweep(&self.root);
         self.mend_events()
     }
 
-    /// Keeps out those who would work on the whole run, and those with the same shard. Others may work on theirs.
+    /// Keeps out those who would work on the whole run, those with the same shard, and those who divide the work into another number
+    /// of shards, which would do the same operations again. Others may work on theirs.
     pub fn lock_shard(&mut self, shard: Shard) -> Result<()> {
-        let all = self.lock_file("lock", |file| file.try_lock_shared().is_ok())?;
+        let all = self.lock_file("lock", File::try_lock_shared)?;
         let folder = self.path("operations");
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        let name = format!("operations/{}.lock", shard.folder());
-        let mine = self.lock_file(&name, |file| file.try_lock().is_ok())?;
+        let mine = self.lock_file(&format!("operations/{}.lock", shard.folder()), File::try_lock)?;
+        // Only now that this one's own can be seen: of two that begin at the same time one sees the other, or both do.
+        self.refuse_other_divisions(shard)?;
         self._locks.extend([all, mine]);
         sweep(&folder.join(shard.folder()));
         Ok(())
     }
 
-    /// Opens a file, locks it by `take`, and leaves this process' number in it.
-    fn lock_file(&self, name: &str, take: impl Fn(&File) -> bool) -> Result<File> {
-        let path = self.path(name);
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .read(true)
-            .open(&path)
-            .map_err(Error::io(&path))?;
-        if !take(&file) {
-            let process = fs::read_to_string(&path).unwrap_or_default().trim().to_string();
-            return Err(Error::Busy { run: self.root.display().to_string(), process });
+    /// Fails if a process is at work on a shard of another number of shards.
+    fn refuse_other_divisions(&self, mine: Shard) -> Result<()> {
+        let folder = self.path("operations");
+        for entry in fs::read_dir(&folder).map_err(Error::io(&folder))?.flatten() {
+            let name = entry.file_name();
+            let other = name.to_str().and_then(|name| Shard::of_folder(name.strip_suffix(".lock")?));
+            let Some(other) = other.filter(|other| !other.divides_like(mine)) else { continue };
+            let path = entry.path();
+            match open_lock(&path)?.try_lock_shared() {
+                // Left behind by a process that has ended.
+                Ok(()) => {}
+                Err(TryLockError::Error(source)) => return Err(Error::Unlockable { path, source }),
+                Err(TryLockError::WouldBlock) => {
+                    let process = fs::read_to_string(&path).unwrap_or_default();
+                    return Err(Error::input(
+                        format!(
+                            "{}: a lana process (number {}) works on shard {other}, and shard {mine} has operations in common with it",
+                            self.root.display(),
+                            process.trim()
+                        ),
+                        "wait for it or stop it, or take a part of as many as it has; nothing is lost",
+                    ));
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// Waits until this process alone has the lock `name`, and keeps it for as long as the result lives.
+    pub(crate) fn wait_for(&self, name: &str) -> Result<File> {
+        let path = self.path(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        let file = open_lock(&path)?;
+        file.lock().map_err(|source| Error::Unlockable { path, source })?;
+        Ok(file)
+    }
+
+    /// Opens a file, locks it by `take`, and leaves this process' number in it.
+    fn lock_file(&self, name: &str, take: impl Fn(&File) -> Result<(), TryLockError>) -> Result<File> {
+        let path = self.path(name);
+        let mut file = open_lock(&path)?;
+        take(&file).map_err(|error| match error {
+            TryLockError::Error(source) => Error::Unlockable { path: path.clone(), source },
+            TryLockError::WouldBlock => {
+                let process = fs::read_to_string(&path).unwrap_or_default().trim().to_string();
+                Error::Busy { run: self.root.display().to_string(), process }
+            }
+        })?;
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(Error::io(&path))?;
         Ok(file)
     }
@@ -148,6 +186,12 @@ impl Run {
         let text = fs::read_to_string(self.path("events.jsonl")).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
+}
+
+/// Opens a file that is there to be locked.
+fn open_lock(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).read(true).open(path).map_err(Error::io(path))
 }
 
 /// Removes what killed processes had begun to write: a checkpoint can be a gigabyte. Nobody else writes here now. What cannot be
@@ -227,4 +271,29 @@ pub fn read_weights(path: &Path, sum: &str, graph: &Graph) -> Result<Weights> {
     let weights = Weights::from_bytes(&bytes, path)?;
     weights.check(graph)?;
     Ok(weights)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_held_is_told_from_a_file_system_without_locks() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let run = Run { root: folder.path().to_path_buf(), _locks: Vec::new() };
+        let held = run.lock_file("lock", File::try_lock).unwrap();
+        let error = run.lock_file("lock", File::try_lock).unwrap_err();
+        let own = std::process::id().to_string();
+        assert!(matches!(&error, Error::Busy { process, .. } if *process == own), "{error}");
+        drop(held);
+        for kind in [io::ErrorKind::Unsupported, io::ErrorKind::Other] {
+            let error = run.lock_file("lock", |_| Err(TryLockError::Error(kind.into()))).unwrap_err();
+            assert!(matches!(error, Error::Unlockable { .. }), "{error}");
+            assert!(!error.to_string().contains("another lana process"), "{error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("file system")), "{error}");
+        }
+        run.lock_file("lock", File::try_lock).unwrap();
+    }
 }

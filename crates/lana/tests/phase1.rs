@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use lana::{
-    Budget, Config, Error, Memory, OperationRecord, PretrainConfig, PretrainOptions, Progress, Silent,
-    TeacherMetrics, pretrain, read_json, sha256, write_json,
+    Budget, Config, Error, Memory, OperationRecord, Precision, PretrainConfig, PretrainOptions,
+    PretrainPrecision, Progress, Scores, Silent, Stage, TeacherMetrics, pretrain, read_json, run_stage,
+    sha256, status, write_json,
 };
 use lana_graph::Weights;
 use lana_models::{init, zoo, zoo::ZooOptions};
@@ -84,6 +85,13 @@ impl Progress for Listening {
     }
 }
 
+/// Changes what stands in run.toml.
+fn reconfigure(run: &Path, change: impl FnOnce(&mut Config)) {
+    let mut config = Config::load(&run.join("run.toml")).unwrap();
+    change(&mut config);
+    fs::write(run.join("run.toml"), config.to_toml()).unwrap();
+}
+
 #[test]
 fn threads_passes_and_shards_change_nothing() {
     let folder = TempDir::new().unwrap();
@@ -140,8 +148,32 @@ fn an_operation_that_diverges_is_started_again_then_given_up_and_harms_no_other(
         read_json(&run.join("operations/layer1.0/narrow-w0.25.json")).unwrap().unwrap();
     assert!(record.failed && record.restarts == 1, "{record:?}");
     // Whoever comes next says it too, and does not ask for what has been done.
-    let error = lana::run_stage(&run, lana::Stage::Score, &[], &Silent).unwrap_err();
+    let error = run_stage(&run, Stage::Score, &[], &Silent).unwrap_err();
     assert!(error.to_string().contains("every operation diverged"), "{error}");
+}
+
+#[test]
+fn an_operation_that_blows_up_and_dies_to_zeros_has_diverged() {
+    let folder = TempDir::new().unwrap();
+    let run = run_in(&folder.path().join("run"), |config| {
+        config.pool = "identity,narrow-w0.25".into();
+        // Two steps to a point of the curve.
+        config.pretrain.images = 96 * 8;
+        config.pretrain.learning_rate = 30.0;
+    });
+    // Some operations may come through.
+    let _ = pretrain(&run, &PretrainOptions::default(), &Silent);
+    let made = operations(&run);
+    let records = made.iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "json"));
+    let records: Vec<OperationRecord> =
+        records.map(|(_, bytes)| serde_json::from_slice(bytes).unwrap()).collect();
+    assert_eq!(records.len(), 9);
+    assert!(records.iter().any(|record| record.failed && record.restarts == 1), "{records:?}");
+    // Who died to zeros, whose error is 1, is not taken for an operation, unless it began worse.
+    for record in records.iter().filter(|record| !record.failed) {
+        let (first, last) = (record.first_error.unwrap(), record.curve.last().unwrap().1);
+        assert!(last <= first.max(0.99), "{}: {first} at first, {last} at last", record.layer);
+    }
 }
 
 #[test]
@@ -156,8 +188,18 @@ fn a_second_process_is_refused_and_shards_exclude_only_their_like() {
         let error = pretrain(&path, &options, &Silent).unwrap_err();
         assert!(matches!(error, Error::Busy { .. }), "{error}");
     }
+    // Other parts than halves would be the same operations again.
+    let error = pretrain(&path, &shard("1/3"), &Silent).unwrap_err();
+    assert!(error.to_string().contains("shard 1/2") && error.to_string().contains("shard 1/3"), "{error}");
+    assert!(error.exit_status() == 2 && operations(&path).is_empty(), "{error}");
     pretrain(&path, &shard("2/2"), &Silent).unwrap();
+    // Nobody says how long the other half will take.
+    let stages = status(&path).unwrap().stages;
+    let stage = stages.iter().find(|stage| stage.stage == "pretrain").unwrap();
+    assert!(stage.done > 0 && stage.done < stage.total && stage.eta_s.is_none(), "{stage:?}");
     drop(held);
+    // Once nobody works on a half, there may be thirds.
+    pretrain(&path, &shard("3/3"), &Silent).unwrap();
     let mut held = lana::Run::open(&path).unwrap();
     held.lock().unwrap();
     assert!(matches!(pretrain(&path, &shard("1/2"), &Silent).unwrap_err(), Error::Busy { .. }));
@@ -170,9 +212,19 @@ impl Progress for Counting {
     fn advance(&self, _done: u64, _note: &str) {
         OpenOptions::new().create(true).append(true).open(&self.0).unwrap().write_all(b".").unwrap();
     }
+
+    fn say(&self, line: &str) {
+        eprintln!("{line}");
+    }
+
+    fn warn(&self, line: &str) {
+        self.say(line);
+    }
 }
 
 const CHILD: &str = "LANA_TEST_PHASE1_RUN";
+/// Memory that it may take.
+const CHILD_MEMORY: &str = "LANA_TEST_PHASE1_MEMORY";
 const CHILD_ARGUMENTS: [&str; 4] = ["--exact", "child", "--test-threads=1", "--nocapture"];
 
 /// No test: the process that others start, kill and starve.
@@ -180,7 +232,9 @@ const CHILD_ARGUMENTS: [&str; 4] = ["--exact", "child", "--test-threads=1", "--n
 fn child() {
     let Some(run) = std::env::var_os(CHILD) else { return };
     let run = PathBuf::from(run);
-    pretrain(&run, &PretrainOptions::default(), &Counting(run.join("batches"))).unwrap();
+    let memory = std::env::var(CHILD_MEMORY).ok().map(|memory| memory.parse().unwrap());
+    let options = PretrainOptions { memory, ..PretrainOptions::default() };
+    pretrain(&run, &options, &Counting(run.join("batches"))).unwrap();
 }
 
 #[cfg(unix)]
@@ -245,22 +299,40 @@ impl Progress for Vanishing<'_> {
     }
 }
 
-#[test]
-fn images_that_vanish_are_named_and_nothing_learnt_is_lost() {
-    let folder = TempDir::new().unwrap();
-    let data = folder.path().join("images.bin");
-    // So many black images that they are not kept in memory. None of them takes room on the disk.
-    let make = || File::create(&data).unwrap().set_len(3073 * 360_000).unwrap();
-    make();
-    let from_file = |config: &mut Config| {
+/// Makes a file of so many black images that they are not kept in memory. None of them takes room on the disk.
+fn make_images(data: &Path) {
+    File::create(data).unwrap().set_len(3073 * 360_000).unwrap();
+}
+
+/// Takes images from a file that [`make_images`] makes.
+fn from_file(data: &Path) -> impl Fn(&mut Config) {
+    move |config| {
         config.train = format!("cifar10:{}", data.display());
         config.pool = "identity,narrow-w0.125".into();
         config.pretrain.images = 320;
         // No checkpoint but the one that the lack of images brings about.
         config.pretrain.checkpoint_s = 1e6;
-    };
-    let reference = whole(&run_in(&folder.path().join("reference"), from_file));
-    let run = run_in(&folder.path().join("run"), from_file);
+    }
+}
+
+/// Begins phase 1 and interrupts it after a few batches, by taking the images away. They are there again afterwards.
+fn interrupt(run: &Path, data: &Path, shard: Option<&str>) {
+    let vanishing = Vanishing { data, after: AtomicU32::new(4) };
+    let shard = shard.map(|shard| shard.parse().unwrap());
+    let error =
+        pretrain(run, &PretrainOptions { shard, ..PretrainOptions::default() }, &vanishing).unwrap_err();
+    assert!(error.to_string().contains("images.bin"), "{error}");
+    make_images(data);
+}
+
+#[test]
+fn images_that_vanish_are_named_and_nothing_learnt_is_lost() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("images.bin");
+    let make = || make_images(&data);
+    make();
+    let reference = whole(&run_in(&folder.path().join("reference"), from_file(&data)));
+    let run = run_in(&folder.path().join("run"), from_file(&data));
     let vanishing = Vanishing { data: &data, after: AtomicU32::new(9) };
     let error = pretrain(&run, &PretrainOptions::default(), &vanishing).unwrap_err();
     assert!(error.to_string().contains("images.bin") && error.exit_status() == 2, "{error}");
@@ -277,6 +349,152 @@ fn images_that_vanish_are_named_and_nothing_learnt_is_lost() {
     let said = listening.0.into_inner().unwrap();
     assert!(said.contains("goes on at step") && !said.contains("goes on at step 0 "), "{said}");
     assert!(operations(&run) == reference, "the interruption made a difference");
+}
+
+#[test]
+fn a_checkpoint_made_by_another_recipe_is_not_gone_on_with() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("images.bin");
+    make_images(&data);
+    let slower = |config: &mut Config| {
+        from_file(&data)(config);
+        config.pretrain.learning_rate = 1e-3;
+    };
+    let reference = whole(&run_in(&folder.path().join("reference"), slower));
+    let run = run_in(&folder.path().join("run"), from_file(&data));
+    interrupt(&run, &data, None);
+    reconfigure(&run, |config| config.pretrain.learning_rate = 1e-3);
+    let listening = Listening::default();
+    pretrain(&run, &PretrainOptions::default(), &listening).unwrap();
+    let said = listening.0.into_inner().unwrap();
+    assert!(said.contains("was made with other settings") && said.contains("rate 0.001"), "{said}");
+    assert!(!said.contains("goes on at step"), "{said}");
+    assert!(operations(&run) == reference, "the other recipe left its marks");
+}
+
+#[test]
+fn what_an_interrupted_shard_leaves_goes_when_its_work_is_done_by_others() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("images.bin");
+    make_images(&data);
+    let run = run_in(&folder.path().join("run"), from_file(&data));
+    interrupt(&run, &data, Some("2/3"));
+    assert!(run.join("operations/shard-2-of-3/checkpoint.json").exists());
+    pretrain(&run, &PretrainOptions::default(), &Silent).unwrap();
+    let names = || -> Vec<String> {
+        let entries = fs::read_dir(run.join("operations")).unwrap().flatten();
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    };
+    assert!(names().len() == 9 && names().iter().all(|name| name.starts_with("layer")), "{:?}", names());
+    // Also where everything had been done already.
+    fs::create_dir(run.join("operations/shard-1-of-2")).unwrap();
+    pretrain(&run, &PretrainOptions::default(), &Silent).unwrap();
+    assert_eq!(names().len(), 9, "{:?}", names());
+}
+
+#[test]
+fn memory_given_when_a_pass_goes_on_is_kept_to() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("images.bin");
+    make_images(&data);
+    let run = run_in(&folder.path().join("run"), |config| {
+        from_file(&data)(config);
+        config.pretrain.batch = 64;
+        config.pretrain.images = 64 * 10;
+    });
+    interrupt(&run, &data, None);
+    // In processes of their own, whose memory no other test takes a part in.
+    let go_on = |memory: Memory| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(CHILD_ARGUMENTS).env(CHILD, &run).env(CHILD_MEMORY, memory.to_string());
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (done, said) = go_on(Memory(1 << 20));
+    assert!(!done && said.contains("--memory SIZE") && said.contains("run.toml"), "{said}");
+    let needed = said.split("alone needs ").nth(1).unwrap().split_once(' ').unwrap();
+    let unit: u64 = if needed.1.starts_with("GiB") { 1 << 30 } else { 1 << 20 };
+    let needed = Memory((needed.0.parse::<f64>().unwrap() * unit as f64) as u64 + (16 << 20));
+    let (done, said) = go_on(needed);
+    assert!(done && said.contains("its operations are packed anew") && said.contains(" passes "), "{said}");
+    assert!(!said.contains("goes on at step"), "{said}");
+}
+
+#[test]
+fn formats_are_decided_once_and_kept_to() {
+    let folder = TempDir::new().unwrap();
+    let small = |config: &mut Config| {
+        config.pool = "identity,narrow-w0.125".into();
+        config.pretrain.images = 32;
+        config.pretrain.precision = Precision::Bf16;
+    };
+    // Whatever is decided here is written down, and goes on.
+    let run = run_in(&folder.path().join("run"), small);
+    assert_eq!(status(&run).unwrap().precision, None);
+    pretrain(&run, &PretrainOptions { shard: Some("1/2".parse().unwrap()), memory: None }, &Silent).unwrap();
+    let decided = status(&run).unwrap().precision.unwrap();
+    assert!(decided.device == "cpu" && decided.seconds.is_some(), "{decided:?}");
+    assert_eq!(decided.teacher_error.is_some(), decided.operations == Precision::Bf16, "{decided:?}");
+    let listening = Listening::default();
+    pretrain(&run, &PretrainOptions::default(), &listening).unwrap();
+    assert_eq!(status(&run).unwrap().precision, Some(decided.clone()));
+    let said = listening.0.into_inner().unwrap();
+    assert!(!said.contains("on this processor") && !said.contains("the teacher runs"), "{said}");
+
+    // What stands there is what is done.
+    let with = |name: &str, operations, teacher| {
+        let run = run_in(&folder.path().join(name), small);
+        let record = PretrainPrecision { operations, teacher, ..decided.clone() };
+        write_json(&run.join("operations/precision.json"), &record).unwrap();
+        let mut made = whole(&run);
+        made.remove(Path::new("operations/precision.json"));
+        made
+    };
+    let plain = with("plain", Precision::Fp32, Precision::Fp32);
+    let half = with("half", Precision::Bf16, Precision::Fp32);
+    let all = with("all", Precision::Bf16, Precision::Bf16);
+    assert!(plain != half && half != all && plain != all, "the formats make no difference");
+}
+
+#[test]
+fn scores_are_kept_for_the_same_images_batch_and_seed_alone() {
+    let folder = TempDir::new().unwrap();
+    let run = run_in(&folder.path().join("run"), |config| {
+        config.pool = "identity,narrow-w0.125".into();
+        config.pretrain.images = 16;
+        config.score.images = 32;
+        config.score.batch = 16;
+    });
+    pretrain(&run, &PretrainOptions::default(), &Silent).unwrap();
+    let path = run.join("scores.json");
+    let score = || -> Scores {
+        run_stage(&run, Stage::Score, &[], &Silent).unwrap();
+        read_json(&path).unwrap().unwrap()
+    };
+    // No score is this; where it stays, nothing was computed.
+    let mark = || write_json(&path, &Scores { teacher_loss: -7.0, ..score() }).unwrap();
+    let is_kept = || score().teacher_loss == -7.0;
+    mark();
+    assert!(is_kept());
+    type Change = fn(&mut Config);
+    let changes: [(&str, Change); 4] = [
+        ("batch", |config| config.score.batch = 8),
+        ("seed", |config| config.seed += 1),
+        ("images", |config| config.score.images = 100),
+        // More than there are, both times.
+        ("asked", |config| config.score.images = 200),
+    ];
+    for (name, change) in changes {
+        reconfigure(&run, change);
+        assert!(!is_kept(), "scores with another {name} were kept");
+        mark();
+        assert!(is_kept(), "scores with the same {name} were made again");
+    }
+    let scores = score();
+    assert_eq!((scores.asked, scores.images, scores.batch, scores.seed), (Some(200), 64, 8, 1));
+    // Both kinds are there; which of them is used changes nothing here.
+    reconfigure(&run, |config| config.score.by = "loss".into());
+    assert!(is_kept());
 }
 
 #[test]
@@ -300,26 +518,38 @@ fn feature_maps_that_are_not_finite_end_it_before_anything_is_written() {
 
 #[cfg(unix)]
 #[test]
-fn a_full_disk_is_named_and_nothing_written_before_is_lost() {
+fn a_full_disk_ends_it_only_where_an_operation_does_not_fit_and_nothing_written_is_lost() {
     let folder = TempDir::new().unwrap();
     let small = |config: &mut Config| {
         config.pool = "identity,narrow-w0.125".into();
-        config.pretrain.images = 320;
+        config.pretrain.images = 160;
+        // All of them are done at the same time, and written in the order of their layers.
+        config.pretrain.early_stop = false;
     };
     let reference = whole(&run_in(&folder.path().join("reference"), small));
-    let run = run_in(&folder.path().join("run"), small);
-    // Files may grow to so many half kilobytes: too little for a checkpoint. Who ignores the signal gets an error, as from
-    // a full disk.
-    let output = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""])
-        .arg(std::env::current_exe().unwrap())
-        .args(CHILD_ARGUMENTS)
-        .env(CHILD, &run)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("checkpoint"), "{said}");
-    let left: Vec<PathBuf> = operations(&run).into_keys().collect();
-    assert!(left.is_empty(), "{left:?}");
+    // Files may grow to so many half kilobytes. Who ignores the signal gets an error, as from a full disk.
+    let limited = |run: &Path, most: u32| {
+        let output = Command::new("sh")
+            .args(["-c", &format!("trap '' XFSZ; ulimit -f {most}; exec \"$0\" \"$@\"")])
+            .arg(std::env::current_exe().unwrap())
+            .args(CHILD_ARGUMENTS)
+            .env(CHILD, run)
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // Enough for an operation (40 kB at most), too little for a checkpoint of all nine: it is said once, and it goes on.
+    let run = run_in(&folder.path().join("cramped"), small);
+    let (done, said) = limited(&run, 128);
+    assert!(done && said.matches("no room for a checkpoint").count() == 1, "{said}");
+    assert!(operations(&run) == reference, "the lack of checkpoints made a difference");
+
+    // Too little for the operations of the last stage: those before them are kept.
+    let run = run_in(&folder.path().join("full"), small);
+    let (done, said) = limited(&run, 64);
+    assert!(!done && said.contains("layer3.") && said.contains("FileTooLarge"), "{said}");
+    let left = operations(&run);
+    assert!(left.len() >= 2 * 6 && left.len() < reference.len(), "{:?}", left.keys());
+    assert!(left.iter().all(|(path, bytes)| reference[path] == *bytes));
     assert!(whole(&run) == reference, "the full disk made a difference");
 }

@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use lana_latency::Figures;
 
 use crate::{
-    Candidates, ControlMetrics, OperationRecord, PoolRecord, Scores, StudentMetrics, TeacherMetrics,
+    Candidates, ControlMetrics, OperationRecord, PoolRecord, PretrainPrecision, Scores, StudentMetrics,
+    TeacherMetrics,
 };
 
 mod axis;
@@ -50,6 +51,8 @@ pub struct Report {
     pub table: Option<LatencyTable>,
     /// `operations/LAYER/OP.json`, as many as there are, in any order.
     pub operations: Vec<OperationRecord>,
+    /// `operations/precision.json`, if number formats had to be decided.
+    pub precision: Option<PretrainPrecision>,
     /// `scores.json`, if it is there.
     pub scores: Option<Scores>,
     /// `student/metrics.json` and `candidates.json` of each budget that is finished, in the order of the budgets.

@@ -110,6 +110,7 @@ pub(super) fn full() -> Report {
                     images: 12_800,
                     error,
                     identity_error,
+                    first_error: None,
                     curve: points
                         .map(|i| (i * 1066, error * (1.0 + 1.8 / i as f64) * (0.97 + 0.06 * dice.roll())))
                         .collect(),
@@ -316,6 +317,7 @@ pub(super) fn empty() -> Report {
         },
         table: None,
         operations: Vec::new(),
+        precision: None,
         scores: None,
         students: Vec::new(),
         controls: Vec::new(),

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::report::{LatencyTable, Price, Report, TeacherLatency, render};
 use crate::run::read_or_redo;
 use crate::stages::{control, export, profile, select};
-use crate::{OperationRecord, PoolRecord, Result, Scores, write_atomic};
+use crate::{OperationRecord, PoolRecord, PretrainPrecision, Result, Scores, write_atomic};
 
 /// Writes the page; gives its path.
 pub(crate) fn run(context: &Context<'_>) -> Result<PathBuf> {
@@ -68,6 +68,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<PathBuf> {
         pool,
         table,
         operations,
+        precision: read_or_redo(&run.path(PretrainPrecision::FILE), context.progress)?,
         scores: read_or_redo::<Scores>(&run.path("scores.json"), context.progress)?,
         students,
         controls,

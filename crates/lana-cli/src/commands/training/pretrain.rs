@@ -17,9 +17,9 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     run: RunArgument,
 
-    /// Do only one of several parts, such as 2/4, beside other processes that do theirs: on this machine or on others that see
-    /// the same files
-    #[arg(long, value_name = "PART/PARTS")]
+    /// Do only part K of N, such as 2/4, beside other processes that do theirs of the same N: on this machine or on others that
+    /// see the same files
+    #[arg(long, value_name = "K/N")]
     shard: Option<Shard>,
 
     /// Memory to take at most, such as 8GiB; what does not fit takes further passes over the images [default: that of run.toml,

@@ -33,7 +33,10 @@ impl Arguments {
             return output::json(&status);
         }
         let tables: String = status.tables.iter().filter_map(checked).collect();
-        output::results(&format!("{}\n{tables}{}", table(&status.stages), conclusion(&status.stages)))
+        let precision =
+            status.precision.map_or(String::new(), |precision| format!("Phase 1: {precision}.\n"));
+        let stages = &status.stages;
+        output::results(&format!("{}\n{tables}{precision}{}", table(stages), conclusion(stages)))
     }
 }
 

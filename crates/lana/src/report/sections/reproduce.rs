@@ -25,6 +25,9 @@ pub(in crate::report) fn reproduce(report: &Report) -> String {
         );
     }
     entry("pool", known(&report.pool.pool));
+    if let Some(precision) = &report.precision {
+        entry("phase 1", precision.to_string());
+    }
     if let Some(scores) = &report.scores {
         entry(
             "scores",

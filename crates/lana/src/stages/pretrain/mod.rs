@@ -19,14 +19,13 @@ use lana_torch::{
     Algorithm, Device, Exercise, FeatureMaps, Imitation, Lesson, Network, feature_maps, imitate,
     normalised_error,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, LayerPool};
 use crate::run::read_or_redo;
 use crate::stages::{precision, profile, tables};
 use crate::{
-    Error, Limit, Memory, OperationRecord, OptimizerKind, PoolError, Progress, Quantity, Result,
-    write_atomic, write_json,
+    Error, Event, Limit, Memory, OperationRecord, OptimizerKind, PoolError, PretrainPrecision, Quantity,
+    Result, write_atomic, write_json,
 };
 use pass::{Outcome, Rival, Setting};
 pub use plan::Shard;
@@ -61,6 +60,9 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
     let lesson = lesson(context);
     let (todo, done) = items(context, &pool, table.as_ref(), shard, batch, lesson.algorithm)?;
     if todo.is_empty() {
+        if shard.is_none() {
+            clear_shards(context);
+        }
         return Ok(());
     }
     let left_out = table.as_ref().map_or(0, |t| pool.iter().map(|layer| slow(context, t, layer).len()).sum());
@@ -92,16 +94,19 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
         pool: &pool,
         weights: &teacher.weights,
         lesson,
+        teacher: Precision::Fp32,
         steps,
         batch,
+        part: shard.map_or(String::new(), |shard| shard.to_string()),
         folder,
         done,
         images: (0, 0),
     };
     let trial = Trial::new(todo.iter(), &network, &loader()?)?;
-    setting.lesson.precision = precision_of(&setting, &trial)?;
+    let decided = precision_of(&setting, &trial, &network, &loader()?)?;
+    (setting.lesson.precision, setting.teacher) = (decided.operations, decided.teacher);
+    let network = network.with_precision(decided.teacher);
     let mut resumed = pass::resume(&setting)?;
-    let network = teacher_in(network, setting.lesson.precision, &trial, &loader()?, context.progress)?;
 
     let algorithm = setting.lesson.algorithm;
     let needs = |items: &[Item]| -> Vec<(usize, Need)> {
@@ -135,7 +140,7 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
         false => (current, rest),
     };
     let mut passes = plan::pack(&needs(&rest), &frame).map_err(|(at, needed)| {
-        plan::too_little(&pool[rest[at].layer], &rest[at].name, needed, frame.limit)
+        plan::too_little(context, &pool[rest[at].layer], &rest[at].name, needed, frame.limit)
     })?;
     let mut groups: Vec<Vec<Item>> =
         passes.iter().map(|p| p.operations.iter().map(|&i| rest[i].clone()).collect()).collect();
@@ -165,7 +170,7 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
     context.tell_skipped("pretrain")?;
     context.run.event(
         "pretrain_done",
-        serde_json::json!({"operations": total.operations, "failed": total.failed,
+        serde_json::json!({"part": setting.part, "operations": total.operations, "failed": total.failed,
             "stopped_early": total.stopped, "saved_share": share}),
     )?;
     let mut summary = format!("{} operations", total.operations);
@@ -177,17 +182,34 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
         summary += &format!(", {} failed", total.failed);
     }
     context.progress.finish(&summary);
-    if shard.is_none() && total.failed > 0 && total.failed == total.operations {
-        return Err(every_one_failed(context));
+    match shard {
+        Some(shard) => {
+            // Only what this shard wrote stands in its folder.
+            let folder = context.run.path("operations").join(shard.folder());
+            if folder.exists() {
+                std::fs::remove_dir(&folder).map_err(Error::io(&folder))?;
+            }
+        }
+        None => clear_shards(context),
     }
-    if let Some(shard) = shard {
-        // Only what this shard wrote stands in its folder.
-        let folder = context.run.path("operations").join(shard.folder());
-        if folder.exists() {
-            std::fs::remove_dir(&folder).map_err(Error::io(&folder))?;
+    match shard.is_none() && total.failed > 0 && total.failed == total.operations {
+        true => Err(every_one_failed(context)),
+        false => Ok(()),
+    }
+}
+
+/// Removes the checkpoints and locks of processes that once shared the work and were stopped: all of it is done, and this process
+/// has the run to itself. What cannot be removed is in nobody's way.
+fn clear_shards(context: &Context<'_>) {
+    for entry in std::fs::read_dir(context.run.path("operations")).into_iter().flatten().flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let Some(name) = name.to_str() else { continue };
+        if Shard::of_folder(name).is_some() {
+            let _ = std::fs::remove_dir_all(path);
+        } else if name.strip_suffix(".lock").is_some_and(|name| Shard::of_folder(name).is_some()) {
+            let _ = std::fs::remove_file(path);
         }
     }
-    Ok(())
 }
 
 /// What the random parts of a layer's operations begin from.
@@ -322,7 +344,7 @@ fn tell(
     ));
     context.run.event(
         "pretrain_plan",
-        serde_json::json!({"operations": operations, "passes": groups.len(), "images": images,
+        serde_json::json!({"part": setting.part, "operations": operations, "passes": groups.len(), "images": images,
             "memory_bytes": most.0, "expected_s": seconds.round()}),
     )
 }
@@ -359,6 +381,18 @@ impl Trial {
         Ok(Trial { items, layers, maps, teacher_s: begun.elapsed().as_secs_f64() })
     }
 
+    /// By how much the teacher's feature maps differ in bfloat16, as a share of their power: the most of any layer tried.
+    fn difference(&self, network: &Network, loader: &Loader) -> Result<f64> {
+        let reduced =
+            Trial::new(self.items.iter(), &network.share().with_precision(Precision::Bf16), loader)?;
+        let mut worst = 0.0f64;
+        for (a, b) in reduced.maps.iter().zip(&self.maps) {
+            let error = normalised_error(&a.target, &b.target)?;
+            worst = worst.max(if error.is_nan() { f64::INFINITY } else { error });
+        }
+        Ok(worst)
+    }
+
     /// Seconds of one step of its operations, which are made for it and thrown away.
     fn time(&self, setting: &Setting<'_>, precision: Precision) -> Result<f64> {
         let lesson = Lesson { precision, ..setting.lesson };
@@ -392,62 +426,41 @@ impl Trial {
     }
 }
 
-/// `operations/precision.json`: what was decided once for a run, so that it goes on alike.
-#[derive(Serialize, Deserialize)]
-struct Decided {
-    precision: Precision,
-    /// Seconds of one step of some operations in 32 and in 16 bits.
-    seconds: [f64; 2],
-}
-
-/// The number format to train in. On a processor, bfloat16 is taken only where it is faster: without instructions of its own it
-/// is not.
-fn precision_of(setting: &Setting<'_>, trial: &Trial) -> Result<Precision> {
+/// The number formats to train in and to run the teacher in, as they were decided once for the run ([`PretrainPrecision`]). On a
+/// processor, bfloat16 is taken for the operations only where it is faster: without instructions of its own it is not.
+fn precision_of(
+    setting: &Setting<'_>,
+    trial: &Trial,
+    network: &Network,
+    loader: &Loader,
+) -> Result<PretrainPrecision> {
     let context = setting.context;
+    let mut decided = PretrainPrecision::fp32(context.device);
     if context.config.pretrain.precision == Precision::Fp32 {
-        return Ok(Precision::Fp32);
+        return Ok(decided);
     }
-    if context.device != Device::Cpu {
-        return Ok(Precision::Bf16);
+    // Processes that share the work wait for the first of them.
+    let _lock = context.run.wait_for("operations/precision.lock")?;
+    let path = context.run.path(PretrainPrecision::FILE);
+    let before = read_or_redo::<PretrainPrecision>(&path, context.progress)?;
+    if let Some(before) = before.filter(|before| before.device == decided.device) {
+        return Ok(before);
     }
-    let path = context.run.path("operations/precision.json");
-    let decided = match read_or_redo::<Decided>(&path, context.progress)? {
-        Some(decided) => decided,
-        None => {
+    decided.operations = match context.device {
+        Device::Cuda => Precision::Bf16,
+        Device::Cpu => {
             let time = |precision| trial.time(setting, precision);
             let (precision, seconds) = precision::faster(context.progress, "operations are trained", time)?;
-            let decided = Decided { precision, seconds };
-            write_json(&path, &decided)?;
-            decided
+            decided.seconds = Some(seconds);
+            precision
         }
     };
-    Ok(decided.precision)
-}
-
-/// The teacher in the format the operations are trained in, where its feature maps stay within a thousandth of their power.
-fn teacher_in(
-    network: Network,
-    precision: Precision,
-    trial: &Trial,
-    loader: &Loader,
-    say: &dyn Progress,
-) -> Result<Network> {
-    const TOLERANCE: f64 = 1e-3;
-    if precision == Precision::Fp32 {
-        return Ok(network);
+    if decided.operations == Precision::Bf16 {
+        decided.settle_teacher(trial.difference(network, loader)?);
+        context.progress.say(&decided.to_string());
     }
-    let reduced = network.share().with_precision(precision);
-    let other = Trial::new(trial.items.iter(), &reduced, loader)?;
-    let mut worst = 0.0f64;
-    for (a, b) in other.maps.iter().zip(&trial.maps) {
-        worst = worst.max(normalised_error(&a.target, &b.target)?);
-    }
-    let fits = worst <= TOLERANCE;
-    let runs = if fits { "bf16 too" } else { "fp32" };
-    say.say(&format!(
-        "the teacher runs in {runs}: in bf16 its feature maps differ by {worst:.1e} of their power"
-    ));
-    Ok(if fits { reduced } else { network })
+    write_json(&path, &decided)?;
+    Ok(decided)
 }
 
 /// Writes an operation that is done: first its weights, then the record that vouches for them.
@@ -512,12 +525,37 @@ pub(crate) fn learned(context: &Context<'_>, layer: &LayerPool) -> Result<BTreeM
     Ok(errors)
 }
 
-/// Seconds that the passes still take, by the last rate noted in the run's events.
+/// Seconds that the passes still take, by what the run's events say of those that have begun; none where nothing is known, as of
+/// operations that nobody has taken up.
 pub(crate) fn remaining_s(context: &Context<'_>) -> Option<f64> {
-    let events = context.run.events();
-    let last = events.iter().rev().find(|e| e.stage == "pretrain")?;
-    let number = |name: &str| last.fields.get(name).and_then(serde_json::Value::as_f64);
-    Some((number("total")? - number("images")?) / number("images_per_s")?)
+    remaining_of(&context.run.events())
+}
+
+fn remaining_of(events: &[Event]) -> Option<f64> {
+    // By the part of the work that the process has.
+    let mut left: BTreeMap<&str, f64> = BTreeMap::new();
+    for event in events {
+        let number = |name: &str| event.fields.get(name).and_then(serde_json::Value::as_f64);
+        let part = event.fields.get("part").and_then(serde_json::Value::as_str).unwrap_or_default();
+        match event.stage.as_str() {
+            "pretrain_plan" => {
+                // Who divides the work otherwise is no longer there.
+                let parts = |part: &str| part.split_once('/').map(|(_, count)| count.to_string());
+                left.retain(|other, _| parts(other) == parts(part));
+                left.extend(number("expected_s").map(|seconds| (part, seconds)));
+            }
+            "pretrain" => {
+                let seconds = || Some((number("total")? - number("images")?) / number("images_per_s")?);
+                left.extend(seconds().map(|seconds| (part, seconds)));
+            }
+            "pretrain_done" => {
+                left.remove(part);
+            }
+            _ => {}
+        }
+    }
+    // Parts are worked on at the same time. What is still settled, or written, when all images are seen takes some time too.
+    left.into_values().filter(|seconds| seconds.is_finite() && *seconds > 0.0).reduce(f64::max)
 }
 
 fn paths(context: &Context<'_>, layer: &str, operation: &str) -> (PathBuf, PathBuf) {
@@ -567,4 +605,40 @@ pub(crate) fn weights_file(context: &Context<'_>, record: &OperationRecord) -> P
 pub(crate) fn weights_of(context: &Context<'_>, record: &OperationRecord, graph: &Graph) -> Result<Weights> {
     let (path, _) = paths(context, &record.layer, &record.operation);
     crate::run::read_weights(&path, &record.sha256, graph)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_that_of_the_slowest_who_is_at_work() {
+        let events = |all: &[(&str, serde_json::Value)]| -> Vec<Event> {
+            let event = |(stage, fields): &(&str, serde_json::Value)| Event {
+                time: 0.0,
+                stage: stage.to_string(),
+                fields: fields.as_object().cloned().unwrap_or_default(),
+            };
+            all.iter().map(event).collect()
+        };
+        let plan = |part: &str| ("pretrain_plan", serde_json::json!({"part": part, "expected_s": 70.0}));
+        let seen = |part: &str, images: u64| {
+            let fields =
+                serde_json::json!({"part": part, "images": images, "total": 100, "images_per_s": 2.0});
+            ("pretrain", fields)
+        };
+        let done = |part: &str| ("pretrain_done", serde_json::json!({"part": part}));
+        let left = |all: &[(&str, serde_json::Value)]| remaining_of(&events(all));
+        assert_eq!(left(&[]), None);
+        assert_eq!(left(&[plan("")]), Some(70.0));
+        assert_eq!(left(&[plan(""), seen("", 40)]), Some(30.0));
+        // The last batches settle statistics: how long that takes is not known.
+        assert_eq!(left(&[plan(""), seen("", 100)]), None);
+        let shared = [plan("1/2"), plan("2/2"), seen("1/2", 40), seen("2/2", 60)];
+        assert_eq!(left(&shared), Some(30.0));
+        // Nobody is at work on what the finished part did not do.
+        assert_eq!(left(&[plan("1/2"), seen("1/2", 40), done("1/2")]), None);
+        let again = [&shared[..], &[plan("1/3")]].concat();
+        assert_eq!(left(&again), Some(70.0));
+    }
 }

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use lana_data::{Batches, Loader};
-use lana_graph::Weights;
+use lana_graph::{Precision, Weights};
 use lana_models::pool::Operation;
 use lana_torch::{
-    Exercise, FeatureMaps, Imitation, Imitator, Lesson, Network, cosine, feature_maps, imitate,
+    Counts, Exercise, FeatureMaps, Imitation, Imitator, Lesson, Network, cosine, feature_maps, imitate,
 };
 use serde::{Deserialize, Serialize};
 
@@ -69,8 +69,8 @@ pub(super) struct Position {
     /// Layer and name of each operation that is not done.
     pub(super) operations: Vec<(String, String)>,
     courses: Vec<Course>,
-    /// Sum and number of the losses since the last point of the curve.
-    pending: Vec<(f64, u64)>,
+    /// What each has counted.
+    counts: Vec<Counts>,
     /// Steps not taken because operations were stopped early.
     saved: u64,
     /// Layer and curve of skipping it.
@@ -84,9 +84,13 @@ pub(super) struct Setting<'a> {
     /// The teacher's weights as they were taken in, from which operations start.
     pub(super) weights: &'a Weights,
     pub(super) lesson: Lesson,
+    /// In what format the teacher runs.
+    pub(super) teacher: Precision,
     /// Batches to learn from.
     pub(super) steps: u64,
     pub(super) batch: usize,
+    /// Which part of the run's operations it is, as [`Shard`](super::Shard) is written, or nothing if it is all.
+    pub(super) part: String,
     /// Folder of checkpoints.
     pub(super) folder: PathBuf,
     /// For each layer what other operations can be compared with: skipping it, and operations that are done.
@@ -100,10 +104,11 @@ impl Setting<'_> {
     pub(super) fn recipe(&self) -> String {
         let (config, seed) = (&self.context.config.pretrain, self.context.config.seed);
         format!(
-            "{:?}, rate {}, {:?}, batch {}, crop_padding {}, seed {seed}",
+            "{:?}, rate {}, {}, teacher {}, batch {}, crop_padding {}, seed {seed}",
             self.lesson.algorithm,
             config.learning_rate,
             self.lesson.precision,
+            self.teacher,
             self.batch,
             config.crop_padding
         )
@@ -193,24 +198,31 @@ pub(super) fn run(
             pass.look(setting, &maps)?;
             let seconds = begun.elapsed().as_secs_f64();
             let rate = ((pass.step - first_step) * setting.batch as u64) as f64 / seconds;
-            context.run.event(
+            let told = context.run.event(
                 "pretrain",
-                serde_json::json!({"images": setting.images.0 + seen, "total": setting.images.1,
+                serde_json::json!({"part": setting.part, "images": setting.images.0 + seen, "total": setting.images.1,
                     "images_per_s": rate, "mean_error": pass.mean, "operations": pass.pupils.len()}),
-            )?;
+            );
+            match told {
+                // Like a checkpoint, it is not what all this is for.
+                Err(error) if error.is_out_of_room() => {}
+                other => other?,
+            }
         }
         pass.release(setting, &mut outcome)?;
         match next {
             Some(Ok(next)) => maps = next,
             // What is learnt is kept, whatever became of the images.
             Some(Err(error)) => {
-                pass.save(setting)?;
+                if let Err(unsaved) = pass.save(setting) {
+                    context.progress.warn(&format!("no checkpoint could be written: {unsaved}"));
+                }
                 return Err(error);
             }
             None => {}
         }
         if saved.elapsed().as_secs_f64() > context.config.pretrain.checkpoint_s && !pass.pupils.is_empty() {
-            pass.save(setting)?;
+            pass.keep(setting)?;
             saved = Instant::now();
         }
     }
@@ -229,6 +241,8 @@ struct Pass {
     /// Mean error of the last point, and that in words.
     mean: f64,
     note: String,
+    /// Whether there was no room for the last checkpoint.
+    is_cramped: bool,
 }
 
 impl Pass {
@@ -247,6 +261,7 @@ impl Pass {
             planned: 0,
             mean: f64::NAN,
             note: String::new(),
+            is_cramped: false,
         };
         pass.planned = items.len() as u64 * setting.steps;
         let (all, position) = match &resumed {
@@ -275,8 +290,7 @@ impl Pass {
                             &setting.own(&item, &setting.lesson),
                             context.device,
                         )?;
-                        let (sum, count) = position.pending[at];
-                        imitator.restore(&state, sum, count)?;
+                        imitator.restore(&state, &position.counts[at])?;
                         imitator
                     };
                     Pupil { item, imitator, course: position.courses[at].clone() }
@@ -322,7 +336,8 @@ impl Pass {
         for pupil in self.pupils.iter_mut().filter(|p| p.course.ended.is_none()) {
             let error = pupil.imitator.take_loss();
             let name = format!("{}: {}", setting.pool[pupil.item.layer].layer, pupil.item.name);
-            if watch::has_diverged(&pupil.course.curve, error) {
+            let done = pupil.course.done(self.step, steps);
+            if watch::has_diverged(pupil.imitator.first_loss(), error, done) {
                 // What is left must be worth a beginning.
                 if pupil.course.may_restart(self.step, steps) {
                     context
@@ -378,7 +393,7 @@ impl Pass {
             .collect();
         for pupil in &mut self.pupils {
             let course = &mut pupil.course;
-            let done = (step - course.begun) as f64 / (steps - course.begun).max(1) as f64;
+            let done = course.done(step, steps);
             if course.ended.is_some() || course.cooling.is_some() || done >= 1.0 - 1.0 / COOLING as f64 {
                 continue;
             }
@@ -414,7 +429,6 @@ impl Pass {
             let error = if failed { f64::INFINITY } else { pupil.imitator.take_loss() };
             let failed = failed || !error.is_finite();
             let place = &setting.pool[pupil.item.layer];
-            let identity = setting.done.iter().find(|r| r.layer == pupil.item.layer && r.is_identity());
             let bytes = pupil.imitator.network().weights()?.to_bytes();
             let ended = pupil.course.ended.unwrap_or(step);
             let record = OperationRecord {
@@ -422,7 +436,8 @@ impl Pass {
                 operation: pupil.item.name.clone(),
                 images: (ended - pupil.course.begun) * setting.batch as u64,
                 error: if failed { 1e9 } else { error },
-                identity_error: identity.and_then(|r| Some(r.curve.last()?.1)),
+                identity_error: pupil.imitator.identity_error(),
+                first_error: pupil.imitator.first_loss().filter(|error| error.is_finite()),
                 curve: pupil.course.curve,
                 failed,
                 restarts: pupil.course.restarts,
@@ -442,6 +457,30 @@ impl Pass {
         Ok(())
     }
 
+    /// Writes a checkpoint, where there is room for one. Where there is not, training goes on without: what has been learnt since the
+    /// last one is lost only if the process ends before there is room again, and would be lost for certain if it ended now.
+    fn keep(&mut self, setting: &Setting<'_>) -> Result<()> {
+        let progress = setting.context.progress;
+        match self.save(setting) {
+            Ok(()) if self.is_cramped => {
+                progress.say("there is room for checkpoints again");
+                self.is_cramped = false;
+            }
+            Ok(()) => {}
+            Err(error) if error.is_out_of_room() => {
+                if !self.is_cramped {
+                    progress.warn(&format!(
+                        "no room for a checkpoint: {error}; training goes on, but what operations learn until there is room is \
+                         lost if it is interrupted (those that are done are kept)"
+                    ));
+                }
+                self.is_cramped = true;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     fn save(&self, setting: &Setting<'_>) -> Result<()> {
         let mut all = Weights::new();
         let mut position = Position {
@@ -451,7 +490,7 @@ impl Pass {
             planned: self.planned,
             operations: Vec::new(),
             courses: Vec::new(),
-            pending: Vec::new(),
+            counts: Vec::new(),
             saved: self.saved,
             identities: setting
                 .done
@@ -463,10 +502,10 @@ impl Pass {
         for pupil in &self.pupils {
             let layer = &setting.pool[pupil.item.layer].layer;
             let (weights, optimizer) = pupil.imitator.checkpoint()?;
-            let (sum, count) = pupil.imitator.pending();
+            let counts = pupil.imitator.counts();
             let mut course = pupil.course.clone();
             let is_finite = |w: &Weights| w.iter().all(|(_, t)| t.data.iter().all(|x| x.is_finite()));
-            let is_whole = sum.is_finite() && is_finite(&weights) && is_finite(&optimizer);
+            let is_whole = counts.is_finite() && is_finite(&weights) && is_finite(&optimizer);
             if !is_whole {
                 // It has diverged since its error was last looked at: without tensors it begins anew, or is given up.
                 if course.may_restart(self.step, setting.steps) {
@@ -484,7 +523,7 @@ impl Pass {
             }
             position.operations.push((layer.clone(), pupil.item.name.clone()));
             position.courses.push(course);
-            position.pending.push(if is_whole { (sum, count) } else { (0.0, 0) });
+            position.counts.push(if is_whole { counts } else { Counts::default() });
         }
         checkpoint::save(&setting.folder, self.step, &all, position)
     }
@@ -508,6 +547,11 @@ impl Course {
             }
             None => rate(step),
         })
+    }
+
+    /// Share of its own way that is behind it.
+    fn done(&self, step: u64, steps: u64) -> f64 {
+        (step - self.begun) as f64 / steps.saturating_sub(self.begun).max(1) as f64
     }
 
     fn has_failed(&self) -> bool {
@@ -545,7 +589,7 @@ pub(super) fn resume(setting: &Setting<'_>) -> Result<Option<(Weights, Position)
     let found = checkpoint::load::<Position>(folder, context.progress)?;
     let Some((_, position)) = &found else { return Ok(None) };
     let count = position.operations.len();
-    if position.steps != steps || position.courses.len() != count || position.pending.len() != count {
+    if position.steps != steps || position.courses.len() != count || position.counts.len() != count {
         context.progress.warn("the checkpoint is of another pass; phase 1 starts again");
         return Ok(None);
     }

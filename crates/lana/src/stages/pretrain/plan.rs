@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use lana_graph::{Graph, Role, Value};
 use lana_torch::Algorithm;
 
-use crate::context::LayerPool;
+use crate::context::{Context, LayerPool};
 use crate::{Error, Memory, Result};
 
 /// Most that the operations of a pass may keep. It is what a checkpoint writes: a gigabyte every two minutes takes some per
@@ -166,7 +166,13 @@ pub(crate) fn limit(asked: Option<Memory>, taken: Memory) -> Memory {
 }
 
 /// What to say of an operation that fits nowhere.
-pub(super) fn too_little(place: &LayerPool, operation: &str, needs: Memory, limit: Memory) -> Error {
+pub(super) fn too_little(
+    context: &Context<'_>,
+    place: &LayerPool,
+    operation: &str,
+    needs: Memory,
+    limit: Memory,
+) -> Error {
     Error::input(
         format!(
             "phase 1 may take {}, but {operation} at {} alone needs {}",
@@ -174,7 +180,12 @@ pub(super) fn too_little(place: &LayerPool, operation: &str, needs: Memory, limi
             place.layer,
             needs.rounded()
         ),
-        "give more (--memory), a smaller `pretrain.batch`, fewer --workers, or leave the operation out (--pool)",
+        format!(
+            "give more (--memory SIZE), or change {}: fewer `workers`, a smaller `pretrain.batch`, or a `pool` without the \
+             operation (`{},-{operation}`)",
+            context.run.path("run.toml").display(),
+            context.config.pool
+        ),
     )
 }
 
@@ -185,18 +196,25 @@ pub struct Shard {
     count: usize,
 }
 
+/// More parts than any pool has layers, or any site has machines.
+const MOST_SHARDS: usize = 10_000;
+
 impl std::str::FromStr for Shard {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let numbers = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
         match numbers {
-            Some((index, count)) if (1..=count).contains(&index) && count <= 10_000 => {
+            Some((index, count)) if (1..=count).contains(&index) && count <= MOST_SHARDS => {
                 Ok(Shard { index, count })
             }
+            // All in the message: the command line shows no more of an argument that does not parse.
             _ => Err(Error::input(
-                format!("shard `{text}`: not one of several parts"),
-                "write it as 2/4: the second of four parts, each for a process of its own",
+                format!(
+                    "shard `{text}` is not of the form K/N with 1 <= K <= N <= {MOST_SHARDS}, such as 2/4: the second of four \
+                     parts, each for a process of its own"
+                ),
+                "",
             )),
         }
     }
@@ -212,6 +230,17 @@ impl Shard {
     /// Its name in the run directory.
     pub(crate) fn folder(self) -> String {
         format!("shard-{}-of-{}", self.index, self.count)
+    }
+
+    /// The part that has such a name in the run directory.
+    pub(crate) fn of_folder(name: &str) -> Option<Self> {
+        let (index, count) = name.strip_prefix("shard-")?.split_once("-of-")?;
+        format!("{index}/{count}").parse().ok()
+    }
+
+    /// Whether both divide the work into as many parts.
+    pub(crate) fn divides_like(self, other: Self) -> bool {
+        self.count == other.count
     }
 
     /// Which operations are this part's, given the layer (ascending) and the work of *all* operations of the run, done or not:
@@ -322,8 +351,19 @@ mod tests {
                 assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 8, "{sizes:?}");
             }
         }
-        for text in ["0/4", "5/4", "4", "a/b", "1/0"] {
-            assert_eq!(text.parse::<Shard>().unwrap_err().exit_status(), 2, "{text}");
+        for text in ["0/4", "5/4", "4", "a/b", "1/0", "1/10001"] {
+            let error = text.parse::<Shard>().unwrap_err();
+            assert_eq!(error.exit_status(), 2, "{text}");
+            let message = error.to_string();
+            assert!(
+                message.contains(text) && message.contains("K/N") && message.contains("2/4"),
+                "{message}"
+            );
+        }
+        let shard: Shard = "2/4".parse().unwrap();
+        assert_eq!(Shard::of_folder(&shard.folder()), Some(shard));
+        for name in ["shard-2-of-4.lock", "shard-5-of-4", "layer1.0", "shard-"] {
+            assert_eq!(Shard::of_folder(name), None, "{name}");
         }
     }
 }
