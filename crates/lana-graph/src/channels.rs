@@ -62,9 +62,13 @@ impl ChannelGroups {
                 | Op::MatMul
                 | Op::Softmax { .. }
                 | Op::LayerNorm { .. }
-                | Op::AddParameter
+                | Op::Concat { .. }
+                | Op::AddParameter { .. }
+                | Op::MulParameter { .. }
                 | Op::Conv3d { .. }
-                | Op::PadChannels { .. } => {
+                | Op::PadChannels { .. }
+                | Op::Pad { .. }
+                | Op::Mean { .. } => {
                     fixed.extend(node.inputs.iter().map(|v| v.index()));
                     fixed.push(out);
                     continue;
@@ -74,6 +78,9 @@ impl ChannelGroups {
                 | Op::Add
                 | Op::Mul
                 | Op::Scale { .. }
+                | Op::Shift { .. }
+                | Op::Power { .. }
+                | Op::Resize { .. }
                 | Op::MaxPool { .. }
                 | Op::AveragePool { .. }
                 | Op::GlobalAveragePool

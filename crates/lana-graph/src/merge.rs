@@ -9,7 +9,9 @@
 use std::collections::HashSet;
 
 use crate::fold::folded;
-use crate::{Conv2d, Cost, Error, Graph, Layer, Node, Op, Result, Tensor, Value, Weights, fold_batch_norm};
+use crate::{
+    Conv2d, Cost, Error, Graph, Layer, Node, Op, Result, Shape, Tensor, Value, Weights, fold_batch_norm,
+};
 
 /// The form in which a network is deployed: parallel branches merged into one convolution, every BatchNorm behind a
 /// convolution folded into it ([`fold_batch_norm`]), nothing left that acts while training only. It computes the same;
@@ -93,10 +95,15 @@ fn merges(graph: &Graph) -> Vec<Merge> {
         },
         _ => Branch { input: value, conv: None, norm: None },
     };
+    // Where a summand stands for several slices, a convolution would have to be repeated.
+    let adds = |node: usize| {
+        let whole = |shape: &Shape| shape == graph.shape(Value::of_node(node));
+        *op(node) == Op::Add && graph.input_shapes(node).into_iter().all(whole)
+    };
     let mut found = Vec::new();
     let mut within: HashSet<usize> = HashSet::new();
     for root in (0..graph.nodes().len()).rev() {
-        if *op(root) != Op::Add || within.contains(&root) {
+        if !adds(root) || within.contains(&root) {
             continue;
         }
         // The summands, from left to right, of this addition and of those that only it reads.
@@ -104,7 +111,7 @@ fn merges(graph: &Graph) -> Vec<Merge> {
         while let Some(value) = open.pop() {
             let addition = match value == Value::of_node(root) {
                 true => Some(root),
-                false => inner(value).filter(|&n| *op(n) == Op::Add),
+                false => inner(value).filter(|&n| adds(n)),
             };
             match addition {
                 Some(node) => {

@@ -39,7 +39,8 @@ impl Moments {
     }
 }
 
-/// The activation of a number. GELU is that of its usual approximation, near enough for an average.
+/// The activation of a number. GELU and the error function are those of their usual approximation, near enough for an
+/// average.
 pub fn apply(kind: Activation, x: f64) -> f64 {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     match kind {
@@ -50,6 +51,9 @@ pub fn apply(kind: Activation, x: f64) -> f64 {
         Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
         Activation::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) / 6.0,
         Activation::Gelu => x * sigmoid(1.702 * x),
+        Activation::Tanh => x.tanh(),
+        // The same approximation of the normal distribution function.
+        Activation::Erf => 2.0 * sigmoid(1.702 * std::f64::consts::SQRT_2 * x) - 1.0,
     }
 }
 

@@ -22,6 +22,10 @@ pub enum Activation {
     HardSigmoid,
     /// `x · Φ(x)` with the normal distribution function Φ (Hendrycks & Gimpel 2016), exactly, not by its approximation.
     Gelu,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// The error function, `2 · Φ(x √2) − 1`.
+    Erf,
 }
 
 /// A two-dimensional convolution (cross-correlation, as everywhere in deep learning).
@@ -118,10 +122,16 @@ pub enum Op {
         /// Which one.
         kind: Activation,
     },
-    /// Sum of two values of one shape.
+    /// Sum of two values. Where one of them has a single slice along a dimension, it stands for as many as the other has.
     Add,
-    /// Product of a feature map and either one of the same shape or a `[channels, 1, 1]` gate.
+    /// Product of two values by the same rule: of a feature map and a `[channels, 1, 1]` gate, for example, which comes
+    /// second.
     Mul,
+    /// Values one behind the other along a dimension; in all others they agree.
+    Concat {
+        /// The dimension, counted from 0 behind the batch.
+        axis: usize,
+    },
     /// The sum of `parts` equal runs of channels: from `parts · c` channels to `c`, the first of them the sum of channels
     /// 0, c, 2c …
     SumParts {
@@ -156,6 +166,11 @@ pub enum Op {
     },
     /// Mean over height and width, which become 1.
     GlobalAveragePool,
+    /// Mean along any other dimensions, which become 1.
+    Mean {
+        /// The dimensions, counted from 0 behind the batch, in ascending order.
+        axes: Vec<usize>,
+    },
     /// A feature map as a vector.
     Flatten,
     /// A fully connected layer on the last dimension: on a vector, or on each row of what has more dimensions, as on each
@@ -200,9 +215,30 @@ pub enum Op {
         /// The number.
         factor: f32,
     },
-    /// The input plus a trained tensor of its shape, the same for every sample: a learned position embedding. Parameter:
-    /// `weight`, of the input's shape.
-    AddParameter,
+    /// Every element plus a number.
+    Shift {
+        /// The number.
+        term: f32,
+    },
+    /// Every element to the power of a number: root, reciprocal, square.
+    Power {
+        /// The number.
+        exponent: f32,
+    },
+    /// The input plus a trained tensor, the same for every sample: a learned position embedding. Parameter: `weight`, of the
+    /// input's shape but for the shared dimensions, which are 1.
+    AddParameter {
+        /// Dimensions along which the tensor is one and the same, counted from 0 behind the batch.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        shared: Vec<usize>,
+    },
+    /// The input times a trained tensor, the same for every sample: the layer scale of ConvNeXt (Liu et al. 2022, after
+    /// Touvron et al. 2021). Parameter: `weight`, as that of [`Op::AddParameter`].
+    MulParameter {
+        /// Dimensions along which the tensor is one and the same, counted from 0 behind the batch.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        shared: Vec<usize>,
+    },
     /// A three-dimensional convolution of step 1 on `[channels, depth, height, width]`.
     ///
     /// Parameters: `weight` `[out_channels, in_channels, kernel…]` and, with `bias`, `bias` `[out_channels]`.
@@ -227,6 +263,20 @@ pub enum Op {
         before: usize,
         /// Zero channels behind.
         after: usize,
+    },
+    /// Slices of one number before and after, along any dimensions.
+    Pad {
+        /// For each dimension behind the batch how many stand before and behind it.
+        pads: Vec<[usize; 2]>,
+        /// The number.
+        value: f32,
+    },
+    /// A feature map at another height and width, by bilinear interpolation.
+    Resize {
+        /// Height and width of the result.
+        size: [usize; 2],
+        /// Whether the centres of the corner pixels stay where they are, rather than the map's edges.
+        align_corners: bool,
     },
     /// While training, sets each element to zero with probability `rate` and scales the others by `1 / (1 - rate)`
     /// (Srivastava et al. 2014); otherwise the identity.
@@ -279,12 +329,14 @@ impl Op {
             Op::Activation { .. } => "activation",
             Op::Add => "add",
             Op::Mul => "mul",
+            Op::Concat { .. } => "concat",
             Op::SumParts { .. } => "sum_parts",
             Op::SoftmaxParts { .. } => "softmax_parts",
             Op::ShuffleChannels { .. } => "shuffle_channels",
             Op::MaxPool { .. } => "max_pool",
             Op::AveragePool { .. } => "average_pool",
             Op::GlobalAveragePool => "global_average_pool",
+            Op::Mean { .. } => "mean",
             Op::Flatten => "flatten",
             Op::Linear { .. } => "linear",
             Op::Reshape { .. } => "reshape",
@@ -294,10 +346,15 @@ impl Op {
             Op::Softmax { .. } => "softmax",
             Op::LayerNorm { .. } => "layer_norm",
             Op::Scale { .. } => "scale",
-            Op::AddParameter => "add_parameter",
+            Op::Shift { .. } => "shift",
+            Op::Power { .. } => "power",
+            Op::AddParameter { .. } => "add_parameter",
+            Op::MulParameter { .. } => "mul_parameter",
             Op::Conv3d { .. } => "conv3d",
             Op::Subsample { .. } => "subsample",
             Op::PadChannels { .. } => "pad_channels",
+            Op::Pad { .. } => "pad",
+            Op::Resize { .. } => "resize",
             Op::Dropout { .. } => "dropout",
             Op::DropPath { .. } => "drop_path",
         }
@@ -308,11 +365,12 @@ impl Op {
         matches!(self, Op::Dropout { .. } | Op::DropPath { .. })
     }
 
-    /// How many values the operation takes.
-    pub fn arity(&self) -> usize {
+    /// How many values the operation takes; none if it takes any number from one on.
+    pub fn arity(&self) -> Option<usize> {
         match self {
-            Op::Add | Op::Mul | Op::MatMul => 2,
-            _ => 1,
+            Op::Concat { .. } => None,
+            Op::Add | Op::Mul | Op::MatMul => Some(2),
+            _ => Some(1),
         }
     }
 
@@ -330,8 +388,12 @@ impl Op {
     }
 
     fn infer_any_size(&self, inputs: &[&Shape]) -> Result<Shape, String> {
-        if inputs.len() != self.arity() {
-            return Err(format!("{} takes {} inputs, not {}", self.kind(), self.arity(), inputs.len()));
+        match self.arity() {
+            Some(arity) if inputs.len() != arity => {
+                return Err(format!("{} takes {arity} inputs, not {}", self.kind(), inputs.len()));
+            }
+            None if inputs.is_empty() => return Err(format!("{} of nothing", self.kind())),
+            _ => {}
         }
         let image = |s: &Shape| s.as_image().ok_or(format!("{} needs a feature map, not {s}", self.kind()));
         let x = inputs[0];
@@ -368,15 +430,25 @@ impl Op {
                 Ok(x.clone())
             }
             Op::Activation { .. } => Ok(x.clone()),
-            Op::Add if inputs[0] == inputs[1] => Ok(x.clone()),
-            Op::Add => Err(format!("sum of {} and {}", inputs[0], inputs[1])),
-            Op::Mul => {
-                let y = inputs[1];
-                if x == y || (image(x).is_ok() && *y == Shape::image(x.channels(), 1, 1)) {
-                    Ok(x.clone())
-                } else {
-                    Err(format!("product of {x} and {y}"))
+            Op::Add => broadcast(x, inputs[1]).ok_or_else(|| format!("sum of {x} and {}", inputs[1])),
+            Op::Mul => broadcast(x, inputs[1]).ok_or_else(|| format!("product of {x} and {}", inputs[1])),
+            Op::Concat { axis } => {
+                let mut dims = x.dims().to_vec();
+                let Some(size) = dims.get_mut(*axis) else {
+                    return Err(format!("concatenation along dimension {axis} of {x}"));
+                };
+                *size = 0;
+                for y in inputs {
+                    let others = |s: &Shape| {
+                        let sizes = s.dims().iter().enumerate().filter(|(at, _)| at != axis);
+                        sizes.map(|(_, &size)| size).collect::<Vec<_>>()
+                    };
+                    if y.dims().len() != dims.len() || others(y) != others(x) {
+                        return Err(format!("concatenation of {x} and {y} along dimension {axis}"));
+                    }
+                    dims[*axis] = dims[*axis].saturating_add(y.dims()[*axis]);
                 }
+                Ok(Shape::of(&dims))
             }
             Op::SumParts { parts } => {
                 let (c, h, w) = image(x)?;
@@ -398,6 +470,13 @@ impl Op {
                 Ok(Shape::image(c, window.count(h, 0)?, window.count(w, 1)?))
             }
             Op::GlobalAveragePool => Ok(Shape::image(image(x)?.0, 1, 1)),
+            Op::Mean { axes } => {
+                let ascending = axes.windows(2).all(|pair| pair[0] < pair[1]);
+                if axes.is_empty() || !ascending || axes.iter().any(|&axis| axis >= x.dims().len()) {
+                    return Err(format!("mean along the dimensions {axes:?} of {x}"));
+                }
+                Ok(Shape::of(&with_ones(x, axes)))
+            }
             Op::Flatten => Ok(Shape::vector(x.elements())),
             Op::Linear { out_features, .. } => match x.dims() {
                 [rows @ .., _] if *out_features > 0 => Ok(Shape::of(&[rows, &[*out_features]].concat())),
@@ -442,7 +521,17 @@ impl Op {
             },
             Op::Scale { factor } if factor.is_finite() => Ok(x.clone()),
             Op::Scale { factor } => Err(format!("a factor of {factor}")),
-            Op::AddParameter => Ok(x.clone()),
+            Op::Shift { term } if term.is_finite() => Ok(x.clone()),
+            Op::Shift { term } => Err(format!("a term of {term}")),
+            Op::Power { exponent } if exponent.is_finite() => Ok(x.clone()),
+            Op::Power { exponent } => Err(format!("an exponent of {exponent}")),
+            Op::AddParameter { shared } | Op::MulParameter { shared } => {
+                let ascending = shared.windows(2).all(|pair| pair[0] < pair[1]);
+                match ascending && shared.iter().all(|&axis| axis < x.dims().len()) {
+                    true => Ok(x.clone()),
+                    false => Err(format!("a parameter for {x} shared along the dimensions {shared:?}")),
+                }
+            }
             Op::Conv3d { out_channels, kernel, padding, .. } => {
                 let [_, sizes @ ..] = x.dims() else { return Err(format!("conv3d of {x}")) };
                 let mut dims = vec![*out_channels];
@@ -469,6 +558,18 @@ impl Op {
                 let (c, h, w) = image(x)?;
                 Ok(Shape::image(c.saturating_add(*before).saturating_add(*after), h, w))
             }
+            Op::Pad { pads, value } => {
+                if pads.len() != x.dims().len() || !value.is_finite() {
+                    return Err(format!("{pads:?} slices of {value} around {x}"));
+                }
+                let wider = x.dims().iter().zip(pads);
+                let dims = wider.map(|(d, [before, after])| d.saturating_add(*before).saturating_add(*after));
+                Ok(Shape::of(&dims.collect::<Vec<_>>()))
+            }
+            Op::Resize { size: [height, width], .. } => match (image(x)?.0, *height, *width) {
+                (c, 1.., 1..) => Ok(Shape::image(c, *height, *width)),
+                _ => Err(format!("{x} at {height}×{width}")),
+            },
             Op::Dropout { rate } | Op::DropPath { rate } => match (0.0..1.0).contains(rate) {
                 true => Ok(x.clone()),
                 false => Err(format!("a rate of {rate}, which is not in 0..1")),
@@ -508,7 +609,8 @@ impl Op {
                 let size = inputs[0].dims().last().copied().unwrap_or(0);
                 vec![("weight", vec![size], Role::Scale), ("bias", vec![size], Role::Shift)]
             }
-            Op::AddParameter => vec![("weight", inputs[0].dims().to_vec(), Role::Embedding)],
+            Op::AddParameter { shared } => vec![("weight", with_ones(inputs[0], shared), Role::Embedding)],
+            Op::MulParameter { shared } => vec![("weight", with_ones(inputs[0], shared), Role::Scale)],
             Op::Conv3d { out_channels, kernel, bias, .. } => {
                 let shape = [&[*out_channels, inputs[0].channels()], kernel.as_slice()].concat();
                 let mut list = vec![("weight", shape, Role::Kernel)];
@@ -548,4 +650,22 @@ fn run_length(channels: usize, parts: usize) -> Result<usize, String> {
         Some(0) => Ok(channels / parts),
         _ => Err(format!("{channels} channels in {parts} parts")),
     }
+}
+
+/// The shape of what is made of two values element by element, or none where they do not fit.
+fn broadcast(x: &Shape, y: &Shape) -> Option<Shape> {
+    let pairs = x.dims().iter().zip(y.dims());
+    let dims = pairs.map(|(&a, &b)| match (a, b) {
+        _ if a == b => Some(a),
+        (1, other) | (other, 1) => Some(other),
+        _ => None,
+    });
+    let dims: Option<Vec<usize>> = dims.collect();
+    dims.filter(|_| x.dims().len() == y.dims().len()).map(|dims| Shape::of(&dims))
+}
+
+/// The dimensions of `x`, but 1 for `axes`.
+fn with_ones(x: &Shape, axes: &[usize]) -> Vec<usize> {
+    let size = |(at, &size)| if axes.contains(&at) { 1 } else { size };
+    x.dims().iter().enumerate().map(size).collect()
 }

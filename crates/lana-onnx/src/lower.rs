@@ -39,7 +39,8 @@ pub(crate) fn lower(graph: &Graph) -> Lowered {
         };
         let parameters = node.op.parameters(&graph.input_shapes(index));
         inputs.extend(parameters.iter().map(|(suffix, ..)| format!("{}.{suffix}", node.name)));
-        lowering.op(&node.name, &node.op, inputs, &output, graph.shape(Value::of_node(index)));
+        let shapes = (&graph.input_shapes(index)[..], graph.shape(Value::of_node(index)));
+        lowering.op(&node.name, &node.op, inputs, &output, shapes);
         values.push(output);
     }
     if graph.output().node().is_none() {
@@ -115,8 +116,16 @@ impl Lowering {
         output
     }
 
-    /// Adds the nodes of one operation; `inputs` are its values, then its parameters, `shape` that of its result.
-    fn op(&mut self, name: &str, op: &Op, mut inputs: Vec<String>, output: &str, shape: &Shape) {
+    /// Adds the nodes of one operation; `inputs` are its values, then its parameters, `from` and `shape` the shapes of those
+    /// values and of its result.
+    fn op(
+        &mut self,
+        name: &str,
+        op: &Op,
+        mut inputs: Vec<String>,
+        output: &str,
+        (from, shape): (&[&Shape], &Shape),
+    ) {
         let mut attributes = Vec::new();
         let op_type = match op {
             Op::Conv2d(conv) => {
@@ -149,6 +158,8 @@ impl Lowering {
                     "Mul"
                 }
                 Activation::Sigmoid => "Sigmoid",
+                Activation::Tanh => "Tanh",
+                Activation::Erf => "Erf",
                 Activation::HardSwish => "HardSwish",
                 // x · (1 + erf(x / √2)) / 2, as PyTorch writes it: runtimes know it again.
                 Activation::Gelu => {
@@ -169,6 +180,10 @@ impl Lowering {
             },
             Op::Add => "Add",
             Op::Mul => "Mul",
+            Op::Concat { axis } => {
+                attributes = vec![int("axis", *axis as i64 + 1)];
+                "Concat"
+            }
             // Channels by their parts are a dimension of their own for a while.
             Op::SumParts { parts } => {
                 let dims = [&[*parts], shape.dims()].concat();
@@ -201,6 +216,10 @@ impl Lowering {
                 "AveragePool"
             }
             Op::GlobalAveragePool => "GlobalAveragePool",
+            Op::Mean { axes } => {
+                attributes = vec![ints("axes", list(axes).iter().map(|axis| axis + 1).collect())];
+                "ReduceMean"
+            }
             Op::Flatten => {
                 attributes = vec![int("axis", 1)];
                 "Flatten"
@@ -234,6 +253,13 @@ impl Lowering {
                 )];
                 "Transpose"
             }
+            // What is evenly spaced is a slice, which runtimes need not look up element by element.
+            Op::Select { axis, indices } if let Some(step) = even_steps(indices) => {
+                let (start, end) = (indices[0] as i64, indices[indices.len() - 1] as i64 + 1);
+                let lists = [("starts", start), ("ends", end), ("axes", *axis as i64 + 1), ("steps", step)];
+                inputs.extend(lists.map(|(list, value)| self.integers(&format!("{name}/{list}"), &[value])));
+                "Slice"
+            }
             Op::Select { axis, indices } => {
                 inputs.push(self.integers(&format!("{name}/indices"), &list(indices)));
                 attributes = vec![int("axis", *axis as i64 + 1)];
@@ -252,7 +278,18 @@ impl Lowering {
                 inputs.push(self.scalar(&format!("{name}/factor"), *factor));
                 "Mul"
             }
-            Op::AddParameter => "Add",
+            Op::Shift { term } => {
+                inputs.push(self.scalar(&format!("{name}/term"), *term));
+                "Add"
+            }
+            Op::Power { exponent: 0.5 } => "Sqrt",
+            Op::Power { exponent: -1.0 } => "Reciprocal",
+            Op::Power { exponent } => {
+                inputs.push(self.scalar(&format!("{name}/exponent"), *exponent));
+                "Pow"
+            }
+            Op::AddParameter { .. } => "Add",
+            Op::MulParameter { .. } => "Mul",
             Op::Conv3d { kernel, padding, .. } => {
                 attributes = vec![
                     ints("dilations", vec![1; 3]),
@@ -280,6 +317,25 @@ impl Lowering {
                 attributes = vec![string("mode", "constant")];
                 "Pad"
             }
+            Op::Pad { pads, value } => {
+                let ends = |end: usize| pads.iter().map(move |pair| pair[end] as i64);
+                let pads: Vec<i64> = [0].into_iter().chain(ends(0)).chain([0]).chain(ends(1)).collect();
+                inputs.push(self.integers(&format!("{name}/pads"), &pads));
+                inputs.push(self.scalar(&format!("{name}/value"), *value));
+                attributes = vec![string("mode", "constant")];
+                "Pad"
+            }
+            Op::Resize { size, align_corners } => {
+                let x = inputs.remove(0);
+                let sides = [1, 2].map(|at| (size[at - 1], from[0].dims()[at]));
+                let scales = [[1.0; 2], sides.map(|(new, old)| scale(new, old))].concat();
+                let name = self.unique(&format!("{name}/scales"));
+                self.lowered.constants.push(float_tensor(&name, &[4], &scales));
+                inputs = vec![x, String::new(), name];
+                let mode = if *align_corners { "align_corners" } else { "half_pixel" };
+                attributes = vec![string("coordinate_transformation_mode", mode), string("mode", "linear")];
+                "Resize"
+            }
             // An export is for inference; only as the network's output does it need a node.
             Op::Dropout { .. } | Op::DropPath { .. } => "Identity",
         };
@@ -289,6 +345,19 @@ impl Lowering {
 
 fn list(values: &[usize]) -> Vec<i64> {
     values.iter().map(|&v| v as i64).collect()
+}
+
+/// The step from each of ascending positions to the next, if it is always the same.
+fn even_steps(positions: &[usize]) -> Option<i64> {
+    let mut steps = positions.windows(2).map(|pair| pair[1].checked_sub(pair[0]));
+    let first = steps.next().unwrap_or(Some(1)).filter(|&step| step > 0)?;
+    steps.all(|step| step == Some(first)).then_some(first as i64)
+}
+
+/// The factor by which runtimes, which multiply in 32 bits and round down, make `new` of `old`.
+fn scale(new: usize, old: usize) -> f32 {
+    let factor = new as f32 / old as f32;
+    if (factor * old as f32) < new as f32 { factor.next_up() } else { factor }
 }
 
 fn window_attributes(window: &Window) -> Vec<AttributeProto> {

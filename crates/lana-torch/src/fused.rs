@@ -33,7 +33,13 @@ fn number(activation: Option<Activation>) -> Option<i64> {
         Some(Activation::Relu6) => 2,
         Some(Activation::Silu) => 3,
         Some(Activation::HardSwish) => 4,
-        Some(Activation::Sigmoid | Activation::HardSigmoid | Activation::Gelu) => return None,
+        Some(
+            Activation::Sigmoid
+            | Activation::HardSigmoid
+            | Activation::Gelu
+            | Activation::Tanh
+            | Activation::Erf,
+        ) => return None,
     })
 }
 

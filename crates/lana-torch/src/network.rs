@@ -300,7 +300,11 @@ impl Network {
                 op.is_training_only()
                     || matches!(
                         op,
-                        Op::Reshape { .. } | Op::Transpose { .. } | Op::Flatten | Op::Subsample { .. }
+                        Op::Reshape { .. }
+                            | Op::Transpose { .. }
+                            | Op::Flatten
+                            | Op::Subsample { .. }
+                            | Op::Select { .. }
                     )
             });
             // BatchNorm and activation are one where nobody wants what is between them.
@@ -427,12 +431,17 @@ impl Network {
                     Activation::HardSwish => x.f_hardswish()?,
                     Activation::HardSigmoid => x.f_hardsigmoid()?,
                     Activation::Gelu => x.f_gelu("none")?,
+                    Activation::Tanh => x.f_tanh()?,
+                    Activation::Erf => x.f_erf()?,
                 }
             }
             // Nothing needs a sum's parts again, neither forwards nor backwards, but the part may be needed by what made it.
-            Op::Add if in_place && self.made_by_norm(index) => x.shallow_clone().f_add_(&inputs[1])?,
+            Op::Add if in_place && self.made_by_norm(index) && x.size() == inputs[1].size() => {
+                x.shallow_clone().f_add_(&inputs[1])?
+            }
             Op::Add => x.f_add(&inputs[1])?,
             Op::Mul => x.f_mul(&inputs[1])?,
+            Op::Concat { axis } => Tensor::f_cat(inputs, *axis as i64 + 1)?,
             Op::SumParts { parts } => {
                 // Additions keep our layout. A reduction over the parts does not, and took 10 to 60 times as long.
                 let parts = x.f_chunk(*parts as i64, 1)?;
@@ -458,6 +467,10 @@ impl Network {
                 x.f_avg_pool2d(kernel, stride, padding, window.ceil_mode, *count_include_pad, None::<i64>)?
             }
             Op::GlobalAveragePool => x.f_mean_dim([2i64, 3].as_slice(), true, None::<Kind>)?,
+            Op::Mean { axes } => {
+                let axes: Vec<i64> = whole(axes).map(|axis| axis + 1).collect();
+                x.f_mean_dim(axes.as_slice(), true, None::<Kind>)?
+            }
             Op::Flatten => x.f_flatten(1, -1)?,
             Op::Linear { bias, .. } => x.f_linear(&p[0], bias.then(|| &p[1]))?,
             Op::Reshape { shape } => {
@@ -467,6 +480,11 @@ impl Network {
             Op::Transpose { order } => {
                 let order: Vec<i64> = std::iter::once(0).chain(whole(order).map(|at| at + 1)).collect();
                 x.f_permute(order.as_slice())?
+            }
+            // A view: nothing is copied.
+            Op::Select { axis, indices } if let Some(step) = even_steps(indices) => {
+                let (start, end) = (indices[0] as i64, indices[indices.len() - 1] as i64 + 1);
+                x.f_slice(*axis as i64 + 1, start, end, step as i64)?
             }
             Op::Select { axis, indices } => {
                 let indices: Vec<i64> = whole(indices).collect();
@@ -480,7 +498,10 @@ impl Network {
                 x.f_layer_norm(size.as_slice(), Some(&p[0]), Some(&p[1]), *eps, false)?
             }
             Op::Scale { factor } => x.f_mul_scalar(f64::from(*factor))?,
-            Op::AddParameter => x.f_add(&p[0])?,
+            Op::Shift { term } => x.f_add_scalar(f64::from(*term))?,
+            Op::Power { exponent } => x.f_pow_tensor_scalar(f64::from(*exponent))?,
+            Op::AddParameter { .. } => x.f_add(&p[0])?,
+            Op::MulParameter { .. } => x.f_mul(&p[0])?,
             Op::Conv3d { padding, bias, .. } => {
                 let padding = padding.map(|v| v as i64);
                 x.f_conv3d(&p[0], bias.then(|| &p[1]), [1; 3], padding, [1; 3], 1)?
@@ -491,6 +512,14 @@ impl Network {
             }
             Op::PadChannels { before, after } => {
                 x.f_constant_pad_nd([0, 0, 0, 0, *before as i64, *after as i64])?
+            }
+            Op::Pad { pads, value } => {
+                // libtorch counts from the last dimension.
+                let pads: Vec<i64> = pads.iter().rev().flat_map(|pair| pair.map(|n| n as i64)).collect();
+                x.f_pad(pads.as_slice(), "constant", f64::from(*value))?
+            }
+            Op::Resize { size, align_corners } => {
+                x.f_upsample_bilinear2d(size.map(|n| n as i64), *align_corners, None::<f64>, None::<f64>)?
             }
             Op::Dropout { rate } | Op::DropPath { rate } => match drops {
                 None => x.shallow_clone(),
@@ -534,6 +563,13 @@ fn in_parts(x: &Tensor, counts: &[usize]) -> Result<Tensor> {
     let mut sizes: Vec<i64> = counts.iter().map(|&c| c as i64).collect();
     sizes.push(x.size()[1] / sizes.iter().product::<i64>());
     Ok(x.f_unflatten(1, sizes.as_slice())?)
+}
+
+/// The step from each of ascending positions to the next, if it is always the same.
+fn even_steps(indices: &[usize]) -> Option<usize> {
+    let mut steps = indices.windows(2).map(|pair| pair[1].checked_sub(pair[0]));
+    let first = steps.next().unwrap_or(Some(1)).filter(|&step| step > 0)?;
+    steps.all(|step| step == Some(first)).then_some(first)
 }
 
 /// Sizes and positions as libtorch counts them.

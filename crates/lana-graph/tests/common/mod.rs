@@ -24,6 +24,9 @@ pub enum Block {
     /// Attention of every pixel to every pixel with a position embedding, and a three-dimensional convolution beside it;
     /// same shape.
     Attention,
+    /// What other tools' networks are made of besides: concatenation, padding, means, roots, parameters of a channel; same
+    /// shape.
+    Joined,
     /// Five branches of one input that are one convolution, and one that is not; same shape.
     Branches,
 }
@@ -37,6 +40,7 @@ pub fn blocks() -> impl Strategy<Value = Vec<Block>> {
         Just(Block::Grouped),
         Just(Block::Split),
         Just(Block::Attention),
+        Just(Block::Joined),
         Just(Block::Branches)
     ];
     prop::collection::vec(block, 1..6)
@@ -107,7 +111,7 @@ fn add(b: &mut GraphBuilder, x: Value, block: Block) -> lana_graph::Result<Value
             let linear = |out_features, bias| Op::Linear { out_features, bias };
             let t = b.node("tokens", reshape(&[c, h * w]), &[x])?;
             let t = b.node("rows", transpose(&[1, 0]), &[t])?;
-            let t = b.node("position", Op::AddParameter, &[t])?;
+            let t = b.node("position", Op::AddParameter { shared: Vec::new() }, &[t])?;
             let t = b.node("norm", Op::LayerNorm { eps: 1e-6 }, &[t])?;
             let q = b.node("q", linear(4, true), &[t])?;
             let q = b.node("q.heads", reshape(&[h * w, 2, 2]), &[q])?;
@@ -137,6 +141,24 @@ fn add(b: &mut GraphBuilder, x: Value, block: Block) -> lana_graph::Result<Value
             let z = b.node("flat", reshape(&[2 * c, h, w]), &[z])?;
             let z = b.node("sum", Op::SumParts { parts: 2 }, &[z])?;
             b.add("add", y, z)
+        }
+        Block::Joined => {
+            let (c, h, w) = b.shape(x).as_image().unwrap();
+            let scale = Op::MulParameter { shared: vec![1, 2] };
+            let y = b.node("scale", scale, &[x])?;
+            let y = b.activation("tanh", y, Activation::Tanh)?;
+            let z = b.node("pad", Op::Pad { pads: vec![[1, 0], [0, 1], [2, 1]], value: 0.5 }, &[x])?;
+            let z = b.node("shift", Op::AddParameter { shared: vec![0, 2] }, &[z])?;
+            let z = b.node("resize", Op::Resize { size: [h, w], align_corners: c % 2 == 0 }, &[z])?;
+            let z = b.activation("erf", z, Activation::Erf)?;
+            let m = b.node("mean", Op::Mean { axes: vec![0, 2] }, &[z])?;
+            let m = b.node("square", Op::Power { exponent: 2.0 }, &[m])?;
+            let m = b.node("positive", Op::Shift { term: 0.5 }, &[m])?;
+            let m = b.node("root", Op::Power { exponent: -0.5 }, &[m])?;
+            let z = b.node("normal", Op::Mul, &[z, m])?;
+            let z = b.add("sum", z, m)?;
+            let z = b.node("concat", Op::Concat { axis: 0 }, &[z, y, x])?;
+            b.node("half", Op::Select { axis: 0, indices: (2..c + 2).collect() }, &[z])
         }
         Block::Branches => {
             let one = conv_bn(b, 1, x, channels, 1, 1, 1)?;
@@ -219,6 +241,8 @@ fn activation(kind: Activation, x: f64) -> f64 {
         Activation::HardSwish => x * hard,
         Activation::HardSigmoid => hard,
         Activation::Gelu => x * normal(x),
+        Activation::Tanh => x.tanh(),
+        Activation::Erf => 2.0 * normal(x * std::f64::consts::SQRT_2) - 1.0,
     }
 }
 
@@ -272,12 +296,28 @@ pub fn run(graph: &Graph, weights: &Weights, input: &[f64]) -> Vec<f64> {
                 x.iter().enumerate().map(normal).collect()
             }
             Op::Activation { kind } => x.iter().map(|v| activation(*kind, *v)).collect(),
-            Op::Add => x.iter().zip(&values[node.inputs[1].index()]).map(|(a, b)| a + b).collect(),
-            Op::Mul => {
+            Op::Add | Op::Mul => {
                 let y = &values[node.inputs[1].index()];
-                let per = x.len() / y.len();
-                x.iter().enumerate().map(|(i, a)| a * y[i / per]).collect()
+                let at = |index: &[usize], shape: &Shape| {
+                    let inside = index.iter().zip(shape.dims()).map(|(&i, &d)| i.min(d - 1));
+                    flat(&inside.collect::<Vec<_>>(), shape.dims())
+                };
+                let pairs = indices(out_shape.dims()).map(|i| (x[at(&i, shapes[0])], y[at(&i, shapes[1])]));
+                match node.op {
+                    Op::Add => pairs.map(|(a, b)| a + b).collect(),
+                    _ => pairs.map(|(a, b)| a * b).collect(),
+                }
             }
+            Op::Concat { axis } => indices(out_shape.dims())
+                .map(|mut index| {
+                    let mut part = 0;
+                    while index[*axis] >= shapes[part].dims()[*axis] {
+                        index[*axis] -= shapes[part].dims()[*axis];
+                        part += 1;
+                    }
+                    values[node.inputs[part].index()][flat(&index, shapes[part].dims())]
+                })
+                .collect(),
             Op::SumParts { parts } => {
                 let mut y = vec![0.0; x.len() / parts];
                 for part in x.chunks_exact(x.len() / parts) {
@@ -307,6 +347,15 @@ pub fn run(graph: &Graph, weights: &Weights, input: &[f64]) -> Vec<f64> {
             Op::GlobalAveragePool => {
                 x.chunks_exact(area).map(|c| c.iter().sum::<f64>() / area as f64).collect()
             }
+            Op::Mean { axes } => {
+                let mut y = vec![0.0; out_shape.elements()];
+                let count = x.len() / y.len();
+                for (mut index, value) in indices(shapes[0].dims()).zip(x) {
+                    axes.iter().for_each(|&axis| index[axis] = 0);
+                    y[flat(&index, out_shape.dims())] += value / count as f64;
+                }
+                y
+            }
             Op::Flatten => x.clone(),
             Op::Linear { bias, out_features } => {
                 let start = if *bias { weight("bias") } else { vec![0.0; *out_features] };
@@ -332,6 +381,34 @@ pub fn run(graph: &Graph, weights: &Weights, input: &[f64]) -> Vec<f64> {
                 y.extend(x);
                 y.resize(y.len() + after * area, 0.0);
                 y
+            }
+            Op::Pad { pads, value } => indices(out_shape.dims())
+                .map(|index| {
+                    let inside = index.iter().zip(pads).zip(shapes[0].dims());
+                    let old = inside.map(|((i, [before, _]), d)| i.checked_sub(*before).filter(|i| i < d));
+                    let old: Option<Vec<usize>> = old.collect();
+                    old.map_or(f64::from(*value), |old| x[flat(&old, shapes[0].dims())])
+                })
+                .collect(),
+            Op::Resize { size, align_corners } => {
+                // The two pixels between which a pixel of the result lies, and how far it is from the first.
+                let between = |at: usize, new: usize, old: usize| {
+                    let (new, end) = (new as f64, (old - 1) as f64);
+                    let place = match align_corners {
+                        true => at as f64 * if new > 1.0 { end / (new - 1.0) } else { 0.0 },
+                        false => ((at as f64 + 0.5) * old as f64 / new - 0.5).max(0.0),
+                    };
+                    let low = place.floor().min(end);
+                    (low as usize, (low + 1.0).min(end) as usize, place - low)
+                };
+                let value = |index: Vec<usize>| {
+                    let (top, bottom, v) = between(index[1], size[0], height);
+                    let (left, right, h) = between(index[2], size[1], width);
+                    let at = |row: usize, column: usize| x[index[0] * area + row * width + column];
+                    let row = |row: usize| at(row, left) * (1.0 - h) + at(row, right) * h;
+                    row(top) * (1.0 - v) + row(bottom) * v
+                };
+                indices(out_shape.dims()).map(value).collect()
             }
             Op::Dropout { .. } | Op::DropPath { .. } | Op::Reshape { .. } => x.clone(),
             Op::Transpose { order } => {
@@ -385,7 +462,22 @@ pub fn run(graph: &Graph, weights: &Weights, input: &[f64]) -> Vec<f64> {
                     .collect()
             }
             Op::Scale { factor } => x.iter().map(|v| v * f64::from(*factor)).collect(),
-            Op::AddParameter => x.iter().zip(weight("weight")).map(|(x, w)| x + w).collect(),
+            Op::Shift { term } => x.iter().map(|v| v + f64::from(*term)).collect(),
+            Op::Power { exponent } => x.iter().map(|v| v.powf(f64::from(*exponent))).collect(),
+            Op::AddParameter { shared } | Op::MulParameter { shared } => {
+                let w = weight("weight");
+                let mut dims = shapes[0].dims().to_vec();
+                shared.iter().for_each(|&axis| dims[axis] = 1);
+                let of = |mut index: Vec<usize>| {
+                    shared.iter().for_each(|&axis| index[axis] = 0);
+                    w[flat(&index, &dims)]
+                };
+                let pairs = x.iter().zip(indices(shapes[0].dims()).map(of));
+                match node.op {
+                    Op::AddParameter { .. } => pairs.map(|(x, w)| x + w).collect(),
+                    _ => pairs.map(|(x, w)| x * w).collect(),
+                }
+            }
             Op::Conv3d { kernel, padding, bias, .. } => {
                 let (w, offset) = (weight("weight"), bias.then(|| weight("bias")));
                 let dims = shapes[0].dims();

@@ -69,7 +69,7 @@ impl Transformer {
         let (_, h, w) = sides(b, y);
         let y = reshape(b, "tokens", y, &[self.dim, h * w])?;
         let y = transpose(b, "rows", y, &[1, 0])?;
-        let mut y = b.node("pos_embed", Op::AddParameter, &[y])?;
+        let mut y = b.node("pos_embed", Op::AddParameter { shared: Vec::new() }, &[y])?;
         for number in 0..self.depth {
             y = b.scoped(&format!("blocks.{number}"), |b| self.block(b, y))?;
         }

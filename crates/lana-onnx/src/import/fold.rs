@@ -1,0 +1,434 @@
+//! Nodes that read nothing but constants, computed at once.
+//!
+//! Mostly these are shapes: PyTorch writes `x.view(n, -1)` as Shape, Gather, Unsqueeze and Concat in front of a Reshape.
+//! Weights are computed with, too, where an exporter leaves that to the runtime.
+
+use super::array::{Array, Data, broadcast, elements};
+use super::held::Known;
+use super::node::{Read, attribute, dimension, flag, float, int, ints, obstacle, size};
+use super::pieces::{Cut, positions};
+use super::{Importer, Obstacle};
+use crate::proto::{NodeProto, data_type};
+
+impl Importer<'_> {
+    /// What a node gives, if that is the same for every image; none if it is not, or lana cannot compute it.
+    pub(super) fn folded(&mut self, node: &NodeProto, inputs: &[Option<Known>]) -> Read<Option<Vec<Array>>> {
+        let kind = node.op_type.as_deref().unwrap_or_default();
+        match (kind, inputs.first()) {
+            ("Constant", _) => return self.written(node).map(|array| Some(vec![array])),
+            ("Shape" | "Size", Some(Some(known))) => {
+                let dims = match known {
+                    Known::Value(held) => self.whole_dims(held),
+                    Known::Constant(array) => array.dims.iter().map(|&d| d as i64).collect(),
+                    Known::Unknown => return Err(Obstacle::Upstream),
+                };
+                if kind == "Size" {
+                    let product = dims.iter().try_fold(1_i64, |n, &d| n.checked_mul(d));
+                    let product = product.ok_or_else(|| "too many elements".to_string())?;
+                    return Ok(Some(vec![Array::integers(Vec::new(), vec![product])]));
+                }
+                let bound = |name: &str, default: usize| match int(node, name) {
+                    None => default,
+                    Some(at) if at < 0 => (at + dims.len() as i64).max(0) as usize,
+                    Some(at) => (at as usize).min(dims.len()),
+                };
+                let (start, end) = (bound("start", 0), bound("end", dims.len()));
+                return Ok(Some(vec![Array::list(dims[start..end.max(start)].to_vec())]));
+            }
+            _ => {}
+        }
+        let mut arrays = Vec::with_capacity(inputs.len());
+        for known in inputs {
+            match known {
+                None => arrays.push(None),
+                Some(Known::Constant(array)) => arrays.push(Some(&**array)),
+                Some(_) => return Ok(None),
+            }
+        }
+        let Some(Some(x)) = arrays.first().copied() else { return Ok(None) };
+        self.charge(x.len())?;
+        let second = || arrays.get(1).copied().flatten();
+        let result = match kind {
+            "Identity" | "Dropout" => x.clone(),
+            "Cast" => cast(x, int(node, "to").unwrap_or(0))?,
+            "Neg" | "Abs" | "Not" | "Floor" | "Ceil" | "Round" | "Sqrt" | "Reciprocal" | "Exp" | "Log"
+            | "Sigmoid" | "Tanh" | "Relu" => unary(kind, x),
+            "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "Min" | "Max" | "Equal" | "Greater" | "Less"
+            | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" => {
+                let Some(y) = second().filter(|_| arrays.len() == 2) else { return Ok(None) };
+                self.binary(kind, x, y)?
+            }
+            "Where" => {
+                let [Some(condition), Some(yes), Some(no)] = *arrays else { return Ok(None) };
+                self.choice(condition, yes, no)?
+            }
+            "Reshape" => {
+                let wanted = self.list(node, 1, "shape")?.unwrap_or_default();
+                let dims: Vec<i64> = x.dims.iter().map(|&d| d as i64).collect();
+                let whole = super::shapes::target(&dims, &wanted, flag(node, "allowzero", false))?;
+                x.regrouped(whole.into_iter().map(size).collect::<Read<_>>()?)?
+            }
+            "Flatten" => {
+                let axis = int(node, "axis").unwrap_or(1);
+                let at =
+                    if axis == x.dims.len() as i64 { x.dims.len() } else { dimension(axis, x.dims.len())? };
+                let (front, back) = x.dims.split_at(at);
+                x.regrouped(vec![front.iter().product(), back.iter().product()])?
+            }
+            "Squeeze" | "Unsqueeze" => {
+                let axes = self.list(node, 1, "axes")?;
+                let dims: Vec<i64> = x.dims.iter().map(|&d| d as i64).collect();
+                let whole = match kind {
+                    "Squeeze" => super::shapes::squeezed(&dims, axes.as_deref())?,
+                    _ => super::shapes::unsqueezed(&dims, &axes.unwrap_or_default())?,
+                };
+                x.regrouped(whole.into_iter().map(size).collect::<Read<_>>()?)?
+            }
+            "Transpose" => x.transposed(&super::shapes::order(ints(node, "perm"), x.dims.len())?),
+            "Expand" => {
+                let Some(wanted) = second() else { return Ok(None) };
+                let wanted: Vec<usize> =
+                    wanted.as_integers()?.iter().map(|&d| self.per_image(d)).collect::<Read<_>>()?;
+                let dims = broadcast(&x.dims, &wanted)?;
+                self.charge_for(&dims)?;
+                x.expanded(&dims)?
+            }
+            "Tile" => {
+                let Some(repeats) = second() else { return Ok(None) };
+                let mut tiled = x.clone();
+                for (axis, repeats) in Vec::try_from(repeats)?.into_iter().enumerate().take(x.dims.len()) {
+                    let mut dims = tiled.dims.clone();
+                    dims[axis] = dims[axis].saturating_mul(repeats);
+                    self.charge_for(&dims)?;
+                    self.charge(dims[axis])?;
+                    let indices: Vec<usize> =
+                        (0..dims[axis]).map(|at| at % tiled.dims[axis].max(1)).collect();
+                    tiled = tiled.selected(axis, &indices);
+                }
+                tiled
+            }
+            "ConstantOfShape" => {
+                let dims: Vec<usize> =
+                    x.as_integers()?.iter().map(|&d| self.per_image(d)).collect::<Read<_>>()?;
+                self.charge_for(&dims)?;
+                let value = match attribute(node, "value").and_then(|a| a.t.as_ref()) {
+                    Some(tensor) => self.decoded(tensor)?,
+                    None => Array::floats(vec![1], vec![0.0]),
+                };
+                match value.len() {
+                    1 => value.regrouped(Vec::new())?.expanded(&dims)?,
+                    count => return obstacle(format!("of {count} numbers, only 1")),
+                }
+            }
+            "Range" => {
+                let [Some(start), Some(limit), Some(step)] = *arrays else { return Ok(None) };
+                self.range(start, limit, step)?
+            }
+            "Gather" => {
+                let Some(indices) = second() else { return Ok(None) };
+                let axis = dimension(int(node, "axis").unwrap_or(0), x.dims.len())?;
+                let at = positions(indices.as_integers()?, x.dims[axis])?;
+                let mut dims = x.dims.clone();
+                dims.splice(axis..=axis, indices.dims.iter().copied());
+                self.charge_for(&dims)?;
+                x.selected(axis, &at).regrouped(dims)?
+            }
+            "Slice" => {
+                let mut sliced = x.clone();
+                for Cut { axis, start, end, step } in self.cuts(node, x.dims.len())? {
+                    self.charge(sliced.dims[axis].saturating_add(sliced.len()))?;
+                    let indices = super::pieces::span(sliced.dims[axis], start, end, step)?;
+                    sliced = sliced.selected(axis, &indices);
+                }
+                sliced
+            }
+            "Split" => {
+                let axis = dimension(int(node, "axis").unwrap_or(0), x.dims.len())?;
+                self.charge(x.dims[axis])?;
+                let mut from = 0;
+                let mut parts = Vec::new();
+                for length in self.lengths(node, x.dims[axis])? {
+                    parts.push(x.selected(axis, &(from..from + length).collect::<Vec<_>>()));
+                    from += length;
+                }
+                return Ok(Some(parts));
+            }
+            "Concat" => {
+                let axis = dimension(int(node, "axis").unwrap_or(0), x.dims.len())?;
+                let arrays: Vec<&Array> = arrays.into_iter().flatten().collect();
+                self.charge(arrays.iter().map(|array| array.len()).sum())?;
+                joined(&arrays, axis)?
+            }
+            "ReduceMean" | "ReduceSum" | "ReduceProd" | "ReduceMax" | "ReduceMin" => {
+                let axes = self.list(node, 1, "axes")?;
+                let keeps = flag(node, "keepdims", true);
+                if axes.as_ref().is_none_or(Vec::is_empty) && flag(node, "noop_with_empty_axes", false) {
+                    x.clone()
+                } else {
+                    reduced(kind, x, axes.as_deref().filter(|axes| !axes.is_empty()), keeps)?
+                }
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(vec![result]))
+    }
+
+    pub(super) fn charge_for(&mut self, dims: &[usize]) -> Read<()> {
+        self.charge(elements(dims).unwrap_or(usize::MAX))
+    }
+
+    /// What a Constant node holds.
+    fn written(&mut self, node: &NodeProto) -> Read<Array> {
+        let value = |name: &str| attribute(node, name);
+        let array = if let Some(tensor) = value("value").and_then(|a| a.t.as_ref()) {
+            self.decoded(tensor)?
+        } else if let Some(found) = value("value_float") {
+            Array::floats(Vec::new(), vec![found.f.unwrap_or(0.0)])
+        } else if let Some(found) = value("value_floats") {
+            Array::floats(vec![found.floats.len()], found.floats.clone())
+        } else if let Some(found) = value("value_int") {
+            Array::integers(Vec::new(), vec![found.i.unwrap_or(0)])
+        } else if let Some(found) = value("value_ints") {
+            Array::list(found.ints.clone())
+        } else {
+            return obstacle("holds neither a tensor nor numbers");
+        };
+        self.spare = self.spare.saturating_add(array.len().saturating_mul(4));
+        Ok(Array { origin: node.output.first().cloned(), ..array })
+    }
+
+    fn binary(&mut self, kind: &str, x: &Array, y: &Array) -> Read<Array> {
+        let dims = broadcast(&x.dims, &y.dims)?;
+        self.charge_for(&dims)?;
+        let (x, y) = (x.expanded(&dims)?, y.expanded(&dims)?);
+        if let (Data::Integers(a), Data::Integers(b)) = (&x.data, &y.data) {
+            let pairs = a.iter().zip(b).map(|(&a, &b)| (a, b));
+            let data: Option<Vec<i64>> = pairs.map(|(a, b)| whole(kind, a, b)).collect();
+            return match data {
+                Some(data) => Ok(Array::integers(dims, data)),
+                None => obstacle("integers beyond 64 bits, or divided by 0"),
+            };
+        }
+        let (a, b) = (x.to_floats(), y.to_floats());
+        let pairs = || a.iter().zip(&b).map(|(&a, &b)| (a, b));
+        let truth = |test: fn(&f32, &f32) -> bool| {
+            Array::integers(dims.clone(), pairs().map(|(a, b)| i64::from(test(&a, &b))).collect())
+        };
+        let number =
+            |of: fn(f32, f32) -> f32| Array::floats(dims.clone(), pairs().map(|(a, b)| of(a, b)).collect());
+        Ok(match kind {
+            "Add" => number(|a, b| a + b),
+            "Sub" => number(|a, b| a - b),
+            "Mul" => number(|a, b| a * b),
+            "Div" => number(|a, b| a / b),
+            "Mod" => number(|a, b| a % b),
+            "Pow" => number(f32::powf),
+            "Min" => number(f32::min),
+            "Max" => number(f32::max),
+            "Equal" => truth(f32::eq),
+            "Greater" => truth(f32::gt),
+            "Less" => truth(f32::lt),
+            "GreaterOrEqual" => truth(f32::ge),
+            "LessOrEqual" => truth(f32::le),
+            "And" => truth(|a, b| *a != 0.0 && *b != 0.0),
+            _ => truth(|a, b| *a != 0.0 || *b != 0.0),
+        })
+    }
+
+    fn choice(&mut self, condition: &Array, yes: &Array, no: &Array) -> Read<Array> {
+        let dims = broadcast(&broadcast(&condition.dims, &yes.dims)?, &no.dims)?;
+        self.charge_for(&dims)?;
+        let (condition, yes, no) = (condition.expanded(&dims)?, yes.expanded(&dims)?, no.expanded(&dims)?);
+        let choose = condition.as_integers()?;
+        if let (Data::Integers(a), Data::Integers(b)) = (&yes.data, &no.data) {
+            let data = choose.iter().zip(a.iter().zip(b)).map(|(c, (a, b))| if *c != 0 { *a } else { *b });
+            return Ok(Array::integers(dims, data.collect()));
+        }
+        let (a, b) = (yes.to_floats(), no.to_floats());
+        let data = choose.iter().zip(a.iter().zip(&b)).map(|(c, (a, b))| if *c != 0 { *a } else { *b });
+        Ok(Array::floats(dims, data.collect()))
+    }
+
+    fn range(&mut self, start: &Array, limit: &Array, step: &Array) -> Read<Array> {
+        let number = |array: &Array| array.as_number().map(f64::from);
+        let (Some(from), Some(to), Some(by)) = (number(start), number(limit), number(step)) else {
+            return obstacle("of more than three numbers");
+        };
+        let count = ((to - from) / by).ceil().max(0.0);
+        if !(0.0..=super::SPARE_ELEMENTS as f64).contains(&count) {
+            return obstacle(format!("from {from} to {to} by {by}"));
+        }
+        self.charge(count as usize)?;
+        let items = (0..count as usize).map(|at| from + at as f64 * by);
+        Ok(match (&start.data, &step.data) {
+            (Data::Integers(_), Data::Integers(_)) => Array::list(items.map(|x| x as i64).collect()),
+            _ => Array::floats(vec![count as usize], items.map(|x| x as f32).collect()),
+        })
+    }
+}
+
+/// An operation of two integers; none if there is no result.
+fn whole(kind: &str, a: i64, b: i64) -> Option<i64> {
+    Some(match kind {
+        "Add" => a.checked_add(b)?,
+        "Sub" => a.checked_sub(b)?,
+        "Mul" => a.checked_mul(b)?,
+        "Div" => a.checked_div(b)?,
+        // The sign is the divisor's.
+        "Mod" => a.checked_rem(b).map(|r| if r != 0 && (r < 0) != (b < 0) { r + b } else { r })?,
+        "Pow" => a.checked_pow(u32::try_from(b).ok()?)?,
+        "Min" => a.min(b),
+        "Max" => a.max(b),
+        "Equal" => i64::from(a == b),
+        "Greater" => i64::from(a > b),
+        "Less" => i64::from(a < b),
+        "GreaterOrEqual" => i64::from(a >= b),
+        "LessOrEqual" => i64::from(a <= b),
+        "And" => i64::from(a != 0 && b != 0),
+        _ => i64::from(a != 0 || b != 0),
+    })
+}
+
+fn unary(kind: &str, x: &Array) -> Array {
+    if let (Data::Integers(data), "Neg" | "Abs" | "Not") = (&x.data, kind) {
+        let of = |&v: &i64| match kind {
+            "Neg" => v.wrapping_neg(),
+            "Abs" => v.wrapping_abs(),
+            _ => i64::from(v == 0),
+        };
+        return Array { data: Data::Integers(data.iter().map(of).collect()), ..x.clone() };
+    }
+    let of = |v: f32| match kind {
+        "Neg" => -v,
+        "Abs" => v.abs(),
+        "Floor" => v.floor(),
+        "Ceil" => v.ceil(),
+        "Round" => v.round_ties_even(),
+        "Sqrt" => v.sqrt(),
+        "Reciprocal" => v.recip(),
+        "Exp" => v.exp(),
+        "Log" => v.ln(),
+        "Sigmoid" => 1.0 / (1.0 + (-v).exp()),
+        "Tanh" => v.tanh(),
+        "Relu" => v.max(0.0),
+        _ => f32::from(v == 0.0),
+    };
+    Array { data: Data::Floats(x.to_floats().into_iter().map(of).collect()), ..x.clone() }
+}
+
+fn cast(x: &Array, to: i64) -> Read<Array> {
+    let data = match (i32::try_from(to).unwrap_or(0), &x.data) {
+        (data_type::FLOAT | data_type::DOUBLE, _) => Data::Floats(x.to_floats()),
+        (data_type::INT64 | data_type::INT32, Data::Integers(_)) => x.data.clone(),
+        (data_type::INT64 | data_type::INT32, Data::Floats(data)) => {
+            Data::Integers(data.iter().map(|&v| v as i64).collect())
+        }
+        (data_type::BOOL, Data::Integers(data)) => {
+            Data::Integers(data.iter().map(|&v| i64::from(v != 0)).collect())
+        }
+        (data_type::BOOL, Data::Floats(data)) => {
+            Data::Integers(data.iter().map(|&v| i64::from(v != 0.0)).collect())
+        }
+        _ => return obstacle(format!("to ONNX data type {to}")),
+    };
+    Ok(Array { data, ..x.clone() })
+}
+
+/// One behind the other along a dimension.
+pub(super) fn joined(arrays: &[&Array], axis: usize) -> Read<Array> {
+    let Some(first) = arrays.first() else { return obstacle("of nothing") };
+    let mut dims = first.dims.clone();
+    dims[axis] = 0;
+    for array in arrays {
+        let fits = array.dims.len() == dims.len()
+            && array.dims.iter().zip(&first.dims).enumerate().all(|(at, (a, b))| at == axis || a == b);
+        if !fits {
+            return obstacle(format!("{:?} beside {:?} along dimension {axis}", first.dims, array.dims));
+        }
+        dims[axis] += array.dims[axis];
+    }
+    let outer: usize = dims[..axis].iter().product();
+    let runs = (0..outer).flat_map(|o| {
+        arrays.iter().map(move |array| {
+            let run: usize = array.dims[axis..].iter().product();
+            (*array, o * run..(o + 1) * run)
+        })
+    });
+    let data = match arrays.iter().all(|array| matches!(array.data, Data::Integers(_))) {
+        true => {
+            let mut data = Vec::new();
+            for (array, run) in runs {
+                data.extend_from_slice(&array.as_integers()?[run]);
+            }
+            Data::Integers(data)
+        }
+        false => {
+            let floats: Vec<(&Array, Vec<f32>)> = arrays.iter().map(|a| (*a, a.to_floats())).collect();
+            let mut data = Vec::new();
+            for o in 0..outer {
+                for (array, values) in &floats {
+                    let run: usize = array.dims[axis..].iter().product();
+                    data.extend_from_slice(&values[o * run..(o + 1) * run]);
+                }
+            }
+            Data::Floats(data)
+        }
+    };
+    Ok(Array { dims, data, origin: None })
+}
+
+fn reduced(kind: &str, x: &Array, axes: Option<&[i64]>, keeps: bool) -> Read<Array> {
+    let rank = x.dims.len();
+    let axes: Vec<usize> = match axes {
+        Some(axes) => axes.iter().map(|&axis| dimension(axis, rank)).collect::<Read<_>>()?,
+        None => (0..rank).collect(),
+    };
+    let along = |at: &usize| axes.contains(at);
+    let kept: Vec<usize> = (0..rank).filter(|at| !along(at)).collect();
+    let order: Vec<usize> = kept.iter().copied().chain((0..rank).filter(along)).collect();
+    let turned = x.transposed(&order);
+    let of = |at: usize| if along(&at) { 1 } else { x.dims[at] };
+    let dims: Vec<usize> =
+        if keeps { (0..rank).map(of).collect() } else { kept.iter().map(|&at| x.dims[at]).collect() };
+    let count: usize = (0..rank).filter(along).map(|at| x.dims[at]).product();
+    if count == 0 {
+        return obstacle("of nothing");
+    }
+    if let Data::Integers(data) = &turned.data {
+        let of = |run: &[i64]| {
+            let mut items = run.iter().copied();
+            let first = items.next()?;
+            match kind {
+                "ReduceSum" | "ReduceMean" => {
+                    let sum = items.try_fold(first, i64::checked_add)?;
+                    Some(if kind == "ReduceMean" { sum / count as i64 } else { sum })
+                }
+                "ReduceProd" => items.try_fold(first, i64::checked_mul),
+                "ReduceMax" => Some(items.fold(first, i64::max)),
+                _ => Some(items.fold(first, i64::min)),
+            }
+        };
+        let data: Option<Vec<i64>> = data.chunks_exact(count).map(of).collect();
+        return match data {
+            Some(data) => Ok(Array::integers(dims, data)),
+            None => obstacle("integers beyond 64 bits"),
+        };
+    }
+    let of = |run: &[f32]| {
+        let items = run.iter().map(|&v| f64::from(v));
+        let value = match kind {
+            "ReduceSum" => items.sum(),
+            "ReduceMean" => items.sum::<f64>() / count as f64,
+            "ReduceProd" => items.product(),
+            "ReduceMax" => items.fold(f64::NEG_INFINITY, f64::max),
+            _ => items.fold(f64::INFINITY, f64::min),
+        };
+        value as f32
+    };
+    Ok(Array::floats(dims, turned.to_floats().chunks_exact(count).map(of).collect()))
+}
+
+/// The number an attribute has, or one that is usual.
+pub(super) fn number(node: &NodeProto, name: &str, usual: f32) -> f32 {
+    float(node, name).unwrap_or(usual)
+}

@@ -1,0 +1,671 @@
+//! From ONNX nodes to lana's operations.
+//!
+//! The nodes are gone through once, in their order. What depends on nothing but constants is computed at once
+//! ([`fold`]): so end the computations with shapes, by which exporters say what sizes they do not want to write down. What
+//! depends on the image becomes operations of lana ([`conv`], [`elementwise`], [`matrix`], [`norm`], [`pieces`],
+//! [`shapes`]), value by value ([`held`] says what a value is meanwhile). In the end operations that are one together, as
+//! other tools spell out what lana has a word for, are made one ([`simplify`]).
+//!
+//! A file may hold anything: sizes are bounded before they are multiplied, and [`Importer::charge`] bounds the memory that
+//! few bytes of a file can ask for.
+
+mod array;
+mod conv;
+mod elementwise;
+mod fold;
+mod held;
+mod matrix;
+mod node;
+mod norm;
+mod pieces;
+mod shapes;
+mod simplify;
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::rc::Rc;
+
+use lana_graph::{Graph, Node, Op, Shape, Tensor, Value, Weights};
+use prost::Message;
+
+use crate::lower::lower;
+use crate::proto::{DimensionProto, GraphProto, ModelProto, NodeProto, TensorProto, data_type};
+use crate::tensor::{floats, integers};
+use crate::{Error, METADATA_KEY, Result};
+use array::{Array, Data, MOST_DIMENSIONS};
+use held::{ANY_BATCH, Batch, Held, Known};
+use node::{LARGEST, Obstacle, Read, attribute, obstacle};
+
+/// Elements beside those of the file that constants, parameters and positions may take: 256 MiB as floats.
+const SPARE_ELEMENTS: usize = 1 << 26;
+
+/// Types of nodes that can be read, some of them as parts of shapes alone.
+const KINDS: &[&str] = &[
+    "Abs",
+    "Add",
+    "And",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "Ceil",
+    "Clip",
+    "Concat",
+    "Constant",
+    "ConstantOfShape",
+    "Conv",
+    "DepthToSpace",
+    "Div",
+    "Dropout",
+    "Equal",
+    "Erf",
+    "Exp",
+    "Expand",
+    "Flatten",
+    "Floor",
+    "Gather",
+    "Gelu",
+    "Gemm",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "Greater",
+    "GreaterOrEqual",
+    "GroupNormalization",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "LeakyRelu",
+    "Less",
+    "LessOrEqual",
+    "Log",
+    "MatMul",
+    "Max",
+    "MaxPool",
+    "Min",
+    "Mod",
+    "Mul",
+    "Neg",
+    "Not",
+    "Or",
+    "PRelu",
+    "Pad",
+    "Pow",
+    "Range",
+    "Reciprocal",
+    "ReduceL2",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
+    "Relu",
+    "Reshape",
+    "Resize",
+    "Round",
+    "Shape",
+    "Sigmoid",
+    "Size",
+    "Slice",
+    "Softmax",
+    "SpaceToDepth",
+    "Split",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Sum",
+    "Tanh",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+    "Where",
+];
+
+/// Reads an ONNX file, with the files beside it that hold its tensors, if there are any; errors name it.
+pub fn import_file(path: &Path) -> Result<(Graph, Weights)> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    read(&bytes, path.parent())
+        .map_err(|source| Error::InFile { path: path.to_path_buf(), source: Box::new(source) })
+}
+
+/// Reads the bytes of an ONNX file.
+///
+/// What [`crate::export()`] wrote comes back exactly, layers and names included. Other models come back without layers;
+/// their nodes are named after their weights where they have any.
+///
+/// # Errors
+/// If the bytes are no ONNX model, or one with nodes that lana has no operation for: the message lists them all. If tensors
+/// lie in other files: only [`import_file`] knows where those are.
+pub fn import(bytes: &[u8]) -> Result<(Graph, Weights)> {
+    read(bytes, None)
+}
+
+/// As [`import`]; other files with tensors lie in `folder`.
+fn read(bytes: &[u8], folder: Option<&Path>) -> Result<(Graph, Weights)> {
+    let model = ModelProto::decode(bytes).map_err(|e| Error::NotOnnx(e.to_string()))?;
+    let Some(graph) = &model.graph else {
+        return Err(Error::NotOnnx("it holds no network".into()));
+    };
+    let opset = opset(&model)?;
+    if let Some(known) = own_graph(&model, graph, folder) {
+        return Ok(known);
+    }
+    Importer::new(graph, opset, folder)?.run()
+}
+
+/// Version of ONNX's own operator set.
+fn opset(model: &ModelProto) -> Result<i64> {
+    let own = |domain: &Option<String>| matches!(domain.as_deref(), None | Some("" | "ai.onnx"));
+    let version = model.opset_import.iter().find(|o| own(&o.domain)).and_then(|o| o.version);
+    match version {
+        None => Err(Error::NotOnnx("it does not name its operator set".into())),
+        // Before 7, Add and Mul had their own rule of broadcasting, BatchNormalization other attributes.
+        Some(old) if old < 7 => Err(Error::Model(format!(
+            "the model uses operator set {old}; convert it to 17 with onnx.version_converter first"
+        ))),
+        Some(version) => Ok(version),
+    }
+}
+
+/// The network from the metadata, if it is the very network that the nodes say.
+fn own_graph(model: &ModelProto, file: &GraphProto, folder: Option<&Path>) -> Option<(Graph, Weights)> {
+    let entry = model.metadata_props.iter().find(|e| e.key.as_deref() == Some(METADATA_KEY))?;
+    let graph: Graph = serde_json::from_str(entry.value.as_deref()?).ok()?;
+    let lowered = lower(&graph);
+    let shape = image_shape(
+        file.input.first()?.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref()?.dim.as_slice(),
+    )?;
+    if lowered.nodes != file.node || shape != *graph.input_shape() {
+        return None;
+    }
+    let mut tensors: HashMap<&str, &TensorProto> =
+        file.initializer.iter().filter_map(|t| Some((t.name.as_deref()?, t))).collect();
+    for constant in &lowered.constants {
+        let name = constant.name.as_deref()?;
+        if tensors.remove(name)? != constant {
+            return None;
+        }
+    }
+    let mut weights = Weights::new();
+    for (name, tensor) in tensors {
+        weights.insert(name, floats(tensor, folder).ok()?);
+    }
+    // Where the weights are at fault, reading node by node gives the better message.
+    weights.check(&graph).ok()?;
+    Some((graph, weights))
+}
+
+/// The dimensions after the batch, if they are known and reasonable.
+fn image_shape(dims: &[DimensionProto]) -> Option<Shape> {
+    let known = |d: &DimensionProto| {
+        d.dim_value.and_then(|v| usize::try_from(v).ok()).filter(|v| (1..=LARGEST).contains(v))
+    };
+    let sizes: Vec<usize> = dims.get(1..)?.iter().map(known).collect::<Option<_>>()?;
+    match *sizes {
+        [features] => Some(Shape::vector(features)),
+        [c, h, w] => Some(Shape::image(c, h, w)),
+        _ => None,
+    }
+}
+
+/// The dimension of channels where the model holds its images by rows, columns, channels, and turns them first of all.
+fn channels_last<'a>(file: &'a GraphProto, input: &str) -> Option<&'a NodeProto> {
+    let mut readers = file.node.iter().filter(|n| n.input.iter().any(|name| name == input));
+    let turn = readers.next().filter(|n| n.op_type.as_deref() == Some("Transpose"))?;
+    let turns = node::ints(turn, "perm") == Some(&[0, 3, 1, 2]);
+    (turns && readers.next().is_none()).then_some(turn)
+}
+
+struct Importer<'a> {
+    file: &'a GraphProto,
+    folder: Option<&'a Path>,
+    opset: i64,
+    /// The node that is being read.
+    at: usize,
+    initialisers: HashMap<&'a str, &'a TensorProto>,
+    known: HashMap<&'a str, Known>,
+    shapes: Vec<Shape>,
+    nodes: Vec<Node>,
+    weights: Weights,
+    names: HashSet<String>,
+    /// How often a name was wanted again.
+    repeated: HashMap<String, usize>,
+    input: Shape,
+    /// Images in a batch: what the file says, or [`ANY_BATCH`].
+    batch: i64,
+    /// Elements that may still be made of constants.
+    spare: usize,
+}
+
+impl<'a> Importer<'a> {
+    fn new(file: &'a GraphProto, opset: i64, folder: Option<&'a Path>) -> Result<Self> {
+        let mut initialisers = HashMap::new();
+        for tensor in &file.initializer {
+            initialisers.insert(tensor.name.as_deref().unwrap_or_default(), tensor);
+        }
+        // Old files list their initialisers among the inputs.
+        let inputs: Vec<_> = file
+            .input
+            .iter()
+            .filter(|i| !initialisers.contains_key(i.name.as_deref().unwrap_or_default()))
+            .collect();
+        let [input] = *inputs else {
+            return Err(Error::Model(format!(
+                "the model takes {} inputs, lana's networks take one image",
+                inputs.len()
+            )));
+        };
+        let name = input.name.as_deref().unwrap_or_default();
+        let wrong = |reason: &str| Err(Error::Model(format!("the model's input `{name}` {reason}")));
+        let Some(tensor) = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else {
+            return wrong("has no tensor type");
+        };
+        if tensor.elem_type != Some(data_type::FLOAT) {
+            return wrong("does not hold 32-bit floats");
+        }
+        let dims = tensor.shape.as_ref().map(|s| s.dim.as_slice()).unwrap_or_default();
+        let batch = match dims.first().and_then(|d| d.dim_value).unwrap_or(0) {
+            ..=0 => ANY_BATCH,
+            batch => batch,
+        };
+        let Some(shape) = image_shape(dims).filter(|_| batch == ANY_BATCH || batch <= LARGEST as i64) else {
+            return wrong(
+                "is no batch of images of known size; export the model with fixed channels, height and width",
+            );
+        };
+        let mut importer = Importer {
+            file,
+            folder,
+            opset,
+            at: 0,
+            known: HashMap::new(),
+            shapes: vec![shape.clone()],
+            nodes: Vec::new(),
+            weights: Weights::new(),
+            names: HashSet::new(),
+            repeated: HashMap::new(),
+            input: shape.clone(),
+            batch,
+            spare: SPARE_ELEMENTS,
+            initialisers,
+        };
+        let held = |shape: &Shape| Held {
+            value: Value::INPUT,
+            dims: [&[1], shape.dims()].concat(),
+            batch: Some(Batch { dim: 0, before: 1 }),
+            made: Rc::from(""),
+        };
+        match (shape.as_image(), channels_last(file, name)) {
+            (Some((height, width, channels)), Some(turn)) => {
+                let shape = Shape::image(channels, height, width);
+                let turned = turn.output.first().map(String::as_str).unwrap_or_default();
+                importer.known.insert(turned, Known::Value(held(&shape)));
+                (importer.shapes, importer.input) = (vec![shape.clone()], shape);
+            }
+            _ => {
+                importer.known.insert(name, Known::Value(held(&shape)));
+            }
+        }
+        Ok(importer)
+    }
+
+    fn run(mut self) -> Result<(Graph, Weights)> {
+        let [output] = self.file.output.as_slice() else {
+            let count = self.file.output.len();
+            return Err(Error::Model(format!("the model gives {count} outputs, lana's networks give one")));
+        };
+        let output = output.name.as_deref().unwrap_or_default();
+        let needed = self.needed(output)?;
+        let mut unsupported = Vec::new();
+        for (at, node) in self.file.node.iter().enumerate() {
+            if !needed[at] {
+                continue;
+            }
+            self.at = at;
+            let results = self.node(node).unwrap_or_else(|reason| {
+                let name = self.here();
+                let kind = match node.domain.as_deref() {
+                    None | Some("" | "ai.onnx") => node.op_type.clone().unwrap_or_default(),
+                    Some(domain) => format!("{domain}.{}", node.op_type.as_deref().unwrap_or_default()),
+                };
+                match reason {
+                    Obstacle::Upstream => {}
+                    Obstacle::Type => unsupported.push(format!("`{name}` ({kind})")),
+                    Obstacle::Detail(reason) => unsupported.push(format!("`{name}` ({kind}: {reason})")),
+                }
+                Vec::new()
+            });
+            let mut results = results.into_iter();
+            for name in node.output.iter().filter(|name| !name.is_empty()) {
+                self.known.insert(name, results.next().unwrap_or(Known::Unknown));
+            }
+        }
+        if !unsupported.is_empty() {
+            return Err(Error::Unsupported(unsupported));
+        }
+        let held = match self.lookup(output) {
+            Ok(Known::Value(held)) => held,
+            _ => return Err(Error::NotOnnx(format!("no node makes its output `{output}` from the image"))),
+        };
+        let value = self.settle(output, &held).map_err(|reason| match reason {
+            Obstacle::Detail(reason) => Error::Model(format!("the model's output `{output}`: {reason}")),
+            _ => Error::NotOnnx(format!("its output `{output}` is unknown")),
+        })?;
+        let title = self.file.name.as_deref().filter(|n| !n.is_empty()).unwrap_or("imported");
+        let draft =
+            simplify::Draft { nodes: self.nodes, shapes: self.shapes, weights: self.weights, output: value };
+        let simplify::Draft { nodes, weights, output, .. } = draft.simplified();
+        let graph = Graph::new(title, self.input, nodes, output, Vec::new())?;
+        weights.check(&graph)?;
+        Ok((graph, weights))
+    }
+
+    /// For each node whether the output depends on it.
+    fn needed(&self, output: &str) -> Result<Vec<bool>> {
+        let mut makers: HashMap<&str, usize> = HashMap::new();
+        for (at, node) in self.file.node.iter().enumerate() {
+            for name in node.output.iter().filter(|name| !name.is_empty()) {
+                if makers.insert(name, at).is_some() || self.initialisers.contains_key(name.as_str()) {
+                    return Err(Error::NotOnnx(format!("its value `{name}` is made twice")));
+                }
+            }
+        }
+        let mut needed = vec![false; self.file.node.len()];
+        let mut open: Vec<usize> = makers.get(output).copied().into_iter().collect();
+        while let Some(at) = open.pop() {
+            if !std::mem::replace(&mut needed[at], true) {
+                open.extend(self.file.node[at].input.iter().filter_map(|name| makers.get(name.as_str())));
+            }
+        }
+        Ok(needed)
+    }
+
+    /// What a node gives.
+    fn node(&mut self, node: &'a NodeProto) -> Read<Vec<Known>> {
+        if !matches!(node.domain.as_deref(), None | Some("" | "ai.onnx")) {
+            return Err(Obstacle::Type);
+        }
+        // The turning of images that the input already is by.
+        if let Some(known) = node.output.first().and_then(|name| self.known.get(name.as_str())) {
+            return Ok(vec![known.clone()]);
+        }
+        // Also where it reads something unknown: all that cannot be read is reported at once.
+        let kind = node.op_type.as_deref().unwrap_or_default();
+        if !KINDS.contains(&kind) {
+            return Err(Obstacle::Type);
+        }
+        let inputs: Vec<Option<Known>> = node
+            .input
+            .iter()
+            .map(|name| if name.is_empty() { Ok(None) } else { self.lookup(name).map(Some) })
+            .collect::<Read<_>>()?;
+        if let Some(constants) = self.folded(node, &inputs)? {
+            return Ok(constants.into_iter().map(|array| Known::Constant(Rc::new(array))).collect());
+        }
+        let held = match kind {
+            "Identity" | "Dropout" => {
+                return inputs
+                    .into_iter()
+                    .next()
+                    .flatten()
+                    .map(|known| vec![known])
+                    .ok_or(Obstacle::Upstream);
+            }
+            "Split" => return Ok(self.split(node)?.into_iter().map(Known::Value).collect()),
+            "Conv" => self.conv(node),
+            "MaxPool" | "AveragePool" => self.pool(node, kind == "MaxPool"),
+            "GlobalMaxPool" => self.global_max_pool(),
+            "GlobalAveragePool" => self.global_average_pool(),
+            "Resize" => self.resize(node),
+            "Gemm" => self.gemm(node),
+            "MatMul" => self.mat_mul(),
+            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Min" | "Max" | "Sum" => self.arithmetic(kind),
+            "BatchNormalization" => self.batch_norm(node),
+            "LayerNormalization" => self.layer_norm(node),
+            "InstanceNormalization" => self.instance_norm(node),
+            "GroupNormalization" => self.group_norm(node),
+            "Softmax" => self.softmax(node),
+            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceL2" | "ReduceSumSquare" => {
+                self.reduce(node, kind)
+            }
+            "Reshape" => self.reshape(node),
+            "Flatten" => self.flatten(node),
+            "Squeeze" | "Unsqueeze" => self.squeeze(node, kind == "Squeeze"),
+            "Transpose" => self.transpose(node),
+            "Expand" => self.expand(),
+            "Tile" => self.tile(),
+            "DepthToSpace" => self.depth_to_space(node),
+            "SpaceToDepth" => self.space_to_depth(node),
+            "Gather" => self.gather(node),
+            "Slice" => self.slice(node),
+            "Concat" => self.concat(node),
+            "Pad" => self.pad(node),
+            "Where" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "And" | "Or"
+            | "Not" | "Mod" | "Floor" | "Ceil" | "Round" | "Exp" | "Log" | "ReduceProd" | "ReduceMin"
+            | "Range" | "ConstantOfShape" | "Shape" | "Size" => return obstacle("only of constants"),
+            _ => self.activation(node, kind),
+        };
+        Ok(vec![Known::Value(held?)])
+    }
+
+    /// The name of the node that is being read.
+    fn here(&self) -> Rc<str> {
+        let node = &self.file.node[self.at];
+        let named = node.name.as_deref().filter(|name| !name.is_empty());
+        Rc::from(named.or(node.output.first().map(String::as_str)).unwrap_or_default())
+    }
+
+    fn lookup(&mut self, name: &str) -> Read<Known> {
+        match self.known.get(name) {
+            Some(Known::Unknown) => return Err(Obstacle::Upstream),
+            Some(known) => return Ok(known.clone()),
+            None => {}
+        }
+        let Some((&name, &tensor)) = self.initialisers.get_key_value(name) else {
+            return obstacle(format!(
+                "reads `{name}`, which no earlier node makes: nodes are missing, out of order, or run in a circle"
+            ));
+        };
+        let mut array = self.decoded(tensor).map_err(|e| format!("`{name}`: {e}"))?;
+        // What constants are turned into takes as much again.
+        self.spare = self.spare.saturating_add(array.len().saturating_mul(4));
+        array.origin = Some(name.to_string());
+        let known = Known::Constant(Rc::new(array));
+        self.known.insert(name, known.clone());
+        Ok(known)
+    }
+
+    /// The elements of a tensor of the file.
+    fn decoded(&self, tensor: &TensorProto) -> std::result::Result<Array, String> {
+        if tensor.dims.len() > MOST_DIMENSIONS {
+            return Err(format!("{} dimensions, only {MOST_DIMENSIONS}", tensor.dims.len()));
+        }
+        match tensor.data_type.unwrap_or_default() {
+            data_type::FLOAT | data_type::DOUBLE | data_type::FLOAT16 | data_type::BFLOAT16 => {
+                let Tensor { shape, data } = floats(tensor, self.folder)?;
+                Ok(Array::floats(shape, data))
+            }
+            _ => {
+                let (dims, data) = integers(tensor, self.folder)?;
+                Ok(Array::integers(dims, data))
+            }
+        }
+    }
+
+    /// Takes memory for so many elements from what may be taken.
+    fn charge(&mut self, elements: usize) -> Read<()> {
+        match self.spare.checked_sub(elements) {
+            Some(left) => {
+                self.spare = left;
+                Ok(())
+            }
+            None => obstacle("takes far more memory than the file"),
+        }
+    }
+
+    /// Input number `at` of the node, if it has one.
+    fn input(&mut self, at: usize) -> Read<Option<Known>> {
+        let name = self.file.node[self.at].input.get(at).map(String::as_str).unwrap_or_default();
+        if name.is_empty() { Ok(None) } else { self.lookup(name).map(Some) }
+    }
+
+    /// The value that is input number `at`, by whatever dimensions the network has for it.
+    fn loose(&mut self, at: usize) -> Read<Held> {
+        match self.input(at)? {
+            Some(Known::Value(held)) => Ok(held),
+            Some(_) => obstacle(format!("input {at} is a constant")),
+            None => obstacle(format!("lacks input {at}")),
+        }
+    }
+
+    /// The value that is input number `at`, by lana's own dimensions.
+    fn value(&mut self, at: usize) -> Read<Held> {
+        let held = self.loose(at)?;
+        let name = self.file.node[self.at].input[at].as_str();
+        self.settle(name, &held)?;
+        self.loose(at)
+    }
+
+    /// Makes the dimensions of the value `name` lana's own: from here on it is the result of an operation.
+    fn settle(&mut self, name: &str, held: &Held) -> Read<Value> {
+        let dims = self.own_dims(held);
+        if dims == self.shapes[held.value.index()].dims() {
+            return Ok(held.value);
+        }
+        let value = self.named(&held.made, Op::Reshape { shape: dims }, vec![held.value])?;
+        if let Some(Known::Value(known)) = self.known.get_mut(name) {
+            known.value = value;
+        }
+        Ok(value)
+    }
+
+    /// The value by these dimensions of lana's, whatever it has.
+    fn shaped(&mut self, held: &Held, dims: &[usize]) -> Read<Value> {
+        match self.shapes[held.value.index()].dims() == dims {
+            true => Ok(held.value),
+            false => self.emit("dims", Op::Reshape { shape: dims.to_vec() }, &[held.value]),
+        }
+    }
+
+    /// The constant that is input number `at`; none if the node does without.
+    fn constant(&mut self, at: usize) -> Read<Option<Rc<Array>>> {
+        match self.input(at)? {
+            None => Ok(None),
+            Some(Known::Constant(array)) => Ok(Some(array)),
+            Some(_) => obstacle(format!("input {at} is not constant")),
+        }
+    }
+
+    /// The parameter that is input number `at`.
+    fn parameter(&mut self, at: usize) -> Read<Rc<Array>> {
+        match self.constant(at)? {
+            Some(array) => match array.data {
+                Data::Floats(_) => Ok(array),
+                Data::Integers(_) => obstacle(format!("input {at} holds integers, no weights")),
+            },
+            None => obstacle(format!("lacks input {at}")),
+        }
+    }
+
+    /// A list of integers that newer operator sets give as input number `at`, older ones as an attribute.
+    fn list(&mut self, node: &NodeProto, at: usize, name: &str) -> Read<Option<Vec<i64>>> {
+        match self.constant(at)? {
+            Some(array) => Ok(Some(array.as_integers()?.to_vec())),
+            None => Ok(attribute(node, name).map(|a| a.ints.clone())),
+        }
+    }
+
+    /// A number that newer operator sets give as input number `at`, older ones as an attribute.
+    fn number(&mut self, node: &NodeProto, at: usize, name: &str) -> Read<Option<f32>> {
+        match self.constant(at)? {
+            Some(array) => match array.as_number() {
+                Some(number) => Ok(Some(number)),
+                None => obstacle(format!("{name} of {} numbers", array.len())),
+            },
+            None => Ok(node::float(node, name)),
+        }
+    }
+
+    /// Adds an operation; `part` is what it is to the node that is being read, or nothing if it is all of it.
+    fn emit(&mut self, part: &str, op: Op, inputs: &[Value]) -> Read<Value> {
+        self.emit_with(part, op, inputs, Vec::new(), None)
+    }
+
+    /// As [`Importer::emit`], with the values of the operation's parameters. It is named after the initialiser `origin` that
+    /// the first of them came from.
+    fn emit_with(
+        &mut self,
+        part: &str,
+        op: Op,
+        inputs: &[Value],
+        parameters: Vec<(&'static str, Tensor)>,
+        origin: Option<&str>,
+    ) -> Read<Value> {
+        let own = self.file.node[self.at].name.as_deref().filter(|n| !n.is_empty());
+        let base = own.map_or_else(|| format!("{}_{}", op.kind(), self.at), str::to_string);
+        let from_weight = origin.and_then(|o| o.strip_suffix(".weight")).filter(|n| !n.is_empty());
+        let name = match (from_weight, part) {
+            (Some(name), _) => name.to_string(),
+            (None, "") => base,
+            (None, part) => format!("{base}/{part}"),
+        };
+        let shapes: Vec<&Shape> = inputs.iter().map(|v| &self.shapes[v.index()]).collect();
+        op.infer(&shapes)?;
+        let wanted = op.parameters(&shapes);
+        for ((suffix, want, _), (_, tensor)) in wanted.iter().zip(&parameters) {
+            if *want != tensor.shape {
+                return obstacle(format!("{suffix} of shape {:?}, not {want:?}", tensor.shape));
+            }
+        }
+        self.charge(parameters.iter().map(|(_, tensor)| tensor.data.len()).sum())?;
+        let value = self.named(&name, op, inputs.to_vec())?;
+        let name = self.nodes[self.nodes.len() - 1].name.clone();
+        for (suffix, tensor) in parameters {
+            self.weights.insert(format!("{name}.{suffix}"), tensor);
+        }
+        Ok(value)
+    }
+
+    fn named(&mut self, name: &str, op: Op, inputs: Vec<Value>) -> Read<Value> {
+        let shapes: Vec<&Shape> = inputs.iter().map(|v| &self.shapes[v.index()]).collect();
+        let shape = op.infer(&shapes)?;
+        if shape.dims().iter().any(|&d| d == 0 || d > LARGEST.pow(2)) {
+            return obstacle(format!("result of size {shape}"));
+        }
+        if let Op::Select { indices, .. } = &op {
+            self.charge(indices.len())?;
+        }
+        let name = self.unique(if name.is_empty() { op.kind() } else { name });
+        self.shapes.push(shape);
+        self.nodes.push(Node { name, op, inputs });
+        Ok(Value::of_node(self.nodes.len() - 1))
+    }
+
+    /// A name for an operation, `wanted` if no other has it.
+    fn unique(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_string();
+        while !self.names.insert(name.clone()) {
+            // Counted, because a file may have many nodes of one name.
+            let count = self.repeated.entry(wanted.to_string()).or_default();
+            *count += 1;
+            name = if *count == 1 { format!("{wanted}_") } else { format!("{wanted}_{count}") };
+        }
+        name
+    }
+
+    /// The shape of a value of the network.
+    fn shape(&self, value: Value) -> &Shape {
+        &self.shapes[value.index()]
+    }
+
+    /// The feature map that is input number `at`.
+    fn image(&mut self, at: usize) -> Read<Held> {
+        let held = self.value(at)?;
+        let is_map = held.dims.len() == 4 && self.left_out(&held) == Some(0);
+        match is_map {
+            true => Ok(held),
+            false => obstacle(format!("of {}, no batch of feature maps", self.shown(&held))),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+"""PyTorch's and ONNX Runtime's side of `cargo xtask parity --onnx`.
+
+    onnx_models.py list
+    onnx_models.py export FOLDER NAME EXPORTER
+    onnx_models.py compare FOLDER NAME EXPORTER
+
+`export` writes FOLDER/NAME.EXPORTER.onnx: the network NAME of torchvision or timm (`timm/…`) with random weights and statistics,
+by one of PyTorch's exporters (`script`, the older one; `dynamo`, which goes by torch.export). `compare` runs that file and
+FOLDER/NAME.EXPORTER.lana.onnx, what lana made of it, in ONNX Runtime on random images, and prints the largest difference relative
+to the largest output.
+"""
+
+import sys
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+# Networks by the smallest image that they are meant for, or nearly so: what differs with size is shapes alone.
+NETWORKS = {
+    "resnet18": 64,
+    "resnet50": 64,
+    "mobilenet_v2": 64,
+    "mobilenet_v3_small": 64,
+    "mobilenet_v3_large": 64,
+    "efficientnet_b0": 64,
+    "squeezenet1_1": 64,
+    "densenet121": 64,
+    "googlenet": 64,
+    "regnet_y_400mf": 64,
+    "shufflenet_v2_x1_0": 64,
+    "convnext_tiny": 64,
+    "vit_b_16": 224,
+    "timm/efficientnet_b0": 64,
+    "timm/tf_efficientnet_b0": 64,
+    "timm/tf_efficientnetv2_b0": 64,
+    "timm/mobilenetv2_100": 64,
+    "timm/mobilenetv3_small_050": 64,
+    "timm/resnet26d": 64,
+    "timm/resnest14d": 64,
+    "timm/regnetz_b16": 64,
+    "timm/convnextv2_atto": 64,
+    "timm/deit_tiny_patch16_224": 224,
+    "timm/swin_tiny_patch4_window7_224": 224,
+    "timm/mixer_s32_224": 224,
+    "timm/repvgg_a0": 64,
+    "timm/ghostnet_100": 64,
+    "timm/mobileone_s0": 64,
+    "timm/eca_resnet33ts": 64,
+    "timm/hrnet_w18_small": 64,
+    "timm/res2net50_26w_4s": 64,
+    "timm/poolformer_s12": 224,
+    "timm/mobilevit_xxs": 256,
+    "timm/levit_128s": 224,
+    "timm/edgenext_xx_small": 256,
+    "timm/cspdarknet53": 64,
+    "timm/inception_v4": 96,
+    "timm/resnetv2_50x1_bit": 64,
+    "timm/nf_regnet_b1": 64,
+    "timm/dla34": 64,
+    "timm/vgg11_bn": 64,
+}
+
+
+def network(name: str):
+    """The network with weights of about the size that training leaves, and statistics other than 0 and 1."""
+    import torch
+
+    torch.manual_seed(zlib.crc32(name.encode()))
+    if name.startswith("timm/"):
+        import timm
+
+        sized = {"img_size": NETWORKS[name]} if name in ("timm/vit",) else {}
+        model = timm.create_model(name.removeprefix("timm/"), pretrained=False, **sized)
+    else:
+        import torchvision
+
+        extra = {"init_weights": True} if name == "googlenet" else {}
+        model = torchvision.models.get_model(name, weights=None, **extra)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+                if module.affine:
+                    module.weight.uniform_(0.5, 1.5)
+                    module.bias.normal_(0, 0.1)
+            elif isinstance(module, (torch.nn.LayerNorm, torch.nn.GroupNorm)) and module.weight is not None:
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.1)
+        for key, parameter in model.named_parameters():
+            # What begins at zero, or nearly so, would show nothing.
+            if parameter.abs().max() < 1e-3:
+                parameter.normal_(0, 0.1)
+    return model.eval()
+
+
+def path(folder: str, name: str, exporter: str, suffix: str = "") -> Path:
+    return Path(folder) / f"{name.replace('/', '.')}.{exporter}{suffix}.onnx"
+
+
+def export(folder: str, name: str, exporter: str) -> None:
+    import torch
+
+    warnings.filterwarnings("ignore")
+    model, size, file = network(name), NETWORKS[name], path(folder, name, exporter)
+    image = torch.randn(2, 3, size, size)
+    if exporter == "dynamo":
+        batch = ({0: torch.export.Dim.DYNAMIC},)
+        torch.onnx.export(model, (image,), file, dynamo=True, dynamic_shapes=batch, verbose=False, report=False)
+    else:
+        torch.onnx.export(
+            model, (image,), file, dynamo=False, input_names=["image"], dynamic_axes={"image": {0: "batch"}}, opset_version=17
+        )
+
+
+def compare(folder: str, name: str, exporter: str) -> None:
+    import onnxruntime
+
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    worst = 0.0
+    sessions = [
+        onnxruntime.InferenceSession(path(folder, name, exporter, suffix), providers=["CPUExecutionProvider"])
+        for suffix in ("", ".lana")
+    ]
+    for batch in (1, 3):
+        images = random.standard_normal((batch, 3, NETWORKS[name], NETWORKS[name])).astype(np.float32)
+        theirs, ours = [s.run(None, {s.get_inputs()[0].name: images})[0] for s in sessions]
+        assert theirs.shape == ours.shape, (theirs.shape, ours.shape)
+        assert np.isfinite(theirs).all() and np.abs(theirs).max() > 0, "the network's outputs are no numbers"
+        worst = max(worst, float(np.abs(theirs - ours).max() / np.abs(theirs).max()))
+    print(f"{worst:.1e}")
+
+
+def main(command: str, *rest: str) -> None:
+    match command:
+        case "list":
+            print("\n".join(NETWORKS))
+        case "export":
+            export(*rest)
+        case "compare":
+            compare(*rest)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
