@@ -14,6 +14,9 @@ pub(super) struct Array {
     pub(super) data: Data,
     /// The initialiser it comes from, be it turned or regrouped: parameters are named after it.
     pub(super) origin: Option<String>,
+    /// Where it counts the images of a batch, along its first dimension: the elements are those for the first, this is what
+    /// every further one adds.
+    pub(super) step: i64,
 }
 
 /// Elements in row-major order.
@@ -25,11 +28,11 @@ pub(super) enum Data {
 
 impl Array {
     pub(super) fn floats(dims: Vec<usize>, data: Vec<f32>) -> Self {
-        Array { dims, data: Data::Floats(data), origin: None }
+        Array { dims, data: Data::Floats(data), origin: None, step: 0 }
     }
 
     pub(super) fn integers(dims: Vec<usize>, data: Vec<i64>) -> Self {
-        Array { dims, data: Data::Integers(data), origin: None }
+        Array { dims, data: Data::Integers(data), origin: None, step: 0 }
     }
 
     /// A list of integers.
@@ -80,7 +83,7 @@ impl Array {
             Data::Floats(data) => Data::Floats(places.map(|at| data[at]).collect()),
             Data::Integers(data) => Data::Integers(places.map(|at| data[at]).collect()),
         };
-        Array { dims, data, origin: self.origin.clone() }
+        Array { dims, data, origin: self.origin.clone(), step: self.step }
     }
 
     /// The same elements by other dimensions of as many elements.

@@ -4,7 +4,7 @@
 //! Weights are computed with, too, where an exporter leaves that to the runtime.
 
 use super::array::{Array, Data, broadcast, elements};
-use super::held::Known;
+use super::held::{ANY_BATCH, Known};
 use super::node::{Read, attribute, dimension, flag, float, int, ints, obstacle, size};
 use super::pieces::{Cut, positions};
 use super::{Importer, Obstacle};
@@ -47,6 +47,11 @@ impl Importer<'_> {
         }
         let Some(Some(x)) = arrays.first().copied() else { return Ok(None) };
         self.charge(x.len())?;
+        // What counts images is still that after these.
+        let counts = arrays.iter().flatten().any(|array| array.step != 0);
+        if counts && !matches!(kind, "Identity" | "Add" | "Mul" | "Unsqueeze") {
+            return obstacle("computes with the number of an image in its batch");
+        }
         let second = || arrays.get(1).copied().flatten();
         let result = match kind {
             "Identity" | "Dropout" => x.clone(),
@@ -57,6 +62,19 @@ impl Importer<'_> {
             | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" => {
                 let Some(y) = second().filter(|_| arrays.len() == 2) else { return Ok(None) };
                 self.binary(kind, x, y)?
+            }
+            "Clip" => {
+                let bound = |at: usize, name: &str| match arrays.get(at).copied().flatten() {
+                    Some(array) => Some(array.clone()),
+                    None => float(node, name).map(|v| Array::floats(Vec::new(), vec![v])),
+                };
+                let mut clipped = x.clone();
+                for (kind, bound) in [("Max", bound(1, "min")), ("Min", bound(2, "max"))] {
+                    if let Some(bound) = bound {
+                        clipped = self.binary(kind, &clipped, &bound)?;
+                    }
+                }
+                clipped
             }
             "Where" => {
                 let [Some(condition), Some(yes), Some(no)] = *arrays else { return Ok(None) };
@@ -77,6 +95,9 @@ impl Importer<'_> {
             }
             "Squeeze" | "Unsqueeze" => {
                 let axes = self.list(node, 1, "axes")?;
+                if counts && axes.iter().flatten().any(|&axis| axis <= 0) {
+                    return obstacle("moves the number of an image in its batch");
+                }
                 let dims: Vec<i64> = x.dims.iter().map(|&d| d as i64).collect();
                 let whole = match kind {
                     "Squeeze" => super::shapes::squeezed(&dims, axes.as_deref())?,
@@ -200,12 +221,24 @@ impl Importer<'_> {
     fn binary(&mut self, kind: &str, x: &Array, y: &Array) -> Read<Array> {
         let dims = broadcast(&x.dims, &y.dims)?;
         self.charge_for(&dims)?;
+        let fits = |array: &Array| array.step == 0 || dims.len() == array.dims.len() && dims[0] == 1;
+        if !fits(x) || !fits(y) {
+            return obstacle("moves the number of an image in its batch");
+        }
         let (x, y) = (x.expanded(&dims)?, y.expanded(&dims)?);
         if let (Data::Integers(a), Data::Integers(b)) = (&x.data, &y.data) {
             let pairs = a.iter().zip(b).map(|(&a, &b)| (a, b));
             let data: Option<Vec<i64>> = pairs.map(|(a, b)| whole(kind, a, b)).collect();
-            return match data {
-                Some(data) => Ok(Array::integers(dims, data)),
+            let same = |array: &[i64]| array.windows(2).all(|pair| pair[0] == pair[1]);
+            let step = match (x.step, y.step, kind) {
+                (0, 0, _) => Some(0),
+                (_, _, "Add") => x.step.checked_add(y.step),
+                (step, 0, "Mul") if same(b) => step.checked_mul(b.first().copied().unwrap_or(0)),
+                (0, step, "Mul") if same(a) => step.checked_mul(a.first().copied().unwrap_or(0)),
+                _ => None,
+            };
+            return match data.zip(step) {
+                Some((data, step)) => Ok(Array { step, ..Array::integers(dims, data) }),
                 None => obstacle("integers beyond 64 bits, or divided by 0"),
             };
         }
@@ -250,6 +283,14 @@ impl Importer<'_> {
     }
 
     fn range(&mut self, start: &Array, limit: &Array, step: &Array) -> Read<Array> {
+        // The numbers of the images in their batch, for the first of them.
+        let of_batch = [start, limit, step].map(|array| match &array.data {
+            Data::Integers(data) => data.first().copied(),
+            Data::Floats(_) => None,
+        });
+        if of_batch == [Some(0), Some(ANY_BATCH), Some(1)] && self.batch == ANY_BATCH {
+            return Ok(Array { step: 1, ..Array::list(vec![0]) });
+        }
         let number = |array: &Array| array.as_number().map(f64::from);
         let (Some(from), Some(to), Some(by)) = (number(start), number(limit), number(step)) else {
             return obstacle("of more than three numbers");
@@ -374,7 +415,7 @@ pub(super) fn joined(arrays: &[&Array], axis: usize) -> Read<Array> {
             Data::Floats(data)
         }
     };
-    Ok(Array { dims, data, origin: None })
+    Ok(Array { dims, data, origin: None, step: 0 })
 }
 
 fn reduced(kind: &str, x: &Array, axes: Option<&[i64]>, keeps: bool) -> Read<Array> {

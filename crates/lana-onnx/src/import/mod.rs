@@ -403,6 +403,10 @@ impl<'a> Importer<'a> {
         if let Some(constants) = self.folded(node, &inputs)? {
             return Ok(constants.into_iter().map(|array| Known::Constant(Rc::new(array))).collect());
         }
+        let counts = |known: &Known| matches!(known, Known::Constant(array) if array.step != 0);
+        if inputs.iter().flatten().any(counts) && kind != "Gather" {
+            return obstacle("computes with the number of an image in its batch");
+        }
         let held = match kind {
             "Identity" | "Dropout" => {
                 return inputs

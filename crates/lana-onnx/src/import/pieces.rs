@@ -6,7 +6,7 @@ use lana_graph::{Op, Tensor};
 
 use super::Importer;
 use super::array::Array;
-use super::held::{Held, Known};
+use super::held::{Batch, Held, Known};
 use super::node::{Read, dimension, int, obstacle, size, word};
 use crate::proto::NodeProto;
 
@@ -20,6 +20,11 @@ pub(super) struct Cut {
 
 impl Importer<'_> {
     pub(super) fn gather(&mut self, node: &NodeProto) -> Read<Held> {
+        if let Some(Known::Constant(array)) = self.input(1)?
+            && array.step != 0
+        {
+            return self.gather_by_image(node, &array);
+        }
         let held = self.value(0)?;
         let at = dimension(int(node, "axis").unwrap_or(0), held.dims.len())?;
         let Some(array) = self.constant(1)? else { return obstacle("lacks its indices") };
@@ -37,6 +42,24 @@ impl Importer<'_> {
         let mut whole = self.whole_dims(&found);
         whole.splice(at..=at, array.dims.iter().map(|&d| d as i64));
         self.regrouped(&found, &whole)
+    }
+
+    /// From a batch in one row, by places that are the same in every image: how PyTorch writes a view by strides.
+    fn gather_by_image(&mut self, node: &NodeProto, array: &Array) -> Read<Held> {
+        let held = self.loose(0)?;
+        let in_a_row = held.dims.len() == 1 && held.batch == Some(Batch { dim: 0, before: 1 });
+        let along_images = array.dims.first() == Some(&1) && array.step == held.elements() as i64;
+        if !in_a_row || !along_images || int(node, "axis").unwrap_or(0) != 0 {
+            return obstacle("by places that mix images");
+        }
+        self.charge(array.len())?;
+        let indices = positions(array.as_integers()?, held.elements())?;
+        let value = self.shaped(&held, &[held.elements()])?;
+        let value = match indices.iter().copied().eq(0..held.elements()) {
+            true => value,
+            false => self.emit("", Op::Select { axis: 0, indices }, &[value])?,
+        };
+        Ok(Held { value, dims: array.dims.clone(), batch: held.batch, made: self.here() })
     }
 
     /// What the node takes of each dimension.

@@ -60,11 +60,12 @@ impl Importer<'_> {
         let out = self.left_out(held);
         let own = |at: usize| at - usize::from(out.is_some_and(|out| out < at));
         let moved: Vec<usize> = order.iter().filter(|&&at| Some(at) != out).map(|&at| own(at)).collect();
-        let value = match moved.iter().copied().eq(0..moved.len()) {
+        // Where dimensions of size 1 go does not matter either.
+        let sizes = self.own_dims(held);
+        let value = match moved.iter().filter(|&&at| sizes[at] != 1).is_sorted() {
             true => held.value,
             false => {
-                let dims = self.own_dims(held);
-                let value = self.shaped(held, &dims)?;
+                let value = self.shaped(held, &sizes)?;
                 self.emit(part, Op::Transpose { order: moved }, &[value])?
             }
         };

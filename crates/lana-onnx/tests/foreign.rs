@@ -1,0 +1,287 @@
+//! Models as other tools write them.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Model, float, foreign, int, ints, word};
+use lana_graph::{Activation, Op, Shape};
+
+#[test]
+fn what_exporters_spell_out_is_seen_for_what_it_is() {
+    let (kinds, shape) = foreign().read();
+    assert_eq!(shape, [5]);
+    let expected = "conv2d activation average_pool reshape transpose pad add_parameter linear reshape transpose \
+                    transpose mat_mul softmax mat_mul transpose reshape layer_norm activation select reshape linear";
+    assert_eq!(kinds.join(" "), expected);
+}
+
+/// The same model for one image, for three and for any number is the same network.
+#[test]
+fn the_size_of_the_batch_makes_no_difference() {
+    let any = foreign().graph();
+    for batch in [1, 3] {
+        let mut model = foreign();
+        model.input[0] = batch;
+        let (graph, weights) = model.graph();
+        assert_eq!(graph.output_shape(), any.0.output_shape());
+        assert_eq!(weights, any.1);
+        let kinds = |graph: &lana_graph::Graph| -> Vec<&str> {
+            let but_shapes = graph.nodes().iter().map(|n| n.op.kind()).filter(|kind| *kind != "reshape");
+            but_shapes.collect()
+        };
+        assert_eq!(kinds(&graph), kinds(&any.0));
+    }
+}
+
+#[test]
+fn a_model_exported_for_a_batch_has_constants_for_each_image() {
+    let token = [1.0, 2.0, 3.0, 4.0].repeat(3);
+    let model = |token: &[f32]| {
+        Model::new(17, &[3, 4, 2, 2])
+            .integers("dims", &[3], &[3, 4, 4])
+            .node("rows", "Reshape", &["x", "dims"], &[])
+            .node("tokens", "Transpose", &["rows"], &[ints("perm", &[0, 2, 1])])
+            .numbers("cls", &[3, 1, 4], token)
+            .node("joined", "Concat", &["cls", "tokens"], &[int("axis", 1)])
+    };
+    let (graph, weights) = model(&token).graph();
+    assert_eq!(*graph.output_shape(), Shape::of(&[5, 4]));
+    let (_, tensor) = weights.iter().next().unwrap();
+    assert_eq!(tensor.data[..5], [1.0, 2.0, 3.0, 4.0, 0.0]);
+    let mut other = token;
+    other[11] = 5.0;
+    assert!(model(&other).refusal().contains("differs from image to image"));
+}
+
+#[test]
+fn images_are_not_mixed() {
+    let pooled = |axis: i64| {
+        Model::new(17, &[0, 4, 2, 2]).node(
+            "mean",
+            "ReduceMean",
+            &["x"],
+            &[ints("axes", &[axis]), int("keepdims", 0)],
+        )
+    };
+    assert_eq!(pooled(1).read().1, [2, 2]);
+    assert!(pooled(0).refusal().contains("`mean` (ReduceMean: along the batch"), "{}", pooled(0).refusal());
+    let mixed = Model::new(17, &[0, 4, 2, 2])
+        .integers("dims", &[2], &[8, -1])
+        .node("rows", "Reshape", &["x", "dims"], &[])
+        .node("relu", "Relu", &["rows"], &[]);
+    let message = mixed.refusal();
+    assert!(
+        message.contains("[batch, 4, 2, 2] by the dimensions [8, 2·batch]") || message.contains("mixed"),
+        "{message}"
+    );
+}
+
+#[test]
+fn every_obstacle_is_named_at_once() {
+    let message = Model::new(17, &[0, 3, 4, 4])
+        .node("a", "Selu", &["x"], &[])
+        .node("b", "Relu", &["a"], &[])
+        .node("c", "NonMaxSuppression", &["b"], &[])
+        .node("d", "Softmax", &["x"], &[int("axis", 0)])
+        .node("e", "Add", &["c", "d"], &[])
+        .refusal();
+    assert_eq!(
+        message,
+        "3 of the model's nodes cannot be read: `a` (Selu), `c` (NonMaxSuppression), `d` (Softmax: along the \
+         batch, which would mix images)"
+    );
+}
+
+/// What the output does not depend on need not be known.
+#[test]
+fn what_is_not_read_is_left_out() {
+    let model = Model::new(17, &[0, 3, 4, 4])
+        .node("lost", "Selu", &["x"], &[])
+        .node("relu", "Relu", &["x"], &[])
+        .node("mask", "Dropout", &["relu"], &[])
+        .outputs(&["kept", "mask"]);
+    assert_eq!(model.read().0, ["activation"]);
+}
+
+#[test]
+fn images_by_rows_columns_channels_are_turned_once_and_for_all() {
+    let model = Model::new(13, &[0, 6, 5, 3])
+        .node("nchw", "Transpose", &["x"], &[ints("perm", &[0, 3, 1, 2])])
+        .floats("w", &[4, 3, 1, 1])
+        .node("conv", "Conv", &["nchw", "w"], &[]);
+    let (graph, _) = model.graph();
+    assert_eq!(*graph.input_shape(), Shape::image(3, 6, 5));
+    assert_eq!(model.read(), (vec!["conv2d"], vec![4, 6, 5]));
+}
+
+#[test]
+fn activations_by_their_parts() {
+    let of = |nodes: fn(Model) -> Model| {
+        let model = Model::new(13, &[0, 3, 4, 4])
+            .numbers("three", &[], &[3.0])
+            .numbers("zero", &[], &[0.0])
+            .numbers("six", &[], &[6.0])
+            .numbers("sixth", &[1], &[1.0 / 6.0])
+            .numbers("half", &[], &[0.5])
+            .numbers("one", &[], &[1.0])
+            .numbers("root", &[], &[std::f32::consts::FRAC_1_SQRT_2]);
+        let (graph, _) = nodes(model).graph();
+        graph.nodes().iter().map(|n| n.op.clone()).collect::<Vec<_>>()
+    };
+    let act = |kind| vec![Op::Activation { kind }];
+    let six = |m: Model| {
+        m.node("sum", "Add", &["three", "x"], &[]).node("clip", "Clip", &["sum", "zero", "six"], &[])
+    };
+    let hard = |m: Model| {
+        let m = m.node("sum", "Add", &["x", "three"], &[]).node("clip", "Clip", &["sum", "zero", "six"], &[]);
+        m.node("gate", "Div", &["clip", "six"], &[])
+    };
+    assert_eq!(of(hard), act(Activation::HardSigmoid));
+    assert_eq!(
+        of(|m| {
+            let m =
+                m.node("sum", "Add", &["x", "three"], &[]).node("clip", "Clip", &["sum", "zero", "six"], &[]);
+            m.node("gate", "Mul", &["clip", "sixth"], &[]).node("y", "Mul", &["x", "gate"], &[])
+        }),
+        act(Activation::HardSwish)
+    );
+    assert_eq!(
+        of(|m| {
+            let m =
+                m.node("sum", "Add", &["x", "three"], &[]).node("clip", "Clip", &["sum", "zero", "six"], &[]);
+            m.node("y", "Mul", &["clip", "x"], &[]).node("z", "Div", &["y", "six"], &[])
+        }),
+        act(Activation::HardSwish)
+    );
+    assert_eq!(
+        of(|m| {
+            let gate = [float("alpha", 1.0 / 6.0), float("beta", 0.5)];
+            m.node("gate", "HardSigmoid", &["x"], &gate).node("y", "Mul", &["gate", "x"], &[])
+        }),
+        act(Activation::HardSwish)
+    );
+    // ½ x first, as Keras does.
+    assert_eq!(
+        of(|m| {
+            let m = m.node("h", "Mul", &["x", "half"], &[]).node("s", "Mul", &["x", "root"], &[]);
+            let m = m.node("erf", "Erf", &["s"], &[]).node("sum", "Add", &["one", "erf"], &[]);
+            m.node("y", "Mul", &["h", "sum"], &[])
+        }),
+        act(Activation::Gelu)
+    );
+    assert_eq!(of(six).len(), 2);
+}
+
+/// Constants for each channel are parameters of as many numbers, and biases where there can be one.
+#[test]
+fn constants_of_channels() {
+    let model = Model::new(13, &[0, 3, 4, 4])
+        .floats("conv.weight", &[4, 3, 1, 1])
+        .node("conv", "Conv", &["x", "conv.weight"], &[])
+        .floats("b", &[1, 4, 1, 1])
+        .node("biased", "Add", &["conv", "b"], &[])
+        .node("relu", "Relu", &["biased"], &[])
+        .floats("scale", &[4, 1, 1])
+        .node("scaled", "Mul", &["scale", "relu"], &[])
+        .floats("mean", &[4, 1, 1])
+        .node("moved", "Sub", &["scaled", "mean"], &[]);
+    let (graph, weights) = model.graph();
+    let kinds: Vec<&str> = graph.nodes().iter().map(|n| n.op.kind()).collect();
+    assert_eq!(kinds, ["conv2d", "activation", "mul_parameter", "add_parameter"]);
+    assert_eq!(weights.get("conv.bias").unwrap().shape, [4]);
+    assert_eq!(weights.get("scaled.weight").unwrap().shape, [4, 1, 1]);
+    assert_eq!(graph.cost().params, 4 * 3 + 4 + 4 + 4);
+}
+
+/// TensorFlow pads by what is needed, the odd row at the end.
+#[test]
+fn padding_as_tensorflow_has_it() {
+    let pool = |kind: &str, more: &[lana_onnx::proto::AttributeProto]| {
+        let base = [ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2])];
+        Model::new(13, &[0, 3, 8, 8]).node("pool", kind, &["x"], &[&base[..], more].concat())
+    };
+    for kind in ["MaxPool", "AveragePool"] {
+        for more in [word("auto_pad", "SAME_UPPER"), ints("pads", &[0, 0, 1, 1])] {
+            let (kinds, shape) = pool(kind, &[more]).read();
+            assert_eq!((kinds.len(), shape), (1, vec![3, 4, 4]));
+        }
+    }
+    let counted = pool("AveragePool", &[ints("pads", &[0, 0, 1, 1]), int("count_include_pad", 1)]);
+    assert_eq!(counted.read(), (vec!["pad", "average_pool"], vec![3, 4, 4]));
+    let first = pool("MaxPool", &[word("auto_pad", "SAME_LOWER")]);
+    assert_eq!(first.read(), (vec!["pad", "max_pool"], vec![3, 4, 4]));
+    // A Pad in front of a convolution is the convolution's.
+    let conv = Model::new(13, &[0, 3, 8, 8])
+        .integers("pads", &[8], &[0, 0, 0, 1, 0, 0, 1, 2])
+        .node("padded", "Pad", &["x", "pads"], &[])
+        .floats("w", &[2, 3, 3, 3])
+        .node("conv", "Conv", &["padded", "w"], &[ints("strides", &[2, 2])]);
+    assert_eq!(conv.read(), (vec!["conv2d"], vec![2, 4, 5]));
+}
+
+#[test]
+fn parts_of_values() {
+    let model = |kind: &str, inputs: &[&str], attributes: &[lana_onnx::proto::AttributeProto]| {
+        Model::new(13, &[0, 6, 4, 4])
+            .integers("starts", &[1], &[-1])
+            .integers("ends", &[1], &[i64::MIN])
+            .integers("axis", &[1], &[1])
+            .integers("back", &[1], &[-2])
+            .integers("table", &[2, 2], &[0, -1, 2, 3])
+            .node("y", kind, inputs, attributes)
+    };
+    let (graph, _) = model("Slice", &["x", "starts", "ends", "axis", "back"], &[]).graph();
+    assert_eq!(graph.nodes()[0].op, Op::Select { axis: 0, indices: vec![5, 3, 1] });
+    let (graph, _) = model("Gather", &["x", "table"], &[int("axis", 1)]).graph();
+    assert_eq!(*graph.output_shape(), Shape::of(&[2, 2, 4, 4]));
+    assert_eq!(graph.nodes()[0].op, Op::Select { axis: 0, indices: vec![0, 5, 2, 3] });
+    let split = model("Split", &["x"], &[int("axis", 1)]).outputs(&["a", "b", "c"]);
+    let (graph, _) = split.node("sum", "Sum", &["a", "b", "c"], &[]).graph();
+    assert_eq!(graph.nodes()[1].op, Op::Select { axis: 0, indices: vec![2, 3] });
+    let mirrored = Model::new(13, &[0, 1, 3, 3]).integers("pads", &[8], &[0, 0, 2, 0, 0, 0, 1, 0]).node(
+        "y",
+        "Pad",
+        &["x", "pads"],
+        &[word("mode", "reflect")],
+    );
+    assert_eq!(mirrored.graph().0.nodes()[0].op, Op::Select { axis: 1, indices: vec![2, 1, 0, 1, 2, 1] });
+}
+
+#[test]
+fn other_sizes() {
+    let resize = |attributes: &[lana_onnx::proto::AttributeProto]| {
+        Model::new(13, &[0, 2, 3, 4]).numbers("scales", &[4], &[1.0, 1.0, 2.0, 1.5]).node(
+            "y",
+            "Resize",
+            &["x", "", "scales"],
+            attributes,
+        )
+    };
+    let nearest = [word("coordinate_transformation_mode", "asymmetric"), word("nearest_mode", "floor")];
+    let (graph, _) = resize(&nearest).graph();
+    assert_eq!(graph.nodes()[0].op, Op::Select { axis: 1, indices: vec![0, 0, 1, 1, 2, 2] });
+    assert_eq!(graph.nodes()[1].op, Op::Select { axis: 2, indices: vec![0, 0, 1, 2, 2, 3] });
+    let (graph, _) = resize(&[word("mode", "linear")]).graph();
+    assert_eq!(graph.nodes()[0].op, Op::Resize { size: [6, 6], align_corners: false });
+    assert!(resize(&[word("mode", "cubic")]).refusal().contains("`y` (Resize: mode cubic)"));
+}
+
+/// From operator set 18 on, axes of reductions are an input.
+#[test]
+fn reductions_old_and_new() {
+    let old = Model::new(11, &[0, 4, 3, 3]).node(
+        "y",
+        "ReduceMean",
+        &["x"],
+        &[ints("axes", &[2, 3]), int("keepdims", 0)],
+    );
+    let new = Model::new(18, &[0, 4, 3, 3]).integers("axes", &[2], &[-1, -2]).node(
+        "y",
+        "ReduceMean",
+        &["x", "axes"],
+        &[int("keepdims", 0)],
+    );
+    for model in [old, new] {
+        assert_eq!(model.read(), (vec!["global_average_pool", "reshape"], vec![4]));
+    }
+}
