@@ -53,13 +53,12 @@ NETWORKS = {
     "timm/poolformer_s12": 224,
     "timm/mobilevit_xxs": 256,
     "timm/levit_128s": 224,
-    "timm/edgenext_xx_small": 256,
     "timm/cspdarknet53": 64,
     "timm/inception_v4": 96,
     "timm/resnetv2_50x1_bit": 64,
     "timm/nf_regnet_b1": 64,
     "timm/dla34": 64,
-    "timm/vgg11_bn": 64,
+    "timm/vgg11_bn": 224,
 }
 
 
@@ -71,8 +70,7 @@ def network(name: str):
     if name.startswith("timm/"):
         import timm
 
-        sized = {"img_size": NETWORKS[name]} if name in ("timm/vit",) else {}
-        model = timm.create_model(name.removeprefix("timm/"), pretrained=False, **sized)
+        model = timm.create_model(name.removeprefix("timm/"), pretrained=False)
     else:
         import torchvision
 

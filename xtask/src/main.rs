@@ -57,6 +57,10 @@ enum Task {
         /// Compare images instead: decoding, resizing and the operations of RandAugment, with PIL's and timm's
         #[arg(long, conflicts_with_all = ["names", "all"])]
         data: bool,
+        /// Compare ONNX files instead: what both exporters of PyTorch write of networks of torchvision and timm, with what lana
+        /// makes of it, in ONNX Runtime. With --all every network, otherwise a few
+        #[arg(long, conflicts_with = "data")]
+        onnx: bool,
     },
     /// Check formatting, lints and documentation, and run every test, after setup
     Test,
@@ -122,6 +126,7 @@ fn main() -> ExitCode {
         Task::Bench { bench: Bench::Pool(arguments) } => bench::pool::run(&arguments),
         Task::Bench { bench: Bench::Score(arguments) } => bench::score::run(&arguments),
         Task::Parity { data: true, .. } => parity::data(),
+        Task::Parity { onnx: true, names, all, .. } => parity::onnx::run(&names, all),
         Task::Parity { names, all, .. } => parity::run(&names, all),
         Task::Test => test::run(),
     };

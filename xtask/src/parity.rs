@@ -1,7 +1,7 @@
 //! `cargo xtask parity`: do the zoo's networks compute what timm's compute?
 //!
 //! The comparing is done by the example `parity` of lana-torch (networks) and that of lana-data (images); here timm is got ready,
-//! and both are brought together.
+//! and both are brought together. [`onnx`] compares ONNX files.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -12,7 +12,10 @@ use crate::command::{self, workspace_root};
 use crate::python::{self, Environment};
 use crate::setup;
 
-/// What timm, torch and torchvision need to be imported, but for each other and for CUDA.
+pub(crate) mod onnx;
+
+/// What timm, torch and torchvision need to be imported, but for each other and for CUDA; and what PyTorch needs to write ONNX
+/// files and Python to run them.
 const PACKAGES: &[&str] = &[
     "filelock",
     "fsspec",
@@ -20,6 +23,9 @@ const PACKAGES: &[&str] = &[
     "jinja2",
     "networkx",
     "numpy",
+    "onnx==1.23.2",
+    "onnxruntime==1.32.0",
+    "onnxscript==0.7.2",
     "pillow",
     "pyyaml",
     "safetensors",

@@ -53,11 +53,34 @@ fn every_operation() -> lana_graph::Result<Graph> {
         b.node("sum", Op::SumParts { parts: 4 }, &[y])
     })?;
     let x = b.layer("stage3.2", "stage3", x, attention)?;
+    let x = b.layer("stage3.3", "stage3", x, from_elsewhere)?;
     let x = b.node("pool", Op::GlobalAveragePool, &[x])?;
     let x = b.node("flatten", Op::Flatten, &[x])?;
     let x = b.node("hidden", Op::Linear { out_features: 12, bias: false }, &[x])?;
     let x = b.node("fc", Op::Linear { out_features: 10, bias: true }, &[x])?;
     b.finish(x)
+}
+
+/// What only networks of other tools are made of.
+fn from_elsewhere(b: &mut GraphBuilder, x: Value) -> lana_graph::Result<Value> {
+    let [channels, h, w] = *b.shape(x).dims() else { unreachable!("a feature map") };
+    let y = b.node("layer_scale", Op::MulParameter { shared: vec![1, 2] }, &[x])?;
+    let y = b.activation("tanh", y, Activation::Tanh)?;
+    let z = b.node("pad", Op::Pad { pads: vec![[1, 0], [0, 1], [2, 1]], value: 0.5 }, &[x])?;
+    let z = b.node("moved", Op::AddParameter { shared: vec![0, 2] }, &[z])?;
+    let z = b.node("corners", Op::Resize { size: [2 * h, w + 1], align_corners: true }, &[z])?;
+    let z = b.node("resize", Op::Resize { size: [h, w], align_corners: false }, &[z])?;
+    let z = b.activation("erf", z, Activation::Erf)?;
+    let m = b.node("mean", Op::Mean { axes: vec![0, 2] }, &[z])?;
+    let m = b.node("cube", Op::Power { exponent: 3.0 }, &[m])?;
+    let m = b.node("shift", Op::Shift { term: 0.5 }, &[m])?;
+    let m = b.node("root", Op::Power { exponent: 0.5 }, &[m])?;
+    let m = b.node("inverse", Op::Power { exponent: -1.0 }, &[m])?;
+    let z = b.node("normal", Op::Mul, &[z, m])?;
+    let z = b.add("sum", z, m)?;
+    let z = b.node("concat", Op::Concat { axis: 0 }, &[z, y, x])?;
+    let z = b.node("range", Op::Select { axis: 0, indices: (1..2 * channels + 1).collect() }, &[z])?;
+    b.node("even", Op::Select { axis: 0, indices: (0..channels).map(|i| 2 * i).collect() }, &[z])
 }
 
 /// Attention, with every operation that it is made of.

@@ -104,7 +104,7 @@ impl Importer<'_> {
     }
 
     /// A value plus, or times, a parameter.
-    fn parametrised(
+    pub(super) fn parametrised(
         &mut self,
         part: &str,
         held: &Held,

@@ -3,7 +3,7 @@
 //! Mostly these are shapes: PyTorch writes `x.view(n, -1)` as Shape, Gather, Unsqueeze and Concat in front of a Reshape.
 //! Weights are computed with, too, where an exporter leaves that to the runtime.
 
-use super::array::{Array, Data, broadcast, elements};
+use super::array::{Array, Data, broadcast, elements, strides};
 use super::held::{ANY_BATCH, Known};
 use super::node::{Read, attribute, dimension, flag, float, int, ints, obstacle, size};
 use super::pieces::{Cut, positions};
@@ -57,7 +57,7 @@ impl Importer<'_> {
             "Identity" | "Dropout" => x.clone(),
             "Cast" => cast(x, int(node, "to").unwrap_or(0))?,
             "Neg" | "Abs" | "Not" | "Floor" | "Ceil" | "Round" | "Sqrt" | "Reciprocal" | "Exp" | "Log"
-            | "Sigmoid" | "Tanh" | "Relu" => unary(kind, x),
+            | "Sigmoid" | "Tanh" | "Relu" | "Sin" | "Cos" => unary(kind, x),
             "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Pow" | "Min" | "Max" | "Equal" | "Greater" | "Less"
             | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" => {
                 let Some(y) = second().filter(|_| arrays.len() == 2) else { return Ok(None) };
@@ -75,6 +75,20 @@ impl Importer<'_> {
                     }
                 }
                 clipped
+            }
+            // Weights that are standardised, as NFNets and BiTs have them.
+            "BatchNormalization" if flag(node, "training_mode", false) => {
+                let (Some(scale), Some(shift)) = (second(), arrays.get(2).copied().flatten()) else {
+                    return Ok(None);
+                };
+                standardised(x, scale, shift, number(node, "epsilon", 1e-5))?
+            }
+            "CumSum" => {
+                let Some(axis) = second().and_then(Array::as_number) else { return Ok(None) };
+                if flag(node, "exclusive", false) || flag(node, "reverse", false) {
+                    return obstacle("backwards, or without the element itself");
+                }
+                summed(x, dimension(axis as i64, x.dims.len())?)?
             }
             "Where" => {
                 let [Some(condition), Some(yes), Some(no)] = *arrays else { return Ok(None) };
@@ -351,6 +365,8 @@ fn unary(kind: &str, x: &Array) -> Array {
         "Log" => v.ln(),
         "Sigmoid" => 1.0 / (1.0 + (-v).exp()),
         "Tanh" => v.tanh(),
+        "Sin" => v.sin(),
+        "Cos" => v.cos(),
         "Relu" => v.max(0.0),
         _ => f32::from(v == 0.0),
     };
@@ -373,6 +389,55 @@ fn cast(x: &Array, to: i64) -> Read<Array> {
         _ => return obstacle(format!("to ONNX data type {to}")),
     };
     Ok(Array { data, ..x.clone() })
+}
+
+/// Every slice along the second dimension with mean 0 and variance 1, scaled and moved.
+fn standardised(x: &Array, scale: &Array, shift: &Array, eps: f32) -> Read<Array> {
+    let &[outer, channels, ..] = &x.dims[..] else { return obstacle(format!("of {:?}", x.dims)) };
+    if scale.len() != channels || shift.len() != channels || x.len() == 0 {
+        return obstacle(format!(
+            "{} factors and {} terms for {channels} channels",
+            scale.len(),
+            shift.len()
+        ));
+    }
+    let (mut data, scale, shift) = (x.to_floats(), scale.to_floats(), shift.to_floats());
+    let run = x.len() / outer / channels;
+    for channel in 0..channels {
+        let of = |data: &[f32], f: &dyn Fn(f64) -> f64| {
+            let runs = (0..outer).flat_map(|o| &data[(o * channels + channel) * run..][..run]);
+            runs.map(|&v| f(f64::from(v))).sum::<f64>() / (outer * run) as f64
+        };
+        let mean = of(&data, &|v| v);
+        let variance = of(&data, &|v| (v - mean).powi(2));
+        let factor = f64::from(scale[channel]) / (variance + f64::from(eps)).sqrt();
+        for o in 0..outer {
+            for v in &mut data[(o * channels + channel) * run..][..run] {
+                *v = ((f64::from(*v) - mean) * factor + f64::from(shift[channel])) as f32;
+            }
+        }
+    }
+    Ok(Array { data: Data::Floats(data), ..x.clone() })
+}
+
+/// Each element with those before it along a dimension.
+fn summed(x: &Array, axis: usize) -> Read<Array> {
+    let mut sums = x.clone();
+    let stride = strides(&x.dims)[axis];
+    let first = |at: usize| (at / stride).is_multiple_of(x.dims[axis]);
+    match &mut sums.data {
+        Data::Floats(data) => {
+            for at in (0..data.len()).filter(|&at| !first(at)) {
+                data[at] += data[at - stride];
+            }
+        }
+        Data::Integers(data) => {
+            for at in (0..data.len()).filter(|&at| !first(at)) {
+                data[at] = data[at].wrapping_add(data[at - stride]);
+            }
+        }
+    }
+    Ok(sums)
 }
 
 /// One behind the other along a dimension.

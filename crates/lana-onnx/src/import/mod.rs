@@ -53,6 +53,8 @@ const KINDS: &[&str] = &[
     "Constant",
     "ConstantOfShape",
     "Conv",
+    "Cos",
+    "CumSum",
     "DepthToSpace",
     "Div",
     "Dropout",
@@ -106,6 +108,7 @@ const KINDS: &[&str] = &[
     "Round",
     "Shape",
     "Sigmoid",
+    "Sin",
     "Size",
     "Slice",
     "Softmax",
@@ -446,8 +449,10 @@ impl<'a> Importer<'a> {
             "Concat" => self.concat(node),
             "Pad" => self.pad(node),
             "Where" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "And" | "Or"
-            | "Not" | "Mod" | "Floor" | "Ceil" | "Round" | "Exp" | "Log" | "ReduceProd" | "ReduceMin"
-            | "Range" | "ConstantOfShape" | "Shape" | "Size" => return obstacle("only of constants"),
+            | "Not" | "Mod" | "Floor" | "Ceil" | "Round" | "Exp" | "Log" | "Sin" | "Cos" | "CumSum"
+            | "ReduceProd" | "ReduceMin" | "Range" | "ConstantOfShape" | "Shape" | "Size" => {
+                return obstacle("only of constants");
+            }
             _ => self.activation(node, kind),
         };
         Ok(vec![Known::Value(held?)])

@@ -20,6 +20,7 @@ impl Importer<'_> {
             (&[1, c], Some(0)) => vec![c, 1, 1],
             (&[1, c, length], Some(0)) => vec![c, length, 1],
             (&[1, c, h, w], Some(0)) => vec![c, h, w],
+            (&[_, features], _) => return self.features_norm(node, &x, features),
             _ => return obstacle(format!("of {}", self.shown(&x))),
         };
         let eps = decimal(number(node, "epsilon", 1e-5));
@@ -39,6 +40,30 @@ impl Importer<'_> {
         let op = Op::BatchNorm { eps, momentum };
         let value = self.emit_with("", op, &[value], parameters, origin.as_deref())?;
         Ok(Held { made: self.here(), ..x.with(value, x.dims.clone()) })
+    }
+
+    /// Batch normalisation of every token's features: a factor and a term for each.
+    fn features_norm(&mut self, node: &NodeProto, x: &Held, features: usize) -> Read<Held> {
+        self.own_axis(x, 1)?;
+        let eps = f64::from(number(node, "epsilon", 1e-5));
+        let mut numbers = Vec::new();
+        for at in 1..5 {
+            let array = self.parameter(at)?;
+            if array.len() != features {
+                return obstacle(format!("parameters of {:?} for {features} features", array.dims));
+            }
+            numbers.push(array.to_floats());
+        }
+        let [scale, shift, mean, variance] = &numbers[..] else { return obstacle("lacks parameters") };
+        let factor = |at: usize| f64::from(scale[at]) / (f64::from(variance[at]) + eps).sqrt();
+        let factors: Vec<f32> = (0..features).map(|at| factor(at) as f32).collect();
+        let term = |at: usize| f64::from(shift[at]) - f64::from(mean[at]) * factor(at);
+        let terms: Vec<f32> = (0..features).map(|at| term(at) as f32).collect();
+        let rank = self.own_dims(x).len();
+        let [factors, terms] = [factors, terms].map(|numbers| self.along(numbers, rank, rank - 1));
+        let value = self.parametrised("scale", x, x.value, factors, None, false)?;
+        let value = self.parametrised("", x, value, terms, None, true)?;
+        Ok(x.with(value, x.dims.clone()))
     }
 
     pub(super) fn layer_norm(&mut self, node: &NodeProto) -> Read<Held> {
