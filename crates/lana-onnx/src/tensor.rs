@@ -62,7 +62,7 @@ fn elsewhere(tensor: &TensorProto, length: u64, folder: Option<&Path>) -> Result
     let number = |key: &str| match entry(key).map(str::parse::<u64>) {
         None => Ok(None),
         Some(Ok(number)) => Ok(Some(number)),
-        Some(Err(_)) => Err(format!("its elements lie in a separate file at a {key} that is no number")),
+        Some(Err(_)) => Err(format!("its elements lie in a separate file, whose {key} is no number")),
     };
     let location = entry("location").ok_or("its elements lie in a separate file that has no name")?;
     // Forwards slashes everywhere, as ONNX has it; nothing that leads out of the folder.
