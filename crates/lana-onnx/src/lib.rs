@@ -9,21 +9,25 @@
 //!
 //! | lana | ONNX |
 //! |---|---|
-//! | conv2d | Conv (two-dimensional, not dilated) |
-//! | batch_norm | BatchNormalization |
-//! | relu, relu6, sigmoid, hard_swish | Relu, Clip 0…6, Sigmoid, HardSwish |
-//! | silu | Sigmoid and Mul |
-//! | hard_sigmoid | HardSigmoid (alpha 1/6, beta 1/2) |
-//! | add, mul | Add, Mul |
-//! | global_average_pool, flatten | GlobalAveragePool, Flatten |
-//! | linear | Gemm |
-//! | subsample | Slice with steps |
-//! | pad_channels | Pad with zeros |
+//! | conv2d, conv3d | Conv (not dilated) |
+//! | batch_norm, layer_norm | BatchNormalization, LayerNormalization |
+//! | relu, relu6, sigmoid, tanh, erf | Relu, Clip 0…6, Sigmoid, Tanh, Erf |
+//! | hard_swish, hard_sigmoid | HardSwish, HardSigmoid (alpha 1/6, beta 1/2) |
+//! | silu, gelu | Sigmoid and Mul; Div, Erf, Add and two Mul |
+//! | add, mul, shift, scale, power | Add and Mul, of values and of numbers; Pow, Sqrt, Reciprocal |
+//! | add_parameter, mul_parameter | Add and Mul with an initialiser |
+//! | max_pool, average_pool, global_average_pool, mean | MaxPool, AveragePool, GlobalAveragePool, ReduceMean |
+//! | linear, mat_mul, softmax | Gemm (MatMul and Add on rows), MatMul, Softmax |
+//! | flatten, reshape, transpose, concat | Flatten, Reshape, Transpose, Concat |
+//! | select | Slice where evenly spaced, otherwise Gather |
+//! | subsample, pad_channels, pad | Slice with steps, Pad |
+//! | resize | Resize (linear) |
+//!
+//! Many other nodes are read as some of these in a row (Sub, Div, Split, GroupNormalization …): the user's guide lists
+//! them.
 //!
 //! In 16-bit floats ([`ExportOptions::precision`]) a model still takes and gives 32-bit ones: a Cast stands at either end.
 //! Such a file is for running, and is not read back.
-//!
-//! Identity and Constant nodes are read too.
 //!
 //! ```
 //! use lana_graph::{Activation, GraphBuilder, Shape, Weights};
