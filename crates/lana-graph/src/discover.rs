@@ -4,7 +4,7 @@
 //! *unit*: a single node, or a region that branches and joins again, as a residual block does. A unit has one input and one
 //! output, so it could be a layer; what people call a block is often several of them. In order:
 //!
-//! 1. The **stem** stays: the first convolution, and, in a network with branches, everything up to the last pooling in front of the
+//! 1. The **stem** stays: the first convolution (or branch, if it is first), and, in a network with branches, everything up to the last pooling in front of the
 //!    first of them. The **head** stays: everything from the global pooling (or flattening) on, and the last convolution if it is a
 //!    pointwise one that stands alone before that.
 //! 2. A unit that **branches** is a layer, with the activation directly behind it (as in a ResNet). One that multiplies its input by
@@ -13,7 +13,7 @@
 //! 3. A **convolution** outside of branches is a layer with the normalisation, activation and gate behind it. A depthwise one takes the
 //!    pointwise ones before and behind it along (an inverted residual without its shortcut, a separable convolution); any other
 //!    takes along a pointwise one behind it that narrows and has no activation (a fused inverted residual without its
-//!    shortcut).
+//!    shortcut). A pointwise one that narrows in front of branches that are joined side by side is theirs (a fire module).
 //!
 //! Where regions are nested, the outermost that is no chain is taken: an inner branch is never a layer of its own.
 //!
@@ -75,6 +75,8 @@ enum Kind {
     Branch {
         /// Whether tokens attend to each other in it.
         attention: bool,
+        /// Whether the branches are joined side by side, as in an inception module.
+        concat: bool,
     },
     /// Multiplies its input by a gate for each channel.
     Gate,
@@ -163,16 +165,12 @@ impl<'a> Finder<'a> {
 
     /// The unit behind the stem.
     fn stem(&self, kinds: &[Kind]) -> usize {
-        let is_convolution = |kind: &Kind| matches!(kind, Kind::Convolution(_));
-        let Some(first) = kinds.iter().position(is_convolution) else { return 0 };
-        let branch = kinds.iter().position(|kind| matches!(kind, Kind::Branch { .. }));
-        let before = &kinds[..branch.unwrap_or(0)];
-        let pooling = before.iter().rposition(|kind| *kind == Kind::Pooling);
-        pooling.map_or(0, |at| at + 1).max(if branch.is_some_and(|branch| branch < first) {
-            0
-        } else {
-            first + 1
-        })
+        let is_branch = |kind: &Kind| matches!(kind, Kind::Branch { .. });
+        let begins = |kind: &Kind| is_branch(kind) || matches!(kind, Kind::Convolution(_));
+        let Some(first) = kinds.iter().position(begins) else { return 0 };
+        let behind = kinds.iter().skip(first + 1).position(is_branch).map_or(0, |at| first + 1 + at);
+        let pooling = kinds[..behind].iter().rposition(|kind| *kind == Kind::Pooling);
+        pooling.map_or(0, |at| at + 1).max(first + 1)
     }
 
     /// Behind the last unit of the piece that begins with a unit; the unit itself if none does.
@@ -180,6 +178,7 @@ impl<'a> Finder<'a> {
         let is = |at: usize, form: fn(Form) -> bool| matches!(kinds.get(at), Some(Kind::Convolution(f)) if form(*f));
         let pointwise = |at| is(at, |form| matches!(form, Form::Pointwise { .. }));
         let depthwise = |at| is(at, |form| form == Form::Depthwise);
+        let joins = |kind: &Kind| matches!(kind, Kind::Branch { concat: true, .. });
         // Behind what follows a convolution.
         let followed = |mut at: usize| {
             while matches!(kinds.get(at), Some(Kind::Normalisation | Kind::Activation | Kind::Gate)) {
@@ -188,8 +187,8 @@ impl<'a> Finder<'a> {
             at
         };
         match kinds[at] {
-            Kind::Branch { attention } => {
-                let feeds_forward = matches!(kinds.get(at + 1), Some(Kind::Branch { attention: false }));
+            Kind::Branch { attention, .. } => {
+                let feeds_forward = matches!(kinds.get(at + 1), Some(Kind::Branch { attention: false, .. }));
                 let end = if attention && feeds_forward { at + 2 } else { at + 1 };
                 if kinds.get(end) == Some(&Kind::Activation) { end + 1 } else { end }
             }
@@ -207,7 +206,11 @@ impl<'a> Finder<'a> {
                     let behind = followed(end + 1);
                     !kinds[end + 1..behind].contains(&Kind::Activation)
                 };
-                if form == Form::Spatial && projects { followed(end + 1) } else { end }
+                match form {
+                    Form::Spatial if projects => followed(end + 1),
+                    Form::Pointwise { narrows: true } if kinds.get(end).is_some_and(joins) => end + 1,
+                    _ => end,
+                }
             }
             _ => at,
         }
@@ -246,12 +249,12 @@ fn cuts(graph: &Graph) -> Vec<usize> {
     let mut found = vec![0];
     // How far values are read that are older than the one that is looked at.
     let mut reach = last_use[0];
-    for value in 1..=nodes.len() {
+    for (value, &last) in last_use.iter().enumerate().skip(1) {
         // Read by nodes up to number `reach`, counted from one: the node that makes this value at most.
-        if reach <= value && last_use[value] > 0 {
+        if reach <= value && last > 0 {
             found.push(value);
         }
-        reach = reach.max(last_use[value]);
+        reach = reach.max(last);
     }
     found
 }
@@ -268,7 +271,8 @@ fn kind(graph: &Graph, nodes: &Range<usize>) -> Kind {
             && graph.input_shapes(nodes.end - 1).iter().any(|shape| is_vector(shape.dims()));
         let attention = all.iter().any(|node| matches!(node.op, Op::Softmax { .. }))
             && all.iter().any(|node| matches!(node.op, Op::MatMul));
-        return if gates { Kind::Gate } else { Kind::Branch { attention } };
+        let concat = matches!(last.op, Op::Concat { .. });
+        return if gates { Kind::Gate } else { Kind::Branch { attention, concat } };
     }
     match &last.op {
         Op::Conv2d(conv) => Kind::Convolution(form(conv)),
@@ -295,32 +299,35 @@ fn form(conv: &Conv2d) -> Form {
     }
 }
 
-/// What a stretch of nodes is called: the longest path that its nodes share with each other and with no other node, or else the
-/// first of them that has weights.
+/// What a stretch of nodes is called: the longest path that its nodes share with each other and with no other node; or else those
+/// of them that have weights, since some exporters name these alone by their path; or else the first of these.
 fn name(graph: &Graph, nodes: &Range<usize>) -> String {
-    let all = graph.nodes();
-    let first = &all[nodes.start].name;
-    let mut parts: Vec<&str> = first.split('.').collect();
-    let within = |name: &str, prefix: &str| {
-        name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    let all: Vec<usize> = (0..graph.nodes().len()).collect();
+    let has_weights =
+        |index: &usize| !graph.nodes()[*index].op.parameters(&graph.input_shapes(*index)).is_empty();
+    let weighted: Vec<usize> = all.iter().copied().filter(has_weights).collect();
+    let first = || weighted.iter().copied().find(|index| nodes.contains(index)).unwrap_or(nodes.start);
+    shared_path(graph, nodes, &all)
+        .or_else(|| shared_path(graph, nodes, &weighted))
+        .unwrap_or_else(|| graph.nodes()[first()].name.clone())
+}
+
+/// The longest path that those of some nodes share that are inside, and none that is outside.
+fn shared_path(graph: &Graph, inside: &Range<usize>, nodes: &[usize]) -> Option<String> {
+    let within = |index: usize, prefix: &str| {
+        let rest = graph.nodes()[index].name.strip_prefix(prefix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    let shared = |prefix: &str| all[nodes.clone()].iter().all(|node| within(&node.name, prefix));
-    let own = |prefix: &str| {
-        all.iter().enumerate().all(|(index, node)| nodes.contains(&index) || !within(&node.name, prefix))
-    };
+    let (mine, others): (Vec<usize>, Vec<usize>) = nodes.iter().partition(|index| inside.contains(index));
+    let mut parts: Vec<&str> = graph.nodes()[*mine.first()?].name.split('.').collect();
     while !parts.is_empty() {
         let prefix = parts.join(".");
-        if shared(&prefix) {
-            if own(&prefix) {
-                return prefix;
-            }
-            break;
+        if mine.iter().all(|&index| within(index, &prefix)) {
+            return others.iter().all(|&index| !within(index, &prefix)).then_some(prefix);
         }
         parts.pop();
     }
-    let weighted =
-        nodes.clone().find(|&index| !all[index].op.parameters(&graph.input_shapes(index)).is_empty());
-    all[weighted.unwrap_or(nodes.start)].name.clone()
+    None
 }
 
 /// Changes pieces as the rules say.

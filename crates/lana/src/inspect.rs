@@ -73,7 +73,8 @@ impl Answering {
                 ));
             };
             let (input, output) = (Shape::image(channels, height, width), Shape::vector(classes));
-            return Ok((Answering::Onnx(Box::new(session)), input, output, Preprocessing::IMAGENET));
+            let preprocessing = teacher::of_file(&input);
+            return Ok((Answering::Onnx(Box::new(session)), input, output, preprocessing));
         }
         let entry = zoo::entry(what)?;
         let graph = zoo::build(what, &options.network)?;

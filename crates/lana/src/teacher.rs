@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use lana_graph::{Graph, LayerRules, Op, Weights, discover};
+use lana_graph::{Graph, LayerRules, Op, Shape, Weights, discover};
 use lana_models::zoo::{self, Preprocessing};
 
 use crate::{Config, Error, Result};
@@ -78,12 +78,17 @@ pub(crate) fn read(config: &Config) -> Result<Origin> {
 pub(crate) fn preprocessing(config: &Config, graph: &Graph) -> Result<Preprocessing> {
     let own = match is_file(&config.teacher) {
         false => zoo::entry(&config.teacher)?.preprocessing,
-        true if graph.input_shape().dims().get(1).is_some_and(|side| *side >= LARGE) => {
-            Preprocessing::IMAGENET.with_crop(CROP)
-        }
-        true => Preprocessing::IMAGENET,
+        true => of_file(graph.input_shape()),
     };
     Ok(config.preprocessing.over(own))
+}
+
+/// How images become the input of an ONNX file, of which nothing is known.
+pub(crate) fn of_file(input: &Shape) -> Preprocessing {
+    match input.dims().get(1) {
+        Some(side) if *side >= LARGE => Preprocessing::IMAGENET.with_crop(CROP),
+        _ => Preprocessing::IMAGENET,
+    }
 }
 
 /// The graph up to its logits.
@@ -100,7 +105,7 @@ fn logits(graph: Graph) -> Result<Graph> {
 
 #[cfg(test)]
 mod tests {
-    use lana_graph::{GraphBuilder, Shape};
+    use lana_graph::GraphBuilder;
     use lana_models::{init, zoo::ZooOptions};
     use lana_onnx::ExportOptions;
     use tempfile::TempDir;

@@ -125,6 +125,28 @@ const KINDS: &[&str] = &[
     "Where",
 ];
 
+/// The path in the network that a node's name stands for. PyTorch's older exporter writes `/layer1/layer1.0/conv1/Conv` for the
+/// convolution `layer1.0.conv1`: every module by its path in the one before or by its own name, then the `kind` of the node, which
+/// says nothing of one that has weights.
+fn path(name: &str, kind: Option<&str>) -> String {
+    if !name.starts_with('/') {
+        return name.to_string();
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in name.split('/').filter(|part| !part.is_empty()) {
+        let continues = |last: &&str| part.strip_prefix(*last).is_some_and(|rest| rest.starts_with('.'));
+        if parts.last().is_some_and(continues) {
+            parts.pop();
+        }
+        parts.push(part);
+    }
+    let is_kind = |last: &&str| kind.is_some_and(|kind| last.split('_').next() == Some(kind));
+    if parts.len() > 1 && parts.last().is_some_and(is_kind) {
+        parts.pop();
+    }
+    parts.join(".")
+}
+
 /// Reads an ONNX file, with the files beside it that hold its tensors, if there are any; errors name it.
 pub fn import_file(path: &Path) -> Result<(Graph, Weights)> {
     let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
@@ -612,12 +634,13 @@ impl<'a> Importer<'a> {
         origin: Option<&str>,
     ) -> Read<Value> {
         let own = self.file.node[self.at].name.as_deref().filter(|n| !n.is_empty());
-        let base = own.map_or_else(|| format!("{}_{}", op.kind(), self.at), str::to_string);
+        let kind = self.file.node[self.at].op_type.as_deref().filter(|_| !parameters.is_empty());
+        let base = own.map_or_else(|| format!("{}_{}", op.kind(), self.at), |own| path(own, kind));
         let from_weight = origin.and_then(|o| o.strip_suffix(".weight")).filter(|n| !n.is_empty());
         let name = match (from_weight, part) {
             (Some(name), _) => name.to_string(),
             (None, "") => base,
-            (None, part) => format!("{base}/{part}"),
+            (None, part) => format!("{base}.{part}"),
         };
         let shapes: Vec<&Shape> = inputs.iter().map(|v| &self.shapes[v.index()]).collect();
         op.infer(&shapes)?;
@@ -676,5 +699,23 @@ impl<'a> Importer<'a> {
             true => Ok(held),
             false => obstacle(format!("of {}, no batch of feature maps", self.shown(&held))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    #[test]
+    fn names_of_scripts_become_paths() {
+        let path = |name: &str, kind| super::path(name, kind);
+        assert_eq!(path("/layer1/layer1.0/conv1/Conv", Some("Conv")), "layer1.0.conv1");
+        assert_eq!(path("/features/features.0/features.0.0/Conv_1", Some("Conv")), "features.0.0");
+        assert_eq!(
+            path("/trunk/block1/block1-0/proj/proj.0/Conv", Some("Conv")),
+            "trunk.block1.block1-0.proj.0"
+        );
+        assert_eq!(path("/layer1/layer1.0/relu/Relu", None), "layer1.0.relu.Relu");
+        assert_eq!(path("/Conv", Some("Conv")), "Conv");
+        assert_eq!(path("node_conv2d_1", Some("Conv")), "node_conv2d_1");
     }
 }

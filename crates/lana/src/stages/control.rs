@@ -3,7 +3,6 @@
 //! Selections run through the stages of the student. A network of the zoo has one of its own, whatever the budgets: trained
 //! once, measured on every deployment that a budget of the run names.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use lana_graph::{Graph, Weights};
@@ -30,11 +29,7 @@ pub(crate) fn run(context: &mut Context<'_>, control: &Control, budgets: &[Budge
     }
     let select = context.config.select.clone();
     if *control == Control::SkipOnly {
-        let pool = context.pool(&context.teacher()?.0.graph)?;
-        let operations = pool.iter().flat_map(|place| &place.operations).map(|(operation, _)| operation);
-        let others: BTreeSet<String> =
-            operations.filter(|o| !o.is_identity()).map(|o| format!("*:{o}")).collect();
-        context.config.select.exclude.extend(others);
+        context.config.select.force.push("*:identity,teacher".into());
     }
     context.control = Some(control.clone());
     let made = budgets.iter().try_for_each(|budget| {
