@@ -25,7 +25,7 @@ use rayon::prelude::*;
 use crate::{
     error::Error,
     picture::{self, Picture},
-    source::{Offsets, Source, expanded},
+    source::{KEPT_OPEN, Offsets, Source, expanded},
     spec::list_files,
 };
 
@@ -62,7 +62,8 @@ impl Parquet {
         let cure =
             "name the folder that holds them, or a pattern such as train-{00000..00004}-of-00005.parquet";
         let paths = list_files(pattern, "parquet", "*.parquet file", cure)?;
-        let opened: Vec<_> = paths.into_par_iter().map(Table::open).collect();
+        let keep = paths.len() <= KEPT_OPEN;
+        let opened: Vec<_> = paths.into_par_iter().map(|path| Table::open(path, keep)).collect();
         let mut set =
             Parquet { files: Vec::new(), groups: Vec::new(), labels: Vec::new(), classes: 0, names: None };
         for result in opened {
@@ -105,11 +106,16 @@ impl Parquet {
 type Opened = (Table, Vec<Vec<i64>>, Option<Vec<String>>);
 
 impl Table {
-    fn open(path: PathBuf) -> Result<Opened, Error> {
+    /// Reads what stands about the images of a file, which stays open if it is to be kept so.
+    fn open(path: PathBuf, keep: bool) -> Result<Opened, Error> {
         let io = |error| Error::io(&path, error);
         let file = File::open(&path).map_err(io)?;
         let bytes = file.metadata().map_err(io)?.len();
-        let shared = Shared { file: Arc::new(Offsets::new(path.clone(), file)), bytes };
+        let mut file = Offsets::new(path.clone(), file);
+        if !keep {
+            file.close();
+        }
+        let shared = Shared { file: Arc::new(file), bytes };
         let broken = |error: ParquetError| Error::Parquet { path: path.clone(), detail: error.to_string() };
         let reader = SerializedFileReader::new(shared).map_err(broken)?;
         let schema = reader.metadata().file_metadata().schema_descr_ptr();

@@ -43,16 +43,29 @@ pub(crate) fn expanded(sizes: impl Iterator<Item = u64>, most: u64) -> u64 {
 /// A file read at offsets from many threads at once: no shared position, no lock.
 pub(crate) struct Offsets {
     pub(crate) path: PathBuf,
-    file: File,
+    /// None where the set has so many files that they are opened when they are read.
+    file: Option<File>,
 }
+
+/// Files of a set that stay open, at most: systems allow a process about a thousand.
+pub(crate) const KEPT_OPEN: usize = 128;
 
 impl Offsets {
     pub(crate) fn new(path: PathBuf, file: File) -> Offsets {
-        Offsets { path, file }
+        Offsets { path, file: Some(file) }
+    }
+
+    /// Lets the file go: it is opened again for every read.
+    pub(crate) fn close(&mut self) {
+        self.file = None;
     }
 
     pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
-        read_exact_at(&self.file, bytes, offset).map_err(|source| match source.kind() {
+        let result = match &self.file {
+            Some(file) => read_exact_at(file, bytes, offset),
+            None => File::open(&self.path).and_then(|file| read_exact_at(&file, bytes, offset)),
+        };
+        result.map_err(|source| match source.kind() {
             // The index was made when the file was whole.
             io::ErrorKind::UnexpectedEof => Error::Truncated {
                 path: self.path.clone(),

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use crate::{
     error::Error,
     picture::{self, EXTENSIONS, Picture},
-    source::{Offsets, Source, expanded},
+    source::{KEPT_OPEN, Offsets, Source, expanded},
     spec::list_files,
 };
 
@@ -47,7 +47,8 @@ impl WebDataset {
         let cure = "name the folder that holds the tars, or a pattern such as train-{0000..0004}.tar";
         let paths = list_files(pattern, "tar", "*.tar file", cure)?;
         let mut set = WebDataset { tars: Vec::new(), entries: Vec::new(), labels: Vec::new(), classes: 0 };
-        let indexed: Vec<_> = paths.into_par_iter().map(Index::of).collect();
+        let keep = paths.len() <= KEPT_OPEN;
+        let indexed: Vec<_> = paths.into_par_iter().map(|path| Index::of(path, keep)).collect();
         for index in indexed {
             let index = index?;
             let tar = set.tars.len() as u32;
@@ -60,7 +61,7 @@ impl WebDataset {
                 set.labels.push(label);
                 set.entries.push(Entry { tar, offset, bytes, name });
             }
-            set.tars.push(Offsets::new(index.path, index.file));
+            set.tars.push(index.file);
         }
         Ok(set)
     }
@@ -69,7 +70,7 @@ impl WebDataset {
 /// The samples of one tar: offset, bytes, name of the image, label.
 struct Index {
     path: PathBuf,
-    file: File,
+    file: Offsets,
     samples: Vec<(u64, u32, Box<str>, u32)>,
 }
 
@@ -83,7 +84,8 @@ struct Parts {
 }
 
 impl Index {
-    fn of(path: PathBuf) -> Result<Index, Error> {
+    /// Walks a tar, which stays open if it is to be kept so.
+    fn of(path: PathBuf, keep: bool) -> Result<Index, Error> {
         let io = |error| Error::io(&path, error);
         let file = File::open(&path).map_err(io)?;
         let metadata = file.metadata().map_err(io)?;
@@ -187,6 +189,10 @@ impl Index {
             let wanted = "image with a label";
             let cure = "it should hold pairs such as 00000.jpg (or jpeg, png, webp) and 00000.cls";
             return Err(Error::Empty { path, wanted, cure });
+        }
+        let mut file = Offsets::new(path.clone(), file);
+        if !keep {
+            file.close();
         }
         Ok(Index { path, file, samples: found })
     }

@@ -286,6 +286,25 @@ fn files_of_classes_number_folders() {
     assert_error(&spec("g.json", "{\"a\": 1, \"b\": 1}"), none(), "g.json", "class 1 is both");
 }
 
+/// More files than a process is usually allowed to keep open.
+#[cfg(target_os = "linux")]
+#[test]
+fn sets_of_many_tars_keep_few_open() {
+    let folder = TempDir::new().unwrap();
+    for number in 0..200u8 {
+        let image = picture(number, 4, 4, ImageFormat::Png);
+        write_tar(&folder.path().join(format!("{number:03}.tar")), &[("a.png", &image), ("a.cls", b"1")]);
+    }
+    let open_files = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open_files();
+    // Not kept in memory: what is read below is read from the tars.
+    let options = DatasetOptions { cache_bytes: 0, ..DatasetOptions::default() };
+    let set = open_with(&format!("webdataset:{}", folder.path().display()), options).unwrap();
+    assert_eq!(set.len(), 200);
+    assert!((0..200).all(|index| set.get(index).is_ok_and(|sample| sample.label == 1)));
+    assert!(open_files() < before + 100, "{} files are open", open_files());
+}
+
 #[test]
 fn labels_in_tars_may_be_json() {
     let folder = TempDir::new().unwrap();

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use crate::average::Averaged;
 use crate::imitate::check_finite;
-use crate::optimizer::add_gradients;
+use crate::optimizer::{add_gradients, norm};
 use crate::{
     Algorithm, Average, Batch, BatchNorm, Device, Error, Network, Optimizer, Result, without_gradients,
 };
@@ -25,6 +25,8 @@ pub struct Training {
     pub frozen: Vec<String>,
     /// Layers behind which feature maps are compared with the teacher's, which has layers of these names.
     pub matched: Vec<String>,
+    /// Of what dropout and stochastic depth draw.
+    pub seed: u64,
 }
 
 impl Training {
@@ -37,6 +39,7 @@ impl Training {
             average: None,
             frozen: Vec::new(),
             matched: Vec::new(),
+            seed: 0,
         }
     }
 }
@@ -120,7 +123,11 @@ pub struct Distiller {
     average: Option<Averaged>,
     taps: Vec<Value>,
     clip: Option<f64>,
+    seed: u64,
 }
+
+/// How far apart the draws of two seeds begin: the golden ratio in 64 bits.
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Distiller {
     /// A network at the start of its training.
@@ -130,7 +137,7 @@ impl Distiller {
         let optimizer = Optimizer::new(&network, training.algorithm)?;
         let average = training.average.map(|rule| Averaged::new(&network, rule)).transpose()?;
         let taps = taps(graph, &training.matched)?;
-        Ok(Distiller { network, optimizer, average, taps, clip: training.clip })
+        Ok(Distiller { network, optimizer, average, taps, clip: training.clip, seed: training.seed })
     }
 
     /// The network.
@@ -163,7 +170,7 @@ impl Distiller {
     /// as a batch of them all together, but that BatchNorm takes the statistics of each. Gives the mean loss.
     ///
     /// # Errors
-    /// [`Error::Diverged`] if a loss is not finite; the weights are then those of the step before.
+    /// [`Error::Diverged`] if a loss or the norm of the gradients is not finite; the weights are then those of the step before.
     pub fn step_in_parts<'a>(
         &mut self,
         parts: impl IntoIterator<Item = (&'a Batch, Option<&'a Answers>), IntoIter: ExactSizeIterator>,
@@ -175,7 +182,7 @@ impl Distiller {
         let mut gradients: Vec<Tensor> = Vec::new();
         let mut sum = 0.0;
         for (at, (batch, teacher)) in parts.enumerate() {
-            let seed = self.steps() * count as u64 + at as u64;
+            let seed = self.seed.wrapping_mul(SPREAD).wrapping_add(self.steps() * count as u64 + at as u64);
             let mut loss = self.loss(batch, teacher, mixture, seed)?;
             let value = loss.double_value(&[]);
             check_finite(value, self.steps(), rate)?;
@@ -185,6 +192,8 @@ impl Distiller {
             }
             add_gradients(&mut gradients, self.optimizer.gradients(&loss)?)?;
         }
+        // A finite loss may have a gradient that is not: the weights would be lost before the next loss tells.
+        check_finite(tch::no_grad(|| norm(&gradients))?.double_value(&[]), self.steps(), rate)?;
         self.optimizer.update(gradients, rate, self.clip)?;
         if let Some(average) = &mut self.average {
             average.follow(&self.network, self.optimizer.steps())?;

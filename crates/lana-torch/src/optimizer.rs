@@ -91,9 +91,7 @@ impl Optimizer {
     pub(crate) fn update(&mut self, mut gradients: Vec<Tensor>, rate: f64, clip: Option<f64>) -> Result<()> {
         let _guard = tch::no_grad_guard();
         if let Some(limit) = clip {
-            let norms: Vec<Tensor> =
-                gradients.iter().map(|g| g.f_norm()).collect::<std::result::Result<_, _>>()?;
-            let norm = Tensor::f_stack(&norms, 0)?.f_norm()?;
+            let norm = norm(&gradients)?;
             let factor = norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(limit)?.f_clamp_max(1.0)?;
             for gradient in &mut gradients {
                 let _ = gradient.f_mul_(&factor)?;
@@ -174,6 +172,12 @@ impl Optimizer {
         }
         Ok(())
     }
+}
+
+/// The norm of all gradients together.
+pub(crate) fn norm(gradients: &[Tensor]) -> Result<Tensor> {
+    let norms: Vec<Tensor> = gradients.iter().map(|g| g.f_norm()).collect::<std::result::Result<_, _>>()?;
+    Ok(Tensor::f_stack(&norms, 0)?.f_norm()?)
 }
 
 /// Adds the gradients of a further part of a batch to those so far.

@@ -15,6 +15,9 @@ pub struct RecipeRow {
     pub name: String,
     /// The recipe.
     pub recipe: Recipe,
+    /// Operations of the student that was trained.
+    #[serde(default)]
+    pub choices: Vec<String>,
     /// Seed of the run, and training images it was given if not all.
     pub data: (u64, Option<usize>),
     /// Seconds of training and validation.
@@ -45,7 +48,8 @@ pub fn compare_recipes(
         let folder = context.budget_dir(budget).join("recipes").join(crate::slug(name));
         let file = folder.join("row.json");
         let before = read_or_redo::<RecipeRow>(&file, progress)?;
-        let same = |row: &RecipeRow| row.recipe.trains_like(recipe) && row.data == data;
+        let same =
+            |row: &RecipeRow| row.recipe.trains_like(recipe) && row.data == data && row.choices == choices;
         let row = match before.filter(same) {
             Some(row) => row,
             None => {
@@ -62,7 +66,7 @@ pub fn compare_recipes(
                 let trained = trainer.train(&graph, &weights)?;
                 let seconds = trained.epochs.iter().map(|epoch| epoch.seconds).sum();
                 let (name, recipe, assessment) = (name.clone(), recipe.clone(), trained.assessment);
-                let row = RecipeRow { name, recipe, data, seconds, assessment };
+                let row = RecipeRow { name, recipe, choices: choices.clone(), data, seconds, assessment };
                 write_json(&file, &row)?;
                 checkpoint::clear(&folder)?;
                 row

@@ -177,10 +177,10 @@ impl ControlMetrics {
         Some(self.timings.first()?.measured?.ratio)
     }
 
-    /// Whether it is as good as a student: at most as slow and not less accurate, both within two standard errors (of the difference).
-    pub fn rivals(&self, ratio: f64, top1: f64, top1_error: f64) -> bool {
-        let apart = 2.0 * self.top1_error.hypot(top1_error);
-        self.ratio().is_some_and(|own| own <= 1.02 * ratio) && self.val.top1 >= top1 - apart
+    /// Whether it is as accurate as a student or better, within two standard errors of the difference.
+    pub fn is_as_accurate(&self, student: &Accuracy) -> bool {
+        let apart = 2.0 * self.top1_error.hypot(student.top1_error());
+        self.val.top1 >= student.top1 - apart
     }
 }
 

@@ -295,6 +295,24 @@ impl Recipe {
 
     /// The preset of that name, or the recipe in that file.
     pub fn named(name: &str) -> Result<Self> {
+        thread_local! {
+            /// Recipes that are being read: a file may name another as what it is put over.
+            static OPEN: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
+        }
+        let circle = OPEN.with_borrow(|open| open.iter().any(|other| other == name));
+        if circle {
+            return Err(Error::input(
+                format!("recipe `{name}` is put over itself"),
+                "name another recipe or preset in its key `recipe`",
+            ));
+        }
+        OPEN.with_borrow_mut(|open| open.push(name.into()));
+        let read = Self::read(name);
+        OPEN.with_borrow_mut(Vec::pop);
+        read
+    }
+
+    fn read(name: &str) -> Result<Self> {
         let (text, shown) = match Self::preset(name) {
             Some(text) => (text.to_string(), format!("recipe `{name}`")),
             None => {
@@ -388,6 +406,12 @@ impl Recipe {
             if !(value.is_finite() && value >= 0.0) {
                 return wrong(key, value.to_string(), "it must be zero or a positive number");
             }
+        }
+        if [self.labels, self.distillation, self.features].iter().all(|course| course.ends() == [0.0; 2]) {
+            return Err(Error::input(
+                format!("`{section}labels`, `{section}distillation` and `{section}features` are all 0"),
+                "give one of them a weight: without one nothing is learned",
+            ));
         }
         let shares = [
             ("momentum", self.momentum),

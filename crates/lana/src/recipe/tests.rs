@@ -43,6 +43,19 @@ fn keys_are_put_over_the_recipe_that_is_named() {
 }
 
 #[test]
+fn a_recipe_over_itself_is_refused() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let [a, b] = ["a.toml", "b.toml"].map(|name| folder.path().join(name));
+    std::fs::write(&a, format!("recipe = {b:?}\nepochs = 3")).unwrap();
+    std::fs::write(&b, format!("recipe = {a:?}")).unwrap();
+    let error = Recipe::named(a.to_str().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("put over itself"), "{error}");
+    std::fs::write(&b, "recipe = \"cifar\"").unwrap();
+    let expected = Recipe { epochs: 3, ..Recipe::named("cifar").unwrap() };
+    assert_eq!(Recipe::named(a.to_str().unwrap()).unwrap(), expected);
+}
+
+#[test]
 fn keys_of_the_augmentation_are_put_over_one_by_one() {
     let imagenet = Recipe::named("imagenet").unwrap();
     let mine: Recipe = toml::from_str("recipe = \"imagenet\"\n[augment]\nmixup = 0\n").unwrap();

@@ -141,7 +141,9 @@ fn a_control_that_is_as_good_is_named() {
     assert!(page.contains("from nothing (another recipe)"));
     report.controls.retain(|control| control.control == "random");
     let page = checked(&report).replace('\u{a0}', " ");
-    assert!(page.contains("The student beats 1 control by more than two standard errors"));
+    assert!(
+        page.contains("The student beats the one control within the budget by more than two standard errors")
+    );
     report.controls.clear();
     assert!(checked(&report).contains("lana finetune RUN --control skip-only"));
 }

@@ -22,14 +22,19 @@ use crate::{
     write_json,
 };
 
+/// Rounds of a random selection, of one draw each: that it is unlucky says nothing about the budget.
+const DRAWS: usize = 24;
+
 /// Makes a control for budgets, unless that is done.
 pub(crate) fn run(context: &mut Context<'_>, control: &Control, budgets: &[Budget]) -> Result<()> {
     if let Control::Network { name, weights } = control {
-        return network(context, control, name, weights.as_ref());
+        return network(context, control, name, weights.as_ref(), budgets);
     }
     let select = context.config.select.clone();
-    if *control == Control::SkipOnly {
-        context.config.select.force.push("*:identity,teacher".into());
+    match control {
+        Control::SkipOnly => context.config.select.force.push("*:identity,teacher".into()),
+        Control::Random => context.config.select.rounds = select.rounds.max(DRAWS),
+        _ => {}
     }
     context.control = Some(control.clone());
     let made = budgets.iter().try_for_each(|budget| {
@@ -48,6 +53,7 @@ fn network(
     control: &Control,
     name: &str,
     source: Option<&WeightsSource>,
+    budgets: &[Budget],
 ) -> Result<()> {
     let (teacher, _) = context.teacher()?;
     let (graph, start) = begin(context, &teacher, name, source)?;
@@ -105,7 +111,7 @@ fn network(
     };
     let here = |deployment: &Deployment| tables::elsewhere(&context.config.latency.on(*deployment)).is_none();
     let teacher_file = context.run.path("teacher/teacher.onnx");
-    for deployment in deployments(context)?.into_iter().filter(here) {
+    for deployment in deployments(context, budgets)?.into_iter().filter(here) {
         let label = deployment.to_string();
         if record.measured.iter().any(|timed| timed.deployment == label) {
             continue;
@@ -174,11 +180,11 @@ fn trainable(
     }
 }
 
-/// Where budgets of the run are measured; as the run says if it has none.
-fn deployments(context: &Context<'_>) -> Result<Vec<Deployment>> {
+/// Where these budgets and those of the run are measured; as the run says if there is none.
+fn deployments(context: &Context<'_>, budgets: &[Budget]) -> Result<Vec<Deployment>> {
     let own = context.config.latency.deployment();
     let mut all: Vec<Deployment> = Vec::new();
-    for budget in &context.config.budgets {
+    for budget in budgets.iter().chain(&context.config.budgets) {
         all.extend(budget.deployments(&own)?.into_iter().map(|(deployment, _)| deployment));
     }
     if all.is_empty() {
@@ -189,29 +195,40 @@ fn deployments(context: &Context<'_>) -> Result<Vec<Deployment>> {
     Ok(all)
 }
 
-/// The controls of a run under a budget: selections first, then networks from the slowest to the fastest.
+/// The student of a budget, if what was exported is what was trained last; and how it was trained.
+pub(crate) fn student(context: &Context<'_>, folder: &Path) -> Result<Option<(StudentMetrics, Recipe)>> {
+    let metrics: Option<StudentMetrics> =
+        read_or_redo(&folder.join("student/metrics.json"), context.progress)?;
+    let record: Option<Record> = read_or_redo(&folder.join("finetune/finetuned.json"), context.progress)?;
+    let both = metrics.zip(record);
+    Ok(both
+        .filter(|(metrics, record)| metrics.files.get("weights.safetensors") == Some(&record.sha256))
+        .map(|(metrics, record)| (metrics, record.config)))
+}
+
+/// The controls of a run under a budget: selections first, then networks from the slowest to the fastest. What is damaged is left
+/// out with a warning.
 pub(crate) fn gather(context: &Context<'_>, budget: &Budget) -> Result<Vec<ControlMetrics>> {
     let Some((teacher, _)) = context.stored_teacher()? else { return Ok(Vec::new()) };
-    let record =
-        |folder: &Path| read_or_redo::<Record>(&folder.join("finetune/finetuned.json"), context.progress);
-    // The student's own recipe, where there is one: that of the run may have changed since.
-    let own = record(&context.run.budget_dir(budget))?.map(|record| record.config);
-    let recipe = own.as_ref().unwrap_or(&context.config.finetune);
+    let own = context.run.budget_dir(budget);
+    // The student's own recipe: that of the run may have changed since.
+    let recipe = student(context, &own)?.map(|(_, recipe)| recipe);
+    let recipe = recipe.as_ref().unwrap_or(&context.config.finetune);
     let mut found = Vec::new();
     for control in Control::selections() {
-        let folder = context.run.budget_dir(budget).join(control.folder());
-        let metrics: Option<StudentMetrics> =
-            read_or_redo(&folder.join("student/metrics.json"), context.progress)?;
-        if let (Some(metrics), Some(record)) = (metrics, record(&folder)?) {
-            let same_recipe = record.config.trains_like(recipe);
-            found.push(of_selection(&control, metrics, same_recipe));
+        if let Some((metrics, trained_by)) = student(context, &own.join(control.folder()))? {
+            found.push(of_selection(&control, metrics, trained_by.trains_like(recipe)));
         }
     }
     let mut networks = Vec::new();
     for folder in folders(&context.run.path("controls"))? {
-        if let Some(record) = read_or_redo::<NetworkControl>(&folder.join("control.json"), context.progress)?
-        {
-            networks.push(of_network(context, budget, &teacher, recipe, &folder, record)?);
+        let Some(record) = read_or_redo::<NetworkControl>(&folder.join("control.json"), context.progress)?
+        else {
+            continue;
+        };
+        match of_network(context, budget, &teacher, recipe, &folder, record) {
+            Ok(metrics) => networks.push(metrics),
+            Err(error) => context.progress.warn(&format!("{error}; this control is left out")),
         }
     }
     networks.sort_by(|a, b| b.cost.macs.cmp(&a.cost.macs).then_with(|| a.control.cmp(&b.control)));
@@ -222,7 +239,7 @@ pub(crate) fn gather(context: &Context<'_>, budget: &Budget) -> Result<Vec<Contr
 /// The folders in another.
 fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = match std::fs::read_dir(folder) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(Error::io(folder)(error)),
     };

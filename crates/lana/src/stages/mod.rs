@@ -129,15 +129,23 @@ pub fn control(
     progress: &dyn Progress,
 ) -> Result<Vec<Comparison>> {
     let mut context = Context::open(run, progress)?;
-    context.add_budgets(budgets)?;
     if let Some(recipe) = &options.recipe {
         context.set_recipe(recipe)?;
     }
     let budgets = context.budgets(budgets)?;
+    for budget in &budgets {
+        // A student that was trained since it was exported would be compared by what it was before.
+        if finetune::stored(&context, budget)?.is_some() {
+            export::run(&context, budget)?;
+        }
+    }
     control::run(&mut context, &options.control, &budgets)?;
+    // Not before: a budget that is out of reach is not the run's.
+    context.add_budgets(&budgets)?;
     report::run(&context)?;
     let compare = |budget: Budget| {
-        let (student, controls) = (export::stored(&context, &budget)?, control::gather(&context, &budget)?);
+        let own = control::student(&context, &context.run.budget_dir(&budget))?;
+        let (student, controls) = (own.map(|(metrics, _)| metrics), control::gather(&context, &budget)?);
         Ok(Comparison { budget, student, controls })
     };
     budgets.into_iter().map(compare).collect()

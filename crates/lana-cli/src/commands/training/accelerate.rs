@@ -47,7 +47,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DATA")]
     train: Option<String>,
 
-    /// Validation images, likewise; they are only reported on, nothing is chosen by them
+    /// Validation images, likewise; they are only reported on: nothing is chosen by them but, where a recipe keeps an average of the
+    /// weights, which of both becomes the student
     #[arg(long, value_name = "DATA")]
     val: Option<String>,
 

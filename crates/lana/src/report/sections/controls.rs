@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::nothing;
 use crate::report::Report;
-use crate::report::format::{NONE, count, counted, escape, fixed, percent, put, standard_error};
+use crate::report::format::{NONE, count, escape, fixed, percent, put, standard_error};
 use crate::{ControlMetrics, StudentMetrics};
 
 pub(in crate::report) fn controls(report: &Report) -> String {
@@ -37,31 +37,46 @@ pub(in crate::report) fn controls(report: &Report) -> String {
     out
 }
 
-/// What the comparison says, in a sentence.
+/// What the comparison says. Controls count where they were trained alike and meet the budget: under it they are as good a deal.
 fn verdict(student: &StudentMetrics, controls: &[&ControlMetrics]) -> String {
-    let comparable: Vec<&&ControlMetrics> = controls.iter().filter(|c| c.same_recipe).collect();
-    let error = student.val.top1_error();
-    let rivals: Vec<String> = comparable
+    let alike = || controls.iter().filter(|control| control.same_recipe);
+    let within: Vec<_> = alike().filter(|control| control.meets_budget == Some(true)).collect();
+    let rivals: Vec<String> = within
         .iter()
-        .filter(|c| c.rivals(student.ratio(), student.top1, error))
-        .map(|c| {
-            let apart = 100.0 * (c.val.top1 - student.top1);
+        .filter(|control| control.is_as_accurate(&student.val))
+        .map(|control| {
+            let apart = 100.0 * (control.val.top1 - student.val.top1);
             let sign = if apart < 0.0 { "−" } else { "+" };
-            format!("<b>{}</b> ({sign}{} points)", escape(&c.control), fixed(apart.abs(), 2))
+            format!("<b>{}</b> ({sign}{} points)", escape(&control.control), fixed(apart.abs(), 2))
         })
         .collect();
-    match (rivals.is_empty(), comparable.is_empty()) {
-        (_, true) => "None of them was trained by the recipe of this run: nothing can be concluded.".into(),
-        (true, _) => format!(
-            "The student beats {} by more than two standard errors wherever they are at most as slow.",
-            counted(comparable.len(), "control", "controls")
+    let mut out = match (within.len() - rivals.len(), rivals.is_empty()) {
+        (0, true) => "No control of this recipe meets the budget: nothing can be concluded.".to_string(),
+        (beaten, true) => format!(
+            "The student beats {} within the budget by more than two standard errors.",
+            if within.len() == 1 { "the one control".to_string() } else { format!("all {beaten} controls") }
         ),
-        (false, _) => format!(
-            "At most as slow, and as accurate as the student or better (within two standard errors): {}. What is gained \
-             by the search is then not proven here; the control may be the simpler network to deploy.",
+        (_, false) => format!(
+            "Within the budget, and as accurate as the student or better (within two standard errors): {}. What is gained by the \
+             search is then not proven here; the control may be the simpler network to deploy.",
             rivals.join(", ")
         ),
+    };
+    let beyond = alike().filter(|control| control.meets_budget == Some(false)).count();
+    if beyond > 0 {
+        put!(
+            out,
+            " {} over the budget.",
+            if beyond == 1 { "One control is".into() } else { format!("{beyond} controls are") }
+        );
     }
+    if alike().any(|control| control.meets_budget.is_none()) {
+        out.push_str(" What was not measured is not counted.");
+    }
+    if !student.meets_budget {
+        out.push_str(" The student itself is over its budget.");
+    }
+    out
 }
 
 fn table(student: Option<&StudentMetrics>, controls: &[&ControlMetrics]) -> String {

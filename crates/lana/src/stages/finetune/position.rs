@@ -47,7 +47,7 @@ pub(crate) struct Best {
     pub(crate) sha256: String,
 }
 
-/// What tells a training that left the path: as in phase 1, a mean loss more than ten times as large as in the beginning.
+/// What tells a training that left the path: a mean loss more than ten times as large as in the beginning, and as guessing.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Watch {
     first: Option<f64>,
@@ -56,8 +56,9 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Takes in a loss; gives the mean loss if that says that the training diverged.
-    pub(super) fn diverged(&mut self, loss: f64) -> Option<f64> {
+    /// Takes in a loss; gives the mean loss if that says that the training diverged. `chance` is the share that guessing would have in
+    /// it by now: with weights that change, the loss may begin near zero and rise to that.
+    pub(super) fn diverged(&mut self, loss: f64, chance: f64) -> Option<f64> {
         self.sum += loss;
         self.count += 1;
         if self.count < WINDOW {
@@ -66,17 +67,17 @@ impl Watch {
         let mean = self.sum / self.count as f64;
         (self.sum, self.count) = (0.0, 0);
         let first = *self.first.get_or_insert(mean);
-        (mean > 10.0 * first + 1.0).then_some(mean)
+        (mean > 10.0 * first.max(chance) + 1.0).then_some(mean)
     }
 }
 
 impl Position {
     /// Adds a loss, or gives the mean one that says that the training diverged.
-    pub(super) fn add(&mut self, loss: f64) -> Option<f64> {
+    pub(super) fn add(&mut self, loss: f64, chance: f64) -> Option<f64> {
         self.step += 1;
         self.loss_sum += loss;
         self.loss_count += 1;
-        self.watch.diverged(loss)
+        self.watch.diverged(loss, chance)
     }
 }
 
@@ -84,10 +85,15 @@ impl Trainer<'_> {
     /// Continues where a checkpoint of this very training stands, or begins.
     pub(super) fn take_up(&self, weights: &Weights, course: &Course<'_>) -> Result<(Distiller, Position)> {
         let (context, recipe) = (self.context, self.recipe);
-        if let Some((all, position)) = checkpoint::load::<Position>(self.folder, context.progress)?
-            && position.key == self.key
-            && position.recipe.trains_like(recipe)
-        {
+        let stored = checkpoint::load::<Position>(self.folder, context.progress)?;
+        let same = |position: &Position| position.key == self.key && position.recipe.trains_like(recipe);
+        if let Some((_, other)) = stored.as_ref().filter(|(_, position)| !same(position)) {
+            context.progress.warn(&format!(
+                "{}: what another recipe or other weights had trained up to step {} is given up",
+                self.title, other.step
+            ));
+        }
+        if let Some((all, position)) = stored.filter(|(_, position)| same(position)) {
             let training = course.training(position.settled.precision);
             let mut distiller =
                 Distiller::new(&course.graph, &all.under("weights"), &training, context.device)?;
@@ -112,6 +118,8 @@ impl Trainer<'_> {
             seconds: 0.0,
             watch: Watch::default(),
         };
+        // What was settled by trial must not be settled otherwise after a kill.
+        self.save(&distiller, &position)?;
         Ok((distiller, position))
     }
 
@@ -154,12 +162,18 @@ mod tests {
     #[test]
     fn a_loss_ten_times_the_first_is_divergence_and_a_bad_batch_is_none() {
         let mut watch = Watch::default();
-        let mut feed = |loss: f64| (0..WINDOW).find_map(|_| watch.diverged(loss));
+        let mut feed = |loss: f64| (0..WINDOW).find_map(|_| watch.diverged(loss, 0.0));
         assert_eq!(feed(0.5), None);
         assert_eq!(feed(5.9), None);
         assert!(feed(6.1).is_some());
         let mut watch = Watch::default();
         let losses = (0..4 * WINDOW).map(|at| if at == 20 { 40.0 } else { 0.5 });
-        assert!(losses.into_iter().all(|loss| watch.diverged(loss).is_none()));
+        assert!(losses.into_iter().all(|loss| watch.diverged(loss, 0.0).is_none()));
+        // What begins near zero and becomes a cross-entropy has not diverged, what goes far beyond guessing has.
+        let mut watch = Watch::default();
+        let mut feed = |loss: f64| (0..WINDOW).find_map(|_| watch.diverged(loss, 2.3));
+        assert_eq!(feed(0.1), None);
+        assert_eq!(feed(4.0), None);
+        assert!(feed(25.0).is_some());
     }
 }

@@ -69,6 +69,7 @@ impl Course<'_> {
             algorithm: recipe.algorithm(),
             clip: (recipe.clip > 0.0).then_some(recipe.clip),
             precision,
+            seed: self.trainer.context.config.seed,
             average: recipe.average(),
             frozen: self.frozen.clone(),
             matched: self.matched.clone(),
@@ -250,7 +251,9 @@ impl Trainer<'_> {
                     }
                     Err(other) => return Err(other),
                 };
-                if let Some(mean) = position.add(loss) {
+                let labels =
+                    recipe.mixture(done).labels * (input.graph.output_shape().elements() as f64).ln();
+                if let Some(mean) = position.add(loss, labels) {
                     return Err(self.diverged(position.step, mean, rate));
                 }
                 if position.step.is_multiple_of(8) {
