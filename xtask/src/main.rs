@@ -61,6 +61,9 @@ enum Task {
         /// makes of it, in ONNX Runtime. With --all every network, otherwise a few
         #[arg(long, conflicts_with = "data")]
         onnx: bool,
+        /// Compare the PyTorch text of teachers and students instead, with ONNX Runtime and with timm's
+        #[arg(long, conflicts_with_all = ["all", "data", "onnx"])]
+        students: bool,
     },
     /// Check formatting, lints and documentation, and run every test, after setup
     Test,
@@ -127,6 +130,9 @@ fn main() -> ExitCode {
         Task::Bench { bench: Bench::Score(arguments) } => bench::score::run(&arguments),
         Task::Parity { data: true, .. } => parity::data(),
         Task::Parity { onnx: true, names, all, .. } => parity::onnx::run(&names, all),
+        Task::Parity { students: true, names, .. } => {
+            parity::python().and_then(|python| parity::students::run(&python, &names))
+        }
         Task::Parity { names, all, .. } => parity::run(&names, all),
         Task::Test => test::run(),
     };

@@ -1,7 +1,7 @@
 //! `cargo xtask parity`: do the zoo's networks compute what timm's compute?
 //!
 //! The comparing is done by the example `parity` of lana-torch (networks) and that of lana-data (images); here timm is got ready,
-//! and both are brought together. [`onnx`] compares ONNX files.
+//! and both are brought together. [`onnx`] compares ONNX files, [`students`] networks with their PyTorch text.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -13,6 +13,7 @@ use crate::python::{self, Environment};
 use crate::setup;
 
 pub(crate) mod onnx;
+pub(crate) mod students;
 
 /// What timm, torch and torchvision need to be imported, but for each other and for CUDA; and what PyTorch needs to write ONNX
 /// files and Python to run them.

@@ -59,7 +59,8 @@ const CHECKS: &[Check] = &[
     },
 ];
 
-/// Sets up, then runs every check; stops at the first that fails. The last compares the zoo with timm.
+/// Sets up, then runs every check; stops at the first that fails. The last compare the zoo with timm, and networks with
+/// their PyTorch text.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     setup::run()?;
     for check in CHECKS {
@@ -78,7 +79,12 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     match parity::python() {
         Ok(python) => {
             eprintln!("$ cargo xtask parity");
-            parity::compare(&python, &[], false)
+            let compared = parity::compare(&python, &[], false)?;
+            if compared != ExitCode::SUCCESS {
+                return Ok(compared);
+            }
+            eprintln!("$ cargo xtask parity --students");
+            parity::students::run(&python, &[])
         }
         Err(error) => {
             eprintln!("parity with timm: skipped\n{}", failure::render(&error));

@@ -124,6 +124,9 @@ pub enum Error {
     /// ONNX files.
     #[error(transparent)]
     Onnx(#[from] lana_onnx::Error),
+    /// Networks as PyTorch text.
+    #[error(transparent)]
+    Pytorch(#[from] lana_pytorch::Error),
     /// Timing.
     #[error(transparent)]
     Latency(#[from] lana_latency::Error),
@@ -151,7 +154,8 @@ impl Error {
             | Error::Graph(_)
             | Error::Models(_)
             | Error::Data(_)
-            | Error::Onnx(_) => 2,
+            | Error::Onnx(_)
+            | Error::Pytorch(_) => 2,
             Error::Latency(error) if error.is_input() => 2,
             Error::Select(error) if error.is_input() => 2,
             Error::Torch(lana_torch::Error::Graph(_)) => 2,

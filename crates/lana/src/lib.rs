@@ -78,8 +78,8 @@ pub use source::{HubFile, WeightsSource};
 pub use speed::{ScoreSpeed, score_speed};
 pub use stages::tables::{Imported, check_table, force_table, import_table, make_table, write_bundle};
 pub use stages::{
-    Comparison, ControlOptions, FinetuneOptions, PretrainOptions, Shard, Stage, control, finetune, pretrain,
-    run_stage,
+    Comparison, ControlOptions, ExportFormat, FinetuneOptions, PretrainOptions, Shard, Stage, control,
+    export, finetune, pretrain, run_stage,
 };
 pub use study::{
     PretrainingOptions, PretrainingRow, ScoreKind, StudyOptions, StudyRow, pretraining_study,

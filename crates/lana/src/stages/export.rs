@@ -1,10 +1,11 @@
 //! Exports the student, verifies the export against libtorch, and measures it beside the teacher.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lana_graph::{Graph, Weights, deploy};
 use lana_latency::{Deployment, MeasureOptions, Measurement, Model, Session};
+use lana_models::zoo::Preprocessing;
 use lana_onnx::ExportOptions;
 use lana_torch::{Batch, BatchNorm, Network};
 
@@ -34,6 +35,51 @@ pub(crate) fn network_files(onnx: &str, graph: &Graph, weights: &Weights) -> Res
     ])
 }
 
+/// What a student is exported for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// To be deployed: `student.onnx`.
+    #[default]
+    Onnx,
+    /// To be trained on in PyTorch: `student.py`, beside its weights.
+    Pytorch,
+    /// Its weights alone: `weights.safetensors`.
+    Safetensors,
+}
+
+/// The student as PyTorch text.
+const PYTHON: &str = "student.py";
+
+/// Gives the file of the student in a format, exporting and measuring it if that has not been done.
+pub(crate) fn file(context: &Context<'_>, budget: &Budget, format: ExportFormat) -> Result<PathBuf> {
+    let folder = context.budget_dir(budget).join("student");
+    if format == ExportFormat::Onnx {
+        run(context, budget)?;
+        return Ok(folder.join("student.onnx"));
+    }
+    // One that misses its budget is measured again by `run`; its text and weights are what they are.
+    let is_there = match (stored(context, budget)?, finetune::stored(context, budget)?) {
+        (Some(metrics), Some(tuned)) => is_whole(&folder, &metrics, &tuned),
+        _ => false,
+    };
+    if !is_there {
+        run(context, budget)?;
+    }
+    if format == ExportFormat::Safetensors {
+        return Ok(folder.join("weights.safetensors"));
+    }
+    write_python(&folder, &context.teacher()?.0, &Graph::load(&folder.join("graph.json"))?)?;
+    Ok(folder.join(PYTHON))
+}
+
+/// Writes a network as PyTorch text beside its weights.
+fn write_python(folder: &Path, teacher: &Teacher, graph: &Graph) -> Result<()> {
+    let Preprocessing { mean, std, .. } = teacher.preprocessing;
+    let notes = format!("Images: pixels from 0 to 1, less the mean {mean:?}, divided by {std:?} (red, green, blue).");
+    let text = lana_pytorch::student(graph, "weights.safetensors", &notes)?;
+    write_atomic(&folder.join(PYTHON), text.as_bytes())
+}
+
 /// Gives the student's figures, exporting and measuring it if that has not been done.
 pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetrics> {
     let folder = context.budget_dir(budget).join("student");
@@ -54,6 +100,10 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<StudentMetri
     context.progress.begin(&context.title("export", budget), 2, "steps");
     let path = folder.join("student.onnx");
     let (files, difference) = write_verified(context, &teacher, &path, graph, weights)?;
+    if folder.join(PYTHON).exists() {
+        // It was asked for before, of a student that may have been another.
+        write_python(&folder, &teacher, graph)?;
+    }
     context.progress.advance(1, "written and verified");
 
     let footprint = Footprint::of(graph)?;

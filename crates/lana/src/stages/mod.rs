@@ -15,9 +15,10 @@ pub(crate) mod select;
 pub(crate) mod tables;
 pub(crate) mod teacher;
 
+pub use export::ExportFormat;
 pub use pretrain::Shard;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::context::Context;
 use crate::{Budget, Control, ControlMetrics, Memory, Progress, Recipe, Result, StudentMetrics};
@@ -75,6 +76,19 @@ pub fn pretrain(run: &Path, options: &PretrainOptions, progress: &dyn Progress) 
     };
     context.config.pretrain.memory = options.memory.or(context.config.pretrain.memory);
     pretrain::run(&context, options.shard)
+}
+
+/// Exports the students of an existing run, for `budgets` or all of the run's, and gives the file of each in a format. What is
+/// exported already stays as it is.
+pub fn export(
+    run: &Path,
+    format: ExportFormat,
+    budgets: &[Budget],
+    progress: &dyn Progress,
+) -> Result<Vec<PathBuf>> {
+    let mut context = Context::open(run, progress)?;
+    context.add_budgets(budgets)?;
+    context.budgets(budgets)?.iter().map(|budget| export::file(&context, budget, format)).collect()
 }
 
 /// What may be said to phase 3 alone.

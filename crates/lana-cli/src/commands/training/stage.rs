@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lana::{Budget, Run, Stage};
+use lana::{Budget, Stage};
 
 use crate::failure::Failure;
 use crate::progress::Terminal;
@@ -51,11 +51,6 @@ pub(super) fn run(
     terminal: &Terminal,
 ) -> Result<(), Failure> {
     Ok(lana::run_stage(&run.run, stage, budgets, terminal)?)
-}
-
-/// The budgets given, or those of the run.
-pub(super) fn budgets_or_all(run: &Path, budgets: Vec<Budget>) -> Result<Vec<Budget>, Failure> {
-    Ok(if budgets.is_empty() { Run::open(run)?.config()?.budgets } else { budgets })
 }
 
 /// Where the exported student of a budget is.
