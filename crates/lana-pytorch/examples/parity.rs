@@ -30,7 +30,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (Some(python), Some(script), Some(folder)) = (arguments.next(), arguments.next(), arguments.next())
     else {
-        eprintln!("usage: parity PYTHON SCRIPT FOLDER [NAME…]; `cargo xtask parity --students` does it for you");
+        eprintln!(
+            "usage: parity PYTHON SCRIPT FOLDER [NAME…]; `cargo xtask parity --students` does it for you"
+        );
         return ExitCode::from(2);
     };
     match run(&python, &script, Path::new(&folder), &arguments.collect::<Vec<_>>()) {
@@ -67,7 +69,8 @@ fn compare(python: &str, script: &str, folder: &Path, graph: &Graph) -> Result<b
     let weights = folder.join("weights.safetensors");
     std::fs::write(folder.join("student.py"), lana_pytorch::student(graph, "weights.safetensors", "")?)?;
     std::fs::write(&weights, init::random(graph, 3).to_bytes())?;
-    let mut call = |step: &str| Command::new(python).arg(script).arg(step).arg(folder).arg(graph.name()).status();
+    let mut call =
+        |step: &str| Command::new(python).arg(script).arg(step).arg(folder).arg(graph.name()).status();
     if !call("prepare")?.success() {
         return Ok(false);
     }
@@ -91,7 +94,8 @@ fn smallest() -> Result<Vec<Graph>, lana_models::Error> {
         }
     }
     let mut networks = least.values().map(|entry| teacher(&entry.name)).collect::<Result<Vec<_>, _>>()?;
-    networks.push(zoo::with_drops(&teacher("efficientnet_b0")?, 0.2, 0.2)?.renamed("efficientnet_b0 with drops"));
+    networks
+        .push(zoo::with_drops(&teacher("efficientnet_b0")?, 0.2, 0.2)?.renamed("efficientnet_b0 with drops"));
     Ok(networks)
 }
 
@@ -119,7 +123,10 @@ fn students() -> Result<Vec<Graph>, Failure> {
             students.push(student.renamed(format!("{name}, student {}", students.len() + 1)));
         }
     }
-    match pool::families().iter().find(|family| family.name != Operation::TEACHER && !stood.contains(family.name)) {
+    match pool::families()
+        .iter()
+        .find(|family| family.name != Operation::TEACHER && !stood.contains(family.name))
+    {
         Some(family) => Err(format!("no operation of `{}` stands in a student", family.name).into()),
         None => Ok(students),
     }

@@ -14,7 +14,9 @@ pub enum Error {
         parameter: String,
     },
     /// Modules would be nested deeper than PyTorch can walk.
-    #[error("the name of node `{node}…` has too many parts; rename the node in graph.json and its parameters in weights.safetensors")]
+    #[error(
+        "the name of node `{node}…` has too many parts; rename the node in graph.json and its parameters in weights.safetensors"
+    )]
     Deep {
         /// How its name begins.
         node: String,

@@ -12,17 +12,69 @@ const KEYWORDS: &[&str] = &[
 
 /// What modules have already. Names that begin with an underscore are left to PyTorch as a whole.
 const MEMBERS: &[&str] = &[
-    "T_destination", "add_module", "append", "apply", "bfloat16", "buffers", "call_super_init", "children",
-    "clear", "compile", "cpu", "cuda", "double", "dump_patches", "eval", "extend", "extra_repr", "float",
-    "forward", "get_buffer", "get_extra_state", "get_parameter", "get_submodule", "half", "insert", "ipu",
-    "items", "keys", "load_state_dict", "modules", "mtia", "named_buffers", "named_children", "named_modules",
-    "named_parameters", "parameters", "pop", "register_backward_hook", "register_buffer",
-    "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
-    "register_full_backward_pre_hook", "register_load_state_dict_post_hook",
-    "register_load_state_dict_pre_hook", "register_module", "register_parameter",
-    "register_state_dict_post_hook", "register_state_dict_pre_hook", "requires_grad_", "set_extra_state",
-    "set_submodule", "share_memory", "state_dict", "to", "to_empty", "train", "training", "type", "update",
-    "values", "xpu", "zero_grad",
+    "T_destination",
+    "add_module",
+    "append",
+    "apply",
+    "bfloat16",
+    "buffers",
+    "call_super_init",
+    "children",
+    "clear",
+    "compile",
+    "cpu",
+    "cuda",
+    "double",
+    "dump_patches",
+    "eval",
+    "extend",
+    "extra_repr",
+    "float",
+    "forward",
+    "get_buffer",
+    "get_extra_state",
+    "get_parameter",
+    "get_submodule",
+    "half",
+    "insert",
+    "ipu",
+    "items",
+    "keys",
+    "load_state_dict",
+    "modules",
+    "mtia",
+    "named_buffers",
+    "named_children",
+    "named_modules",
+    "named_parameters",
+    "parameters",
+    "pop",
+    "register_backward_hook",
+    "register_buffer",
+    "register_forward_hook",
+    "register_forward_pre_hook",
+    "register_full_backward_hook",
+    "register_full_backward_pre_hook",
+    "register_load_state_dict_post_hook",
+    "register_load_state_dict_pre_hook",
+    "register_module",
+    "register_parameter",
+    "register_state_dict_post_hook",
+    "register_state_dict_pre_hook",
+    "requires_grad_",
+    "set_extra_state",
+    "set_submodule",
+    "share_memory",
+    "state_dict",
+    "to",
+    "to_empty",
+    "train",
+    "training",
+    "type",
+    "update",
+    "values",
+    "xpu",
+    "zero_grad",
 ];
 
 /// Whether Python reads `name` as a name.
@@ -133,9 +185,12 @@ mod tests {
 
     #[test]
     fn classes_are_named_after_their_place() {
-        for (path, name) in
-            [("layer1.0", "Layer1_0"), ("blocks.0.1.se", "Blocks_0_1_Se"), ("0", "Part_0"), ("0.1", "Part_0_1")]
-        {
+        for (path, name) in [
+            ("layer1.0", "Layer1_0"),
+            ("blocks.0.1.se", "Blocks_0_1_Se"),
+            ("0", "Part_0"),
+            ("0.1", "Part_0_1"),
+        ] {
             assert_eq!(class(path), name);
         }
     }

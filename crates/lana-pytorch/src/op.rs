@@ -194,9 +194,7 @@ pub(crate) fn form(graph: &Graph, node: usize) -> Form {
         Op::Select { axis, indices } => {
             return match slice(indices, x.dims()[*axis]) {
                 Some(slice) => suffix(format!("[{}{slice}]", ":, ".repeat(axis + 1))),
-                None => {
-                    Form::Expression(Expression::Gather { axis: axis + 1, indices: indices.clone() })
-                }
+                None => Form::Expression(Expression::Gather { axis: axis + 1, indices: indices.clone() }),
             };
         }
         Op::Softmax { axis } => return suffix(format!(".softmax(dim={})", axis + 1)),

@@ -80,7 +80,8 @@ impl<'a> Tree<'a> {
         for (node, path) in places(graph).iter().enumerate() {
             let at = tree.grow(path);
             tree.branches[at].node = Some(node);
-            tree.branches[at].is_bound = !graph.nodes()[node].op.parameters(&graph.input_shapes(node)).is_empty();
+            tree.branches[at].is_bound =
+                !graph.nodes()[node].op.parameters(&graph.input_shapes(node)).is_empty();
         }
         for layer in graph.layers().iter().filter(|layer| layer.nodes.is_empty()) {
             tree.leave_out(&layer.name);

@@ -46,7 +46,12 @@ pub(crate) fn module(graph: &Graph, weights: &str, notes: &str) -> Result<String
         };
         text += &format!("\n\nclass {}(nn.Module):\n{}{}", class.name, docstring(&doc), class.body);
     }
-    let doc = format!("{}: images {} to {}.", escaped(graph.name()), dims(graph.input_shape()), dims(graph.output_shape()));
+    let doc = format!(
+        "{}: images {} to {}.",
+        escaped(graph.name()),
+        dims(graph.input_shape()),
+        dims(graph.output_shape())
+    );
     text += &format!("\n\nclass Student(nn.Module):\n{}{student}", docstring(&doc));
     text += &footer(graph, weights);
     Ok(text)
@@ -190,7 +195,9 @@ impl Writer<'_> {
         items.sort_by_key(|item| item.output);
 
         let mut init = Vec::new();
-        for child in self.tree.in_order(at).into_iter().filter(|&child| self.tree.branches[child].is_written()) {
+        for child in
+            self.tree.in_order(at).into_iter().filter(|&child| self.tree.branches[child].is_written())
+        {
             let maker = self.maker(child);
             let path = format!("self{}", self.step(at, child));
             assign(&mut init, &path, &maker.lines);
@@ -295,7 +302,9 @@ impl Writer<'_> {
                         let inputs = self.graph.nodes()[node].inputs.clone();
                         let (name, what) = match form(self.graph, node) {
                             Form::Module(_) => (String::new(), What::Module(path)),
-                            Form::Expression(expression) => (branch.name.clone(), What::Expression(expression)),
+                            Form::Expression(expression) => {
+                                (branch.name.clone(), What::Expression(expression))
+                            }
                         };
                         items.push(Item { output, inputs, name, what });
                     }
@@ -350,7 +359,10 @@ impl Writer<'_> {
     /// Attributes of a class.
     fn attributes(&self, at: usize) -> HashSet<String> {
         let children = &self.tree.branches[at].children;
-        children.iter().filter_map(|&child| Some(self.step(at, child).strip_prefix('.')?.to_string())).collect()
+        children
+            .iter()
+            .filter_map(|&child| Some(self.step(at, child).strip_prefix('.')?.to_string()))
+            .collect()
     }
 
     /// What makes the module `at`.
@@ -379,7 +391,9 @@ impl Writer<'_> {
     /// A module whose own modules are added to it afterwards.
     fn with_attributes(&self, at: usize, line: String) -> Maker {
         let mut whole = Maker::of(line);
-        for child in self.tree.in_order(at).into_iter().filter(|&child| self.tree.branches[child].is_written()) {
+        for child in
+            self.tree.in_order(at).into_iter().filter(|&child| self.tree.branches[child].is_written())
+        {
             let step = self.step(at, child);
             let maker = self.maker(child);
             whole.added.push((step.clone(), maker.lines));
@@ -391,7 +405,9 @@ impl Writer<'_> {
     /// A module that is given its own modules.
     fn with_list(&self, at: usize, before: &str, behind: &str) -> Maker {
         let mut whole = Maker::of(before.into());
-        for child in self.tree.in_order(at).into_iter().filter(|&child| self.tree.branches[child].is_written()) {
+        for child in
+            self.tree.in_order(at).into_iter().filter(|&child| self.tree.branches[child].is_written())
+        {
             let branch = &self.tree.branches[child];
             let step = self.step(at, child);
             let mut maker = self.maker(child);

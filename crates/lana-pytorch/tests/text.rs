@@ -106,7 +106,9 @@ fn blocks_of_the_same_structure_share_a_class() {
     let text = text(&zoo::build("resnet56_cifar", &ZooOptions::default()).unwrap());
     // Three stages, of which two begin with a stride.
     assert_eq!(text.matches("\nclass Layer").count(), 5, "{text}");
-    assert!(text.contains("layer1.0, layer1.1, layer1.2, layer1.3, layer1.4, layer1.5, layer1.6, layer1.7, layer1.8: "));
+    assert!(text.contains(
+        "layer1.0, layer1.1, layer1.2, layer1.3, layer1.4, layer1.5, layer1.6, layer1.7, layer1.8: "
+    ));
 }
 
 #[test]
@@ -229,7 +231,10 @@ fn a_prefix_that_is_no_part_of_the_network_holds_its_modules() {
         b.add("sum", y, z)
     });
     let text = text(&network);
-    assert!(text.contains("        self.side = nn.Module()\n        self.side.a = nn.Conv2d(4, 4, 1"), "{text}");
+    assert!(
+        text.contains("        self.side = nn.Module()\n        self.side.a = nn.Conv2d(4, 4, 1"),
+        "{text}"
+    );
     let lines = ["x = self.side.a(x)", "y = self.main(x)", "y = self.side.b(y)", "y = x + y"];
     // The sum is the last to read both.
     assert_eq!(forward(&network)[..3], lines[..3]);
@@ -281,7 +286,8 @@ fn a_module_may_hold_others_beside_its_own_parameters() {
         b.batch_norm("conv.bn", x)
     });
     let text = text(&network);
-    let expected = "        self.conv = nn.Conv2d(4, 4, 1, bias=False)\n        self.conv.bn = nn.BatchNorm2d(4)\n";
+    let expected =
+        "        self.conv = nn.Conv2d(4, 4, 1, bias=False)\n        self.conv.bn = nn.BatchNorm2d(4)\n";
     assert!(text.contains(expected), "{text}");
     assert_eq!(forward(&network), ["x = self.conv(x)", "x = self.conv.bn(x)", "return x"]);
 }
