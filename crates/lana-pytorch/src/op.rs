@@ -9,16 +9,19 @@ use crate::names::{number, pair};
 pub(crate) enum Helper {
     PaddedConv2d,
     AddParameter,
+    MulParameter,
     DropPath,
 }
 
 impl Helper {
-    pub(crate) const ALL: [Helper; 3] = [Helper::PaddedConv2d, Helper::AddParameter, Helper::DropPath];
+    pub(crate) const ALL: [Helper; 4] =
+        [Helper::PaddedConv2d, Helper::AddParameter, Helper::MulParameter, Helper::DropPath];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Helper::PaddedConv2d => "PaddedConv2d",
             Helper::AddParameter => "AddParameter",
+            Helper::MulParameter => "MulParameter",
             Helper::DropPath => "DropPath",
         }
     }
@@ -50,6 +53,18 @@ impl Helper {
         return x + self.weight
 "#
             }
+            Helper::MulParameter => {
+                r#"class MulParameter(nn.Module):
+    """Multiplies by a trained tensor, the same for every sample: a layer scale."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(shape))
+
+    def forward(self, x):
+        return x * self.weight
+"#
+            }
             Helper::DropPath => {
                 r#"class DropPath(nn.Module):
     """In training, sets whole samples to zero with probability `rate` and scales the others by 1 / (1 - rate)."""
@@ -76,7 +91,8 @@ pub(crate) fn helper(op: &Op) -> Option<Helper> {
             let [top, left, bottom, right] = conv.padding;
             (top != bottom || left != right).then_some(Helper::PaddedConv2d)
         }
-        Op::AddParameter => Some(Helper::AddParameter),
+        Op::AddParameter { .. } => Some(Helper::AddParameter),
+        Op::MulParameter { .. } => Some(Helper::MulParameter),
         Op::DropPath { .. } => Some(Helper::DropPath),
         _ => None,
     }
@@ -98,6 +114,8 @@ pub(crate) enum Expression {
     Suffix(String),
     /// Stands around the input: before and behind it.
     Call(&'static str, String),
+    /// Puts the inputs one behind the other along a dimension (the batch counted).
+    Concat(usize),
     /// Takes slices along a dimension (the batch counted) that are not evenly spaced.
     Gather {
         /// The dimension.
@@ -115,6 +133,7 @@ impl Expression {
             Expression::Infix(sign) => inputs.join(&format!(" {sign} ")),
             Expression::Suffix(suffix) => format!("{x}{suffix}"),
             Expression::Call(before, behind) => format!("{before}{x}{behind}"),
+            Expression::Concat(axis) => format!("torch.cat([{}], dim={axis})", inputs.join(", ")),
             Expression::Gather { axis, .. } => format!("{x}.index_select({axis}, {indices})"),
         }
     }
@@ -164,11 +183,14 @@ pub(crate) fn form(graph: &Graph, node: usize) -> Form {
             Activation::HardSwish => "nn.Hardswish()",
             Activation::HardSigmoid => "nn.Hardsigmoid()",
             Activation::Gelu => "nn.GELU()",
+            Activation::Tanh => "nn.Tanh()",
+            Activation::Erf => return suffix(".erf()".into()),
         }
         .into(),
         Op::Add => return Form::Expression(Expression::Infix("+")),
         Op::Mul => return Form::Expression(Expression::Infix("*")),
         Op::MatMul => return Form::Expression(Expression::Infix("@")),
+        Op::Concat { axis } => return Form::Expression(Expression::Concat(axis + 1)),
         Op::SumParts { parts } => return suffix(format!(".unflatten(1, ({parts}, -1)).sum(dim=1)")),
         Op::SoftmaxParts { parts } => {
             return suffix(format!(".unflatten(1, ({parts}, -1)).softmax(dim=1).flatten(1, 2)"));
@@ -182,6 +204,10 @@ pub(crate) fn form(graph: &Graph, node: usize) -> Form {
             format!("nn.AvgPool2d({}{counted})", windows(window))
         }
         Op::GlobalAveragePool => "nn.AdaptiveAvgPool2d(1)".into(),
+        Op::Mean { axes } => {
+            let axes: Vec<usize> = axes.iter().map(|axis| axis + 1).collect();
+            return suffix(format!(".mean(dim=[{}], keepdim=True)", list(&axes)));
+        }
         Op::Flatten => "nn.Flatten()".into(),
         Op::Linear { out_features, bias } => {
             format!("nn.Linear({}, {out_features}{})", last(x), without_bias(*bias))
@@ -203,7 +229,13 @@ pub(crate) fn form(graph: &Graph, node: usize) -> Form {
             format!("nn.LayerNorm({}{eps})", last(x))
         }
         Op::Scale { factor } => return suffix(format!(" * {}", number(factor))),
-        Op::AddParameter => format!("AddParameter({})", list(x.dims())),
+        Op::Shift { term } => {
+            let sign = if term.is_sign_negative() { "-" } else { "+" };
+            return suffix(format!(" {sign} {}", number(term.abs())));
+        }
+        Op::Power { exponent } => return suffix(format!(" ** {}", number(exponent))),
+        op @ Op::AddParameter { .. } => format!("AddParameter({})", weight(op, &shapes)),
+        op @ Op::MulParameter { .. } => format!("MulParameter({})", weight(op, &shapes)),
         Op::Conv3d { out_channels, kernel, padding, bias } => {
             let padding = match padding {
                 [0, 0, 0] => String::new(),
@@ -216,6 +248,17 @@ pub(crate) fn form(graph: &Graph, node: usize) -> Form {
         Op::PadChannels { before, after } => {
             let zeros = format!(", (0, 0, 0, 0, {before}, {after}))");
             return Form::Expression(Expression::Call("functional.pad(", zeros));
+        }
+        Op::Pad { pads, value } => {
+            // PyTorch counts from the last dimension.
+            let pads: Vec<usize> = pads.iter().rev().flatten().copied().collect();
+            let value = if *value == 0.0 { String::new() } else { format!(", value={}", number(value)) };
+            let behind = format!(", ({}){value})", list(&pads));
+            return Form::Expression(Expression::Call("functional.pad(", behind));
+        }
+        Op::Resize { size: [height, width], align_corners } => {
+            let corners = if *align_corners { ", align_corners=True" } else { "" };
+            format!("nn.Upsample(({height}, {width}), mode=\"bilinear\"{corners})")
         }
         Op::Dropout { rate } => format!("nn.Dropout({})", number(rate)),
         Op::DropPath { rate } => format!("DropPath({})", number(rate)),
@@ -238,6 +281,11 @@ fn last(shape: &Shape) -> usize {
 
 fn list(numbers: &[usize]) -> String {
     numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The shape of an operation's parameter.
+fn weight(op: &Op, shapes: &[&Shape]) -> String {
+    op.parameters(shapes).first().map(|(_, shape, _)| list(shape)).unwrap_or_default()
 }
 
 fn without_bias(bias: bool) -> &'static str {

@@ -132,6 +132,7 @@ fn every_operation_has_a_text() {
         (Activation::HardSwish, "nn.Hardswish()"),
         (Activation::HardSigmoid, "nn.Hardsigmoid()"),
         (Activation::Gelu, "nn.GELU()"),
+        (Activation::Tanh, "nn.Tanh()"),
     ];
     for (kind, module) in kinds {
         expect(&image, Op::Activation { kind }, module);
@@ -162,7 +163,14 @@ fn every_operation_has_a_text() {
         (&image, Op::Flatten, "nn.Flatten()"),
         (&[5, 7], Op::Linear { out_features: 3, bias: false }, "nn.Linear(7, 3, bias=False)"),
         (&[5, 7], Op::LayerNorm { eps: 1e-6 }, "nn.LayerNorm(7, eps=1e-6)"),
-        (&[5, 7], Op::AddParameter, "AddParameter(5, 7)"),
+        (&[5, 7], Op::AddParameter { shared: Vec::new() }, "AddParameter(5, 7)"),
+        (&image, Op::AddParameter { shared: vec![0] }, "AddParameter(1, 6, 6)"),
+        (&image, Op::MulParameter { shared: vec![1, 2] }, "MulParameter(8, 1, 1)"),
+        (
+            &image,
+            Op::Resize { size: [4, 9], align_corners: true },
+            "nn.Upsample((4, 9), mode=\"bilinear\", align_corners=True)",
+        ),
         (
             &[2, 5, 6, 7],
             Op::Conv3d { out_channels: 4, kernel: [1, 3, 3], padding: [0, 1, 1], bias: true },
@@ -190,6 +198,16 @@ fn every_operation_has_a_text() {
         (&image, Op::Select { axis: 1, indices: vec![0, 2, 4] }, "x[:, :, ::2]"),
         (&image, Op::Select { axis: 0, indices: vec![2, 0] }, "x.index_select(1, self.op_indices)"),
         (&image, Op::Softmax { axis: 2 }, "x.softmax(dim=3)"),
+        (&image, Op::Activation { kind: Activation::Erf }, "x.erf()"),
+        (&image, Op::Concat { axis: 0 }, "torch.cat([x, x, x], dim=1)"),
+        (&image, Op::Mean { axes: vec![0, 2] }, "x.mean(dim=[1, 3], keepdim=True)"),
+        (&image, Op::Shift { term: -0.5 }, "x - 0.5"),
+        (&image, Op::Power { exponent: -0.5 }, "x ** -0.5"),
+        (
+            &image,
+            Op::Pad { pads: vec![[0, 1], [2, 3], [4, 5]], value: -1.0 },
+            "functional.pad(x, (4, 5, 2, 3, 0, 1), value=-1.0)",
+        ),
         (&image, Op::Scale { factor: 0.25 }, "x * 0.25"),
         (&image, Op::Subsample { stride: 2 }, "x[:, :, ::2, ::2]"),
         (&image, Op::PadChannels { before: 1, after: 2 }, "functional.pad(x, (0, 0, 0, 0, 1, 2))"),
@@ -206,7 +224,7 @@ fn every_operation_has_a_text() {
 /// A network of one operation, which takes its input as often as it takes something.
 fn one(input: &[usize], op: Op) -> Graph {
     graph(input, |b, x| {
-        let inputs = vec![x; op.arity()];
+        let inputs = vec![x; op.arity().unwrap_or(3)];
         b.node("op", op, &inputs)
     })
 }
