@@ -69,8 +69,7 @@ fn compare(python: &str, script: &str, folder: &Path, graph: &Graph) -> Result<b
     let weights = folder.join("weights.safetensors");
     std::fs::write(folder.join("student.py"), lana_pytorch::student(graph, "weights.safetensors", "")?)?;
     std::fs::write(&weights, init::random(graph, 3).to_bytes())?;
-    let mut call =
-        |step: &str| Command::new(python).arg(script).arg(step).arg(folder).arg(graph.name()).status();
+    let call = |step: &str| Command::new(python).arg(script).arg(step).arg(folder).arg(graph.name()).status();
     if !call("prepare")?.success() {
         return Ok(false);
     }
