@@ -388,10 +388,12 @@ impl<'a> Importer<'a> {
 
     /// For each node whether the output depends on it.
     fn needed(&self, output: &str) -> Result<Vec<bool>> {
+        let inputs: HashSet<&str> = self.file.input.iter().filter_map(|i| i.name.as_deref()).collect();
+        let given = |name: &str| inputs.contains(name) || self.initialisers.contains_key(name);
         let mut makers: HashMap<&str, usize> = HashMap::new();
         for (at, node) in self.file.node.iter().enumerate() {
             for name in node.output.iter().filter(|name| !name.is_empty()) {
-                if makers.insert(name, at).is_some() || self.initialisers.contains_key(name.as_str()) {
+                if makers.insert(name, at).is_some() || given(name) {
                     return Err(Error::NotOnnx(format!("its value `{name}` is made twice")));
                 }
             }
@@ -564,7 +566,8 @@ impl<'a> Importer<'a> {
         if dims == self.shapes[held.value.index()].dims() {
             return Ok(held.value);
         }
-        let value = self.named(&held.made, Op::Reshape { shape: dims }, vec![held.value])?;
+        let made = if held.made.is_empty() { name } else { &held.made };
+        let value = self.named(made, Op::Reshape { shape: dims }, vec![held.value])?;
         if let Some(Known::Value(known)) = self.known.get_mut(name) {
             known.value = value;
         }
