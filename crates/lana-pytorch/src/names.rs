@@ -14,20 +14,17 @@ const KEYWORDS: &[&str] = &[
 const MEMBERS: &[&str] = &[
     "T_destination",
     "add_module",
-    "append",
     "apply",
     "bfloat16",
     "buffers",
     "call_super_init",
     "children",
-    "clear",
     "compile",
     "cpu",
     "cuda",
     "double",
     "dump_patches",
     "eval",
-    "extend",
     "extra_repr",
     "float",
     "forward",
@@ -36,10 +33,7 @@ const MEMBERS: &[&str] = &[
     "get_parameter",
     "get_submodule",
     "half",
-    "insert",
     "ipu",
-    "items",
-    "keys",
     "load_state_dict",
     "modules",
     "mtia",
@@ -48,7 +42,6 @@ const MEMBERS: &[&str] = &[
     "named_modules",
     "named_parameters",
     "parameters",
-    "pop",
     "register_backward_hook",
     "register_buffer",
     "register_forward_hook",
@@ -71,11 +64,17 @@ const MEMBERS: &[&str] = &[
     "train",
     "training",
     "type",
-    "update",
-    "values",
     "xpu",
     "zero_grad",
 ];
+
+/// What `nn.ModuleDict` has beside that.
+const DICT_MEMBERS: &[&str] = &["clear", "items", "keys", "pop", "update", "values"];
+
+/// Whether `nn.ModuleDict` refuses the key `name`.
+pub(crate) fn is_no_key(name: &str) -> bool {
+    is_taken(name) || DICT_MEMBERS.contains(&name)
+}
 
 /// Whether Python reads `name` as a name.
 pub(crate) fn is_identifier(name: &str) -> bool {

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use lana_graph::{Graph, Node, Value};
 
-use crate::names::{attribute, is_attribute, is_taken, position};
+use crate::names::{attribute, is_attribute, is_no_key, position};
 use crate::op::{Form, form};
 use crate::{Error, Result};
 
@@ -200,7 +200,7 @@ impl<'a> Tree<'a> {
             Kind::Class
         } else if counts {
             Kind::List
-        } else if !inside().all(nameable) && !inside().any(|c| c.is_written() && is_taken(&c.name)) {
+        } else if !inside().all(nameable) && !inside().any(|c| c.is_written() && is_no_key(&c.name)) {
             Kind::Dict
         } else {
             Kind::Plain
