@@ -98,7 +98,7 @@ enum Bench {
         rounds: NonZeroUsize,
     },
     /// Students beside their controls: the table of accuracy (about two hours on two cores, in as many calls as you like)
-    Accuracy(bench::accuracy::Arguments),
+    Accuracy(Box<bench::accuracy::Arguments>),
     /// Decoding and augmenting images, beside torchvision's DataLoader (in a virtual environment under target/)
     Data(bench::data::Arguments),
     /// The exact solver, beside HiGHS and CBC (in a virtual environment under target/)

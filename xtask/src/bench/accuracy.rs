@@ -290,7 +290,9 @@ fn keep(path: &Path, rows: Vec<Row>) -> anyhow::Result<()> {
 
 /// The table, over seeds.
 fn print(rows: &[Row]) {
-    let mut groups: BTreeMap<(&str, &str, &str, usize), BTreeMap<&str, Vec<&Row>>> = BTreeMap::new();
+    /// By network.
+    type Group<'a> = BTreeMap<&'a str, Vec<&'a Row>>;
+    let mut groups: BTreeMap<(&str, &str, &str, usize), Group> = BTreeMap::new();
     for row in rows {
         let group = groups.entry((&row.teacher, &row.budget, &row.recipe, row.epochs)).or_default();
         group.entry(&row.network).or_default().push(row);

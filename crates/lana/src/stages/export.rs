@@ -74,9 +74,11 @@ pub(crate) fn file(context: &Context<'_>, budget: &Budget, format: ExportFormat)
 
 /// Writes a network as PyTorch text beside its weights.
 fn write_python(folder: &Path, teacher: &Teacher, graph: &Graph) -> Result<()> {
-    let Preprocessing { mean, std, .. } = teacher.preprocessing;
-    let notes =
-        format!("Images: pixels from 0 to 1, less the mean {mean:?}, divided by {std:?} (red, green, blue).");
+    let Preprocessing { mean, std, bgr, .. } = teacher.preprocessing;
+    let order = if bgr { "; then blue comes first" } else { "" };
+    let notes = format!(
+        "Images: pixels from 0 to 1, less the mean {mean:?}, divided by {std:?} (red, green, blue){order}."
+    );
     let text = lana_pytorch::student(graph, "weights.safetensors", &notes)?;
     write_atomic(&folder.join(PYTHON), text.as_bytes())
 }
