@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Outcome, difference, runtime};
-use lana_graph::{GraphBuilder, Op, Shape, Value, Weights, Window};
+use lana_graph::{Activation, GraphBuilder, Op, Shape, Value, Weights, Window};
 use lana_latency::random_weights;
 use lana_models::zoo::{self, ZooOptions};
 use lana_onnx::ExportOptions;
@@ -97,5 +97,67 @@ fn inverted_residual_networks_agree_and_come_back() -> Outcome {
         };
         agrees_and_comes_back(name, &trained)?;
     }
+    Ok(())
+}
+
+#[test]
+fn operations_of_imported_networks_agree() -> Outcome {
+    if !runtime() {
+        return Ok(());
+    }
+    let input = Shape::image(4, 6, 5);
+    let one = |op: Op| vec![op];
+    // The absolute value, away from zero, for powers that want it.
+    let positive = |op: Op| vec![Op::Power { exponent: 2.0 }, Op::Shift { term: 0.5 }, op];
+    let cases: Vec<Vec<Op>> = vec![
+        one(Op::Mean { axes: vec![0] }),
+        one(Op::Mean { axes: vec![1, 2] }),
+        one(Op::Shift { term: -0.75 }),
+        positive(Op::Power { exponent: 0.5 }),
+        positive(Op::Power { exponent: -1.0 }),
+        one(Op::Power { exponent: 3.0 }),
+        one(Op::AddParameter { shared: Vec::new() }),
+        one(Op::AddParameter { shared: vec![1, 2] }),
+        one(Op::MulParameter { shared: vec![1, 2] }),
+        one(Op::MulParameter { shared: vec![0] }),
+        one(Op::Pad { pads: vec![[0, 0], [1, 2], [0, 3]], value: 0.0 }),
+        one(Op::Pad { pads: vec![[2, 1], [0, 0], [1, 0]], value: -1.5 }),
+        one(Op::Resize { size: [9, 11], align_corners: false }),
+        one(Op::Resize { size: [9, 11], align_corners: true }),
+        one(Op::Resize { size: [3, 2], align_corners: false }),
+        one(Op::Activation { kind: Activation::Tanh }),
+        one(Op::Activation { kind: Activation::Erf }),
+    ];
+    let mut wrong = Vec::new();
+    let mut check = |graph: &lana_graph::Graph, what: String| {
+        let found = difference(graph, &random_weights(graph, 5));
+        if !found.as_ref().is_ok_and(|difference| *difference < 1e-5) {
+            wrong.push(format!("{what}: {found:?}"));
+        }
+    };
+    for ops in cases {
+        let mut b = GraphBuilder::new("op", input.clone());
+        let mut x = Value::INPUT;
+        for (at, op) in ops.iter().enumerate() {
+            x = b.node(&format!("op{at}"), op.clone(), &[x])?;
+        }
+        check(&b.finish(x)?, format!("{ops:?}"));
+    }
+    // Of several values, and broadcast: a gate for each channel, a map for all channels, a row for all rows.
+    for axes in [vec![1, 2], vec![0], vec![1]] {
+        for op in [Op::Add, Op::Mul] {
+            let mut b = GraphBuilder::new("broadcast", input.clone());
+            let small = b.node("small", Op::Mean { axes: axes.clone() }, &[Value::INPUT])?;
+            let y = b.node("both", op.clone(), &[Value::INPUT, small])?;
+            check(&b.finish(y)?, format!("{op:?} with a mean along {axes:?}"));
+        }
+    }
+    for axis in 0..3 {
+        let mut b = GraphBuilder::new("concat", input.clone());
+        let other = b.node("other", Op::Activation { kind: Activation::Tanh }, &[Value::INPUT])?;
+        let y = b.node("concat", Op::Concat { axis }, &[Value::INPUT, other, Value::INPUT])?;
+        check(&b.finish(y)?, format!("concatenation along {axis}"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
