@@ -127,18 +127,27 @@ fn unknown_teachers_are_answered_with_the_nearest_names() {
 }
 
 #[test]
-fn onnx_teachers_are_not_there_yet() {
-    lana()
-        .args(["accelerate", "--teacher=mine.onnx", "--train=generated:shapes", "--val=generated:shapes"])
-        .args(["--budget=0.5x", "--out=run"])
-        .assert()
-        .code(2)
-        .stderr(
-            contains("mine.onnx")
-                .and(contains("yet"))
-                .and(contains("\nhint: "))
-                .and(contains("resnet20_cifar")),
-        );
+fn onnx_teachers_must_be_there_and_bring_their_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.onnx");
+    let accelerate = |options: &[&str]| {
+        lana()
+            .args(["accelerate", "--train=generated:shapes", "--val=generated:shapes", "--budget=0.5x"])
+            .arg("--teacher")
+            .arg(&file)
+            .arg("--out")
+            .arg(folder.path().join("run"))
+            .args(options)
+            .assert()
+            .code(2)
+    };
+    accelerate(&[]).stderr(contains("mine.onnx").and(contains("No such file")));
+    accelerate(&["--weights=w.safetensors"])
+        .stderr(contains("mine.onnx").and(contains("--weights")).and(contains("\nhint: leave out")));
+    accelerate(&["--std=0.2,0,0.2"]).stderr(contains("greater than 0"));
+    std::fs::write(&file, "no network").unwrap();
+    accelerate(&[]).stderr(contains("mine.onnx"));
+    lana().arg("layers").arg(&file).assert().code(2).stderr(contains("mine.onnx"));
 }
 
 #[test]
