@@ -50,6 +50,31 @@ pub(crate) fn select(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     Ok(command::exit_code(status))
 }
 
+/// What a benchmark of the whole method is run on.
+#[derive(clap::Args)]
+pub(crate) struct Subject {
+    /// The teacher
+    #[arg(long, default_value = "resnet56_cifar")]
+    pub(crate) teacher: String,
+    /// Its weights
+    #[arg(long, default_value = "../shared/weights/resnet56_cifar10jpeg.safetensors")]
+    pub(crate) weights: String,
+    /// Training images
+    #[arg(long, default_value = "webdataset:../shared/data/cifar10/jpeg-train-{0000..0004}.tar")]
+    pub(crate) train: String,
+    /// Validation images
+    #[arg(long, default_value = "webdataset:../shared/data/cifar10/jpeg-test-0000.tar")]
+    pub(crate) val: String,
+}
+
+impl Subject {
+    /// `lana accelerate` on it.
+    pub(crate) fn accelerate(&self) -> Command {
+        let Subject { teacher, weights, train, val } = self;
+        lana(&["accelerate", "--teacher", teacher, "--weights", weights, "--train", train, "--val", val])
+    }
+}
+
 /// An optimised `lana` with these arguments.
 pub(crate) fn lana(arguments: &[&str]) -> Command {
     let mut cargo = command::cargo();

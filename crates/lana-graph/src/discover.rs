@@ -24,9 +24,9 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Conv2d, Error, Graph, Layer, Op, Result, Value};
+use crate::{Conv2d, Error, Graph, Layer, Op, Result, Value, fits};
 
-/// Changes to the layers that are found, by patterns for names, in which `*` stands for any characters.
+/// Changes to the layers that are found, by patterns for names ([`fits`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LayerRules {
@@ -54,10 +54,11 @@ pub fn discover(graph: &Graph, rules: &LayerRules) -> Result<Graph> {
     apply(&plain, &mut pieces, rules)?;
     let layers = layers(&plain, &pieces);
     if layers.is_empty() {
-        return Err(Error::Graph {
-            graph: graph.name().into(),
-            reason: "holds no region with one input and one output that could be replaced".into(),
-        });
+        let reason = match pieces.is_empty() || rules.exclude.is_empty() {
+            true => "holds no region with one input and one output that could be replaced",
+            false => "`layers.exclude` leaves no layer",
+        };
+        return Err(Error::Graph { graph: graph.name().into(), reason: reason.into() });
     }
     let (name, input, nodes, output, _) = plain.into_parts();
     Graph::new(name, input, nodes, output, layers)
@@ -94,13 +95,14 @@ enum Kind {
     Other,
 }
 
+/// What a convolution mixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
+    /// Pixels of each channel alone.
     Depthwise,
     /// With a kernel of one pixel; whether it gives fewer channels than it takes.
-    Pointwise {
-        narrows: bool,
-    },
+    Pointwise { narrows: bool },
+    /// Both pixels and channels.
     Spatial,
 }
 
@@ -332,12 +334,12 @@ fn shared_path(graph: &Graph, inside: &Range<usize>, nodes: &[usize]) -> Option<
 
 /// Changes pieces as the rules say.
 fn apply(graph: &Graph, pieces: &mut Vec<Piece>, rules: &LayerRules) -> Result<()> {
-    let unmatched = |rule: &str, pattern: &str, pieces: &[Piece]| {
+    let unmatched = |rule: &str, what: &str, pattern: &str, pieces: &[Piece]| {
         let names: Vec<&str> = pieces.iter().map(|piece| piece.name.as_str()).collect();
         Error::Graph {
             graph: graph.name().into(),
             reason: format!(
-                "`layers.{rule}`: nothing fits `{pattern}`; there are {}{}",
+                "`layers.{rule}`: {what} `{pattern}`; there are {}{}",
                 names.iter().take(12).copied().collect::<Vec<_>>().join(", "),
                 if names.len() > 12 { " …" } else { "" }
             ),
@@ -350,15 +352,15 @@ fn apply(graph: &Graph, pieces: &mut Vec<Piece>, rules: &LayerRules) -> Result<(
                 (piece.replaceable, any) = (replaceable, true);
             }
             if !any {
-                return Err(unmatched(rule, pattern, pieces));
+                return Err(unmatched(rule, "nothing fits", pattern, pieces));
             }
         }
         Ok(())
     };
     mark(pieces, "include", &rules.include, true)?;
     for pattern in &rules.split {
-        if !pieces.iter().any(|piece| fits(pattern, &piece.name)) {
-            return Err(unmatched("split", pattern, pieces));
+        if !pieces.iter().any(|piece| fits(pattern, &piece.name) && piece.parts.len() > 1) {
+            return Err(unmatched("split", "nothing that has parts fits", pattern, pieces));
         }
         let split = |piece: Piece| -> Vec<Piece> {
             if piece.parts.len() < 2 || !fits(pattern, &piece.name) {
@@ -396,20 +398,10 @@ fn apply(graph: &Graph, pieces: &mut Vec<Piece>, rules: &LayerRules) -> Result<(
         }
         *pieces = merged;
         if !any {
-            return Err(unmatched("merge", pattern, pieces));
+            return Err(unmatched("merge", "no layers that follow each other fit", pattern, pieces));
         }
     }
     mark(pieces, "exclude", &rules.exclude, false)
-}
-
-/// Whether a pattern, in which `*` stands for any characters, fits a name.
-fn fits(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((front, rest)) => name.strip_prefix(front).is_some_and(|name| {
-            (0..=name.len()).any(|at| name.is_char_boundary(at) && fits(rest, &name[at..]))
-        }),
-    }
 }
 
 fn layers(graph: &Graph, pieces: &[Piece]) -> Vec<Layer> {
@@ -504,6 +496,15 @@ mod tests {
         ] {
             let error = discover(&graph, &wrong).unwrap_err().to_string();
             assert!(error.contains("`stem`") && error.contains("features.0"), "{error}");
+        }
+        // What fits but changes nothing is said too.
+        for (wrong, said) in [
+            (rules(|r| r.split = vec!["features.3".into()]), "has parts"),
+            (rules(|r| r.merge = vec!["features.3".into()]), "follow each other"),
+            (rules(|r| r.exclude = vec!["*".into()]), "leaves no layer"),
+        ] {
+            let error = discover(&graph, &wrong).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lana_graph::Cost;
 use lana_latency::{Deployment, Device, Table};
+use lana_select::{Choice, Layer, Problem};
 use serde_json::json;
 
 use crate::program::Priced;
@@ -26,6 +27,27 @@ pub(crate) const FIXED_MS: f64 = 1.0;
 pub(crate) const PARAMS: u64 = 1000;
 /// Elements of the feature maps of the first layer at their peak; later ones have less.
 pub(crate) const ELEMENTS: u64 = 10_000;
+
+/// Four layers of three choices and a latency budget of 10 of the 16 ms that the teacher takes: small enough to see what is best.
+pub(crate) fn problem() -> Problem {
+    const LATENCY: &str = "latency_ms";
+    let choice = |name: &str, score: f64, ms: f64| Choice {
+        name: name.into(),
+        score,
+        costs: BTreeMap::from([(LATENCY.to_string(), ms)]),
+    };
+    let layer = |name: &str, scale: f64| Layer {
+        name: name.into(),
+        choices: vec![
+            choice("teacher", 0.0, 4.0),
+            choice("half", 0.1 * scale, 2.0),
+            choice("identity", scale, 0.0),
+        ],
+    };
+    let layers = vec![layer("a", 1.0), layer("b", 2.0), layer("c", 3.0), layer("d", 4.0)];
+    let budget = lana_select::Budget { min: None, max: Some(10.0) };
+    Problem::new(layers, BTreeMap::from([(LATENCY.to_string(), budget)]))
+}
 
 fn name(layer: usize) -> String {
     format!("stage{}.{}", 1 + layer / 4, layer % 4)

@@ -1,6 +1,8 @@
 //! Phase 3 from outside: a training that is killed ends with the same weights, and one that diverges says where.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -10,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use lana::{
     Augmentation, Budget, ColorJitter, Config, Control, ControlOptions, Course, EraseMode, Error,
-    FinetuneOptions, LatencyConfig, Progress, Recipe, ScoreConfig, SelectConfig, Shape, Silent,
-    StudentMetrics, accelerate, control, finetune,
+    FinetuneOptions, Progress, Recipe, ScoreConfig, SelectConfig, Shape, Silent, StudentMetrics, accelerate,
+    control, finetune,
 };
 use lana_models::{init, zoo, zoo::ZooOptions};
 use tempfile::TempDir;
@@ -60,13 +62,7 @@ fn whole(folder: &Path) -> (PathBuf, StudentMetrics) {
         budgets: vec![BUDGET.parse::<Budget>().unwrap()],
         pool: "identity".into(),
         workers: 1,
-        latency: LatencyConfig {
-            batch: 2,
-            time_limit_s: 2.0,
-            repeats: 3,
-            target_error: 0.2,
-            ..LatencyConfig::default()
-        },
+        latency: common::hasty(),
         score: ScoreConfig { images: 48, batch: 24, ..ScoreConfig::default() },
         select: SelectConfig { solutions: 2, time_limit_s: 5.0, rounds: 1, ..SelectConfig::default() },
         finetune: recipe(),

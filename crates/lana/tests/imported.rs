@@ -1,12 +1,14 @@
 //! An ONNX file as the teacher: somebody else's network goes through every step.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use lana::{
-    Budget, Config, Error, LatencyConfig, LayerRules, PretrainConfig, Recipe, ScoreConfig, SelectConfig,
-    Silent, accelerate, status,
+    Budget, Config, Error, LayerRules, PretrainConfig, Recipe, ScoreConfig, SelectConfig, Silent, accelerate,
+    status,
 };
 use lana_graph::{Graph, Op, Weights, deploy};
 use lana_models::{init, zoo, zoo::ZooOptions};
@@ -32,13 +34,7 @@ fn config(teacher: &Path) -> Config {
         budgets: vec!["params=0.8x".parse::<Budget>().unwrap()],
         pool: "identity,narrow-w0.5".into(),
         workers: 1,
-        latency: LatencyConfig {
-            batch: 2,
-            time_limit_s: 2.0,
-            repeats: 3,
-            target_error: 0.2,
-            ..LatencyConfig::default()
-        },
+        latency: common::hasty(),
         pretrain: PretrainConfig { images: 64, batch: 32, keep_slow: true, ..PretrainConfig::default() },
         score: ScoreConfig { images: 48, batch: 24, ..ScoreConfig::default() },
         select: SelectConfig { solutions: 2, time_limit_s: 5.0, rounds: 1, ..SelectConfig::default() },

@@ -14,25 +14,15 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::lana;
+use super::{Subject, lana};
 use crate::command::workspace_root;
 use crate::setup;
 
 /// What is compared, and on what.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The teacher
-    #[arg(long, default_value = "resnet56_cifar")]
-    teacher: String,
-    /// Its weights
-    #[arg(long, default_value = "../shared/weights/resnet56_cifar10jpeg.safetensors")]
-    weights: String,
-    /// Training images
-    #[arg(long, default_value = "webdataset:../shared/data/cifar10/jpeg-train-{0000..0004}.tar")]
-    train: String,
-    /// Validation images
-    #[arg(long, default_value = "webdataset:../shared/data/cifar10/jpeg-test-0000.tar")]
-    val: String,
+    #[command(flatten)]
+    subject: Subject,
     /// Budgets; may be given several times
     #[arg(long, default_values_t = ["0.5x".to_string(), "0.34x".to_string()])]
     budget: Vec<String>,
@@ -116,7 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let run = arguments.out.clone().unwrap_or_else(|| {
             let name = format!(
                 "{}-{}-e{}-s{}",
-                arguments.teacher, arguments.recipe, arguments.epochs, arguments.seed
+                arguments.subject.teacher, arguments.recipe, arguments.epochs, arguments.seed
             );
             workspace_root().join("target").join("bench-accuracy").join(name.replace('/', "-"))
         });
@@ -149,7 +139,8 @@ struct Missing<'a> {
 impl Missing<'_> {
     /// Makes a control for budgets, and the students before the first; unless all that is in the table.
     fn make(&mut self, name: &str, weights: Option<&str>, budgets: &[&String]) -> anyhow::Result<()> {
-        let Arguments { teacher, recipe, epochs, seed, again, train, .. } = self.arguments;
+        let Arguments { subject: Subject { teacher, train, .. }, recipe, epochs, seed, again, .. } =
+            self.arguments;
         let rows = load(&file())?;
         let shown = match (name, weights) {
             ("skip-only" | "random" | "uniform", _) => name.to_string(),
@@ -200,10 +191,9 @@ impl Missing<'_> {
 
     /// Makes the students of all budgets.
     fn students(&self) -> anyhow::Result<()> {
-        let Arguments { teacher, weights, train, val, budget, epochs, recipe, seed, batch, .. } =
-            self.arguments;
-        let mut command = lana(&["accelerate", "--teacher", teacher, "--weights", weights]);
-        command.args(["--train", train, "--val", val, "--recipe", recipe, "--threads", "1"]);
+        let Arguments { subject, budget, epochs, recipe, seed, batch, .. } = self.arguments;
+        let mut command = subject.accelerate();
+        command.args(["--recipe", recipe, "--threads", "1"]);
         for budget in budget {
             command.args(["--budget", budget]);
         }
@@ -222,7 +212,8 @@ impl Missing<'_> {
         let budget = student["budget"].as_str().context("no budget")?;
         let deployment = student["deployment"].as_str().unwrap_or_default();
         let row = |network: &str, value: &Value, measured: &Value, agreement: &Value| -> Option<Row> {
-            let Arguments { teacher, recipe, epochs, seed, train, .. } = self.arguments;
+            let Arguments { subject: Subject { teacher, train, .. }, recipe, epochs, seed, .. } =
+                self.arguments;
             Some(Row {
                 teacher: teacher.clone(),
                 budget: budget.into(),

@@ -13,25 +13,15 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::lana;
+use super::{Subject, lana};
 use crate::command::{self, workspace_root};
 use crate::setup;
 
 /// What is trained, and on what.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The teacher
-    #[arg(long, default_value = "resnet56_cifar")]
-    teacher: String,
-    /// Its weights
-    #[arg(long, default_value = "../shared/weights/resnet56_cifar10jpeg.safetensors")]
-    weights: String,
-    /// Training images
-    #[arg(long, default_value = "webdataset:../shared/data/cifar10/jpeg-train-{0000..0004}.tar")]
-    train: String,
-    /// Validation images
-    #[arg(long, default_value = "webdataset:../shared/data/cifar10/jpeg-test-0000.tar")]
-    val: String,
+    #[command(flatten)]
+    subject: Subject,
     /// Layers whose operations are trained
     #[arg(long, value_delimiter = ',', default_value = "layer1.4,layer2.4,layer3.4")]
     layers: Vec<String>,
@@ -61,11 +51,11 @@ pub(crate) struct Arguments {
 /// Trains, and prints the tables.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     setup::run()?;
-    let out = arguments
-        .out
-        .clone()
-        .unwrap_or_else(|| workspace_root().join("target").join("bench-pool").join(&arguments.teacher));
-    let mut accelerate = lana(&["accelerate", "--until", "pretrain", "--pool", "identity"]);
+    let out = arguments.out.clone().unwrap_or_else(|| {
+        workspace_root().join("target").join("bench-pool").join(&arguments.subject.teacher)
+    });
+    let mut accelerate = arguments.subject.accelerate();
+    accelerate.args(["--until", "pretrain", "--pool", "identity"]);
     if arguments.keep_slow {
         accelerate.arg("--keep-slow");
     }
@@ -86,14 +76,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     std::fs::write(&configuration, format!("[latency]\ntime_limit_s = {:.1}\n", arguments.time_limit))
         .with_context(|| format!("writing {}", configuration.display()))?;
     accelerate.arg("--config").arg(&configuration).arg("--out").arg(&out);
-    for (option, value) in [
-        ("--teacher", &arguments.teacher),
-        ("--weights", &arguments.weights),
-        ("--train", &arguments.train),
-        ("--val", &arguments.val),
-        ("--images", &arguments.images.to_string()),
-        ("--batch", &arguments.batch.to_string()),
-    ] {
+    for (option, value) in
+        [("--images", &arguments.images.to_string()), ("--batch", &arguments.batch.to_string())]
+    {
         accelerate.args([option, value]);
     }
     let status = accelerate.status().context("starting lana")?;
@@ -125,7 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// The operations that cost too many times the layer.
 fn too_dear(arguments: &Arguments, layer: &str) -> anyhow::Result<Vec<String>> {
-    let output = lana(&["pool", "--json", "--teacher", &arguments.teacher])
+    let output = lana(&["pool", "--json", "--teacher", &arguments.subject.teacher])
         .args(["--pool", &arguments.pool, "--layer", layer])
         .stderr(std::process::Stdio::inherit())
         .output()

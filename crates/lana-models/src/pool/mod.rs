@@ -54,7 +54,7 @@ use name::{Arguments, Parameter};
 use site::{Projection, Site};
 
 pub use preset::Preset;
-pub use selection::{Pool, Pools, fits};
+pub use selection::{Pool, Pools};
 
 /// Every family, in the order in which pools list its members: the one place where a new one is named. Those that start
 /// from the teacher's weights come first, since of operations that are the same network somewhere the first one stands.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lana_graph::{Graph, Layer};
+use lana_graph::{Graph, Layer, fits};
 
 use super::{NotApplicable, Operation, Preset, known, known_names, members};
 use crate::{Error, Result, error::nearest};
@@ -171,18 +171,6 @@ fn none_is_wrong(found: Vec<Operation>, pattern: &str) -> Result<Vec<Operation>>
 
 fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?'])
-}
-
-/// Whether a pattern of `*` and `?` fits the whole name.
-pub fn fits(pattern: &str, name: &str) -> bool {
-    let mut rest = name.chars();
-    match pattern.chars().next() {
-        None => name.is_empty(),
-        Some('*') => fits(&pattern[1..], name) || rest.next().is_some_and(|_| fits(pattern, rest.as_str())),
-        Some(c) => {
-            rest.next().is_some_and(|n| c == '?' || c == n) && fits(&pattern[c.len_utf8()..], rest.as_str())
-        }
-    }
 }
 
 /// Whether two graphs compute the same from parameters of the same shapes, whatever their nodes are called.

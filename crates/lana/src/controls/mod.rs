@@ -88,13 +88,24 @@ impl Control {
 impl fmt::Display for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Control::Network { name, weights: Some(_) } => write!(f, "{name}, pretrained"),
-            Control::Network { name, weights: None } => write!(f, "{name}, from nothing"),
+            Control::Network { name, weights } => f.write_str(&network_title(name, weights.is_some())),
             selection => {
                 let found = Self::SELECTIONS.iter().find(|(_, control)| control == selection);
                 f.write_str(found.map_or("control", |(name, _)| name))
             }
         }
+    }
+}
+
+/// What a network is called as a control.
+fn network_title(name: &str, pretrained: bool) -> String {
+    format!("{name}, {}", if pretrained { "pretrained" } else { "from nothing" })
+}
+
+impl NetworkControl {
+    /// What it is called, as [`Control`] is.
+    pub(crate) fn title(&self) -> String {
+        network_title(&self.name, self.weights.is_some())
     }
 }
 

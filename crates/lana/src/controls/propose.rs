@@ -89,28 +89,10 @@ fn solution(problem: &Problem, checker: &Checker<'_>, selection: &[usize]) -> So
 
 #[cfg(test)]
 mod tests {
-    use lana_select::{Budget, Choice, Layer, Members};
+    use lana_select::Members;
 
     use super::*;
-
-    fn problem() -> Problem {
-        let choice = |name: &str, score: f64, ms: f64| Choice {
-            name: name.into(),
-            score,
-            costs: BTreeMap::from([("latency_ms".to_string(), ms)]),
-        };
-        let layer = |name: &str, scale: f64| Layer {
-            name: name.into(),
-            choices: vec![
-                choice("teacher", 0.0, 4.0),
-                choice("half", 0.1 * scale, 2.0),
-                choice("identity", scale, 0.0),
-            ],
-        };
-        let layers = vec![layer("a", 1.0), layer("b", 2.0), layer("c", 3.0), layer("d", 4.0)];
-        let budget = Budget { min: None, max: Some(10.0) };
-        Problem::new(layers, BTreeMap::from([("latency_ms".to_string(), budget)]))
-    }
+    use crate::sample::problem;
 
     #[test]
     fn random_selections_use_the_budget_and_differ() {

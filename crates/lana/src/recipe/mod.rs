@@ -12,8 +12,7 @@ mod schedule;
 use std::path::Path;
 
 use lana_data::Augmentation;
-use lana_graph::{Graph, Op, Precision};
-use lana_models::pool::fits;
+use lana_graph::{Graph, Op, Precision, fits};
 use lana_models::zoo::with_drops;
 use lana_torch::{Algorithm, Average, Matching, Mixture};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

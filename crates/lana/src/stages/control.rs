@@ -297,12 +297,8 @@ fn of_network(
         }
         None => None,
     };
-    let control = match &record.weights {
-        Some(_) => format!("{}, pretrained", record.name),
-        None => format!("{}, from nothing", record.name),
-    };
     Ok(ControlMetrics {
-        control,
+        control: record.title(),
         budget: budget.to_string(),
         meets_budget,
         timings,

@@ -280,28 +280,8 @@ pub fn study_table(rows: &[StudyRow]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lana_select::{Choice, Layer};
-
     use super::*;
-
-    fn problem() -> Problem {
-        let choice = |name: &str, score: f64, ms: f64| Choice {
-            name: name.into(),
-            score,
-            costs: BTreeMap::from([(LATENCY.to_string(), ms)]),
-        };
-        let layer = |name: &str, scale: f64| Layer {
-            name: name.into(),
-            choices: vec![
-                choice("teacher", 0.0, 4.0),
-                choice("half", 0.1 * scale, 2.0),
-                choice("identity", scale, 0.0),
-            ],
-        };
-        let layers = vec![layer("a", 1.0), layer("b", 2.0), layer("c", 3.0), layer("d", 4.0)];
-        let budget = lana_select::Budget { min: None, max: Some(10.0) };
-        Problem::new(layers, BTreeMap::from([(LATENCY.to_string(), budget)]))
-    }
+    use crate::sample::problem;
 
     #[test]
     fn greedy_takes_the_cheapest_exchange_first() {

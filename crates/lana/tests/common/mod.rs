@@ -8,6 +8,12 @@ use lana_torch::{Batch, BatchNorm, Device, Network, numbers, without_gradients};
 
 pub type Outcome = Result<(), Box<dyn std::error::Error>>;
 
+/// Latency where it does not matter what it is: measured in a moment.
+pub fn hasty() -> lana::LatencyConfig {
+    let latency = lana::LatencyConfig::default();
+    lana::LatencyConfig { batch: 2, time_limit_s: 2.0, repeats: 3, target_error: 0.2, ..latency }
+}
+
 /// Whether there is a runtime to test with; the reason is printed if there is none.
 pub fn runtime() -> bool {
     match OnnxRuntime::load() {
