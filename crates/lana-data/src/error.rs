@@ -170,6 +170,20 @@ pub enum Error {
         text: String,
     },
 
+    /// A JSON file without a label, where there is no other.
+    #[error(
+        "{}: {key}.json {reason}; write the class as `\"label\": 3`, an integer that counts from 0, or put it into {key}.cls",
+        path.display()
+    )]
+    BadNote {
+        /// The tar.
+        path: PathBuf,
+        /// The name of the sample.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// Two images or two labels of one name in one tar.
     #[error("{}: {key} has two {what}; give every sample a name of its own", path.display())]
     Duplicate {

@@ -79,8 +79,8 @@ struct Index {
 struct Parts {
     image: Option<(u64, u32, Box<str>)>,
     label: Option<u32>,
-    /// What a JSON file says.
-    note: Option<u32>,
+    /// What a JSON file says, or why it says nothing.
+    note: Option<Result<u32, String>>,
 }
 
 impl Index {
@@ -146,9 +146,11 @@ impl Index {
                 // Other files of a sample may be anything: one without a label is no error as long as there is a `cls`.
                 let mut text = Vec::new();
                 entry.by_ref().take(NOTE_BYTES).read_to_end(&mut text).map_err(tar_error)?;
-                let note: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-                let number = ["label", "cls"].iter().find_map(|key| note.get(key)?.as_u64());
-                parts.note = number.and_then(|number| number.try_into().ok());
+                parts.note = Some(if bytes > NOTE_BYTES {
+                    Err(format!("has {bytes} bytes, of which {NOTE_BYTES} are looked at most"))
+                } else {
+                    label_of(&text)
+                });
             } else {
                 if parts.label.is_some() {
                     return Err(duplicate("labels"));
@@ -180,9 +182,12 @@ impl Index {
             let Parts { image, label, note } = samples.remove(&key).unwrap_or_default();
             // A label without an image is what is left when somebody removes a bad image.
             let Some((offset, bytes, name)) = image else { continue };
-            match label.or(note) {
-                Some(label) => found.push((offset, bytes, name, label)),
-                None => return Err(Error::MissingLabel { path, image: name.into(), key: key.into() }),
+            match (label, note) {
+                (Some(label), _) | (None, Some(Ok(label))) => found.push((offset, bytes, name, label)),
+                (None, Some(Err(reason))) => return Err(Error::BadNote { path, key: key.into(), reason }),
+                (None, None) => {
+                    return Err(Error::MissingLabel { path, image: name.into(), key: key.into() });
+                }
             }
         }
         if found.is_empty() {
@@ -196,6 +201,20 @@ impl Index {
         }
         Ok(Index { path, file, samples: found })
     }
+}
+
+/// The label in a sample's JSON file, or why there is none.
+fn label_of(text: &[u8]) -> Result<u32, String> {
+    let note: serde_json::Value =
+        serde_json::from_slice(text).map_err(|error| format!("is no JSON: {error}"))?;
+    let Some((key, label)) = ["label", "cls"].iter().find_map(|key| Some((key, note.get(key)?))) else {
+        return Err("has neither `label` nor `cls`".into());
+    };
+    let number = label.as_u64().and_then(|number| number.try_into().ok());
+    number.ok_or_else(|| {
+        let held: String = label.to_string().chars().take(40).collect();
+        format!("has the `{key}` {held}, which is no integer from 0")
+    })
 }
 
 /// Splits at the first dot of the file name: `a.b/c.jpg` is `a.b/c` and `jpg`, the extension in lower case.

@@ -323,13 +323,17 @@ fn labels_in_tars_may_be_json() {
         ],
     );
     assert_eq!(open(&format!("webdataset:{}", path.display())).unwrap().labels(), [2, 1, 0]);
-    write_tar(&path, &[("1.png", &png), ("1.json", b"[1]")]);
-    assert_error(
-        &format!("webdataset:{}", path.display()),
-        DatasetOptions::default(),
-        "a.tar: 1.png",
-        "1.json",
-    );
+    let wrong: [(&[u8], &str); 4] = [
+        (b"[1]", "neither `label` nor `cls`"),
+        (br#"{"label": "cat"}"#, "the `label` \"cat\""),
+        (br#"{"cls": -1}"#, "the `cls` -1"),
+        (br#"{"label": 1"#, "is no JSON"),
+    ];
+    for (note, reason) in wrong {
+        write_tar(&path, &[("1.png", &png), ("1.json", note)]);
+        let spec = format!("webdataset:{}", path.display());
+        assert_error(&spec, DatasetOptions::default(), "a.tar: 1.json", reason);
+    }
 }
 
 /// Bytes of an image, or none, and its label.

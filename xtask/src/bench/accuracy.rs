@@ -58,12 +58,17 @@ pub(crate) struct Arguments {
     show: bool,
 }
 
+/// The keys of a recipe.
+type Settings = BTreeMap<String, Value>;
+
 /// A network under a budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Row {
     teacher: String,
     budget: String,
     recipe: String,
+    /// Every key of the recipe but the number of epochs, as `lana recipe --json` prints it: names may come to mean something else.
+    settings: Settings,
     epochs: usize,
     seed: u64,
     network: String,
@@ -89,9 +94,10 @@ struct Row {
 
 impl Row {
     /// What tells rows apart.
-    fn key(&self) -> ([String; 6], usize, u64) {
+    fn key(&self) -> ([String; 7], usize, u64) {
         let Row { teacher, budget, recipe, epochs, seed, network, train, deployment, .. } = self.clone();
-        ([teacher, budget, recipe, train, deployment, network], epochs, seed)
+        let settings = serde_json::json!(self.settings).to_string();
+        ([teacher, budget, recipe, settings, train, deployment, network], epochs, seed)
     }
 }
 
@@ -110,7 +116,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             );
             workspace_root().join("target").join("bench-accuracy").join(name.replace('/', "-"))
         });
-        let mut missing = Missing { arguments, run, begun: false };
+        let mut missing = Missing { arguments, run, settings: settings(&arguments.recipe)?, begun: false };
         for name in arguments.controls.iter().filter(|name| !name.is_empty()) {
             for budget in &arguments.budget {
                 missing.make(name, None, &[budget])?;
@@ -132,6 +138,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 struct Missing<'a> {
     arguments: &'a Arguments,
     run: PathBuf,
+    settings: Settings,
     /// Whether the students were looked at.
     begun: bool,
 }
@@ -151,6 +158,7 @@ impl Missing<'_> {
             rows.iter().any(|row| {
                 row.teacher == *teacher
                     && row.recipe == *recipe
+                    && row.settings == self.settings
                     && row.train == file_names(train)
                     && (row.epochs, row.seed) == (*epochs, *seed)
                     && row.budget == budget
@@ -218,6 +226,7 @@ impl Missing<'_> {
                 teacher: teacher.clone(),
                 budget: budget.into(),
                 recipe: recipe.clone(),
+                settings: self.settings.clone(),
                 epochs: *epochs,
                 seed: *seed,
                 network: network.into(),
@@ -244,6 +253,17 @@ impl Missing<'_> {
         }
         rows.into_iter().collect::<Option<_>>().context("lana printed a comparison that lacks a figure")
     }
+}
+
+/// What a recipe comes to, but for its epochs.
+fn settings(recipe: &str) -> anyhow::Result<Settings> {
+    let output = lana(&["recipe", recipe, "--json"]).stderr(Stdio::inherit()).output();
+    let output = output.context("starting lana")?;
+    anyhow::ensure!(output.status.success(), "there is no recipe {recipe}");
+    let mut settings: Settings = serde_json::from_slice(&output.stdout).context("reading the recipe")?;
+    // How often a checkpoint is written makes no difference.
+    settings.retain(|key, _| key != "epochs" && key != "checkpoint_s");
+    Ok(settings)
 }
 
 /// Images without the folder they are in, which is another on every machine.
@@ -283,9 +303,9 @@ fn keep(path: &Path, rows: Vec<Row>) -> anyhow::Result<()> {
 fn print(rows: &[Row]) {
     /// By network.
     type Group<'a> = BTreeMap<&'a str, Vec<&'a Row>>;
-    let mut groups: BTreeMap<(&str, &str, &str, usize), Group> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, &str, String, usize), Group> = BTreeMap::new();
     for row in rows {
-        let group = groups.entry((&row.teacher, &row.budget, &row.recipe, row.epochs)).or_default();
+        let group = groups.entry((&row.teacher, &row.budget, title(row, rows), row.epochs)).or_default();
         group.entry(&row.network).or_default().push(row);
     }
     println!(
@@ -311,6 +331,17 @@ fn print(rows: &[Row]) {
     }
 }
 
+/// The name of a row's recipe, and what tells it from others of that name.
+fn title(row: &Row, rows: &[Row]) -> String {
+    let others = || rows.iter().filter(|other| other.recipe == row.recipe);
+    let differing = row
+        .settings
+        .iter()
+        .filter(|(key, value)| others().any(|other| other.settings.get(*key) != Some(*value)));
+    let differing: Vec<String> = differing.map(|(key, value)| format!(" {key} {value}")).collect();
+    format!("{}{}", row.recipe, differing.join(","))
+}
+
 fn mean(rows: &[&Row], what: impl Fn(&Row) -> f64) -> f64 {
     rows.iter().map(|row| what(row)).sum::<f64>() / rows.len() as f64
 }
@@ -334,6 +365,7 @@ mod tests {
             teacher: "resnet56_cifar".into(),
             budget: "0.5x".into(),
             recipe: "finetune-short".into(),
+            settings: BTreeMap::from([("temperature".into(), 2.0.into()), ("batch".into(), 128.into())]),
             epochs: 2,
             seed,
             network: network.into(),
@@ -365,6 +397,11 @@ mod tests {
         assert!((mean(&students, |r| r.top1) - 0.89).abs() < 1e-12);
         assert!((standard_error(&students) - 0.01).abs() < 1e-12);
         assert!((standard_error(&students[..1]) - (0.88f64 * 0.12 / 1e4).sqrt()).abs() < 1e-12);
+        let mut warmer = row("LANA", 0, 0.89);
+        warmer.settings.insert("temperature".into(), 4.0.into());
+        assert_eq!(title(&warmer, &rows), "finetune-short temperature 4.0");
+        keep(&path, vec![warmer]).unwrap();
+        assert_eq!(load(&path).unwrap().len(), 4);
         std::fs::write(&path, "{\n").unwrap();
         assert!(load(&path).unwrap_err().to_string().contains("line 1"));
     }

@@ -8,8 +8,17 @@
 use std::num::NonZeroUsize;
 use std::process::{Command, ExitCode};
 
+use serde::Deserialize;
+
 use super::turns::{Nothing, Side, example, target};
 use crate::{parity, python};
+
+/// What our side tells besides.
+#[derive(Deserialize)]
+struct Memory {
+    /// Resident memory after each fifth of the epoch.
+    memory_mb: Vec<f64>,
+}
 
 /// Options of the benchmark.
 #[derive(clap::Args)]
@@ -33,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let made = Command::new(&python).arg(&script).arg("make").arg(&folder).arg(&count).status();
         anyhow::ensure!(made.is_ok_and(|made| made.success()), "the images could not be made");
     }
-    let (mut theirs, mut ours) = (Side::<Nothing>::default(), Side::<Nothing>::default());
+    let (mut theirs, mut ours) = (Side::<Nothing>::default(), Side::<Memory>::default());
     for _ in 0..arguments.rounds.get() {
         theirs.run(Command::new(&python).arg(&script).arg("time").arg(&folder))?;
         ours.run(Command::new(&throughput).arg("--json").arg(format!("imagefolder:{}", folder.display())))?;
@@ -49,5 +58,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         theirs.peak_mb(),
         ours.peak_mb()
     );
+    let after: Vec<String> = (0..ours.turns()[0].more.memory_mb.len())
+        .map(|part| format!("{:.0}", ours.median(|turn| turn.more.memory_mb[part])))
+        .collect();
+    println!("\nmemory after each fifth of an epoch of {} images: {} MB", arguments.images, after.join(", "));
     Ok(ExitCode::SUCCESS)
 }

@@ -15,8 +15,10 @@ mod propose;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use lana_graph::Cost;
+use lana_latency::Deployment;
 use lana_models::zoo;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +87,18 @@ impl Control {
     }
 }
 
+impl FromStr for Control {
+    type Err = Error;
+
+    /// A control by its name, or `NETWORK=WEIGHTS`.
+    fn from_str(text: &str) -> Result<Self> {
+        match text.split_once('=') {
+            None => Control::new(text, None),
+            Some((name, weights)) => Control::new(name, Some(weights.parse()?)),
+        }
+    }
+}
+
 impl fmt::Display for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -106,6 +120,12 @@ impl NetworkControl {
     /// What it is called, as [`Control`] is.
     pub(crate) fn title(&self) -> String {
         network_title(&self.name, self.weights.is_some())
+    }
+
+    /// Whether its latency on a deployment is known.
+    pub(crate) fn is_measured(&self, deployment: &Deployment) -> bool {
+        let label = deployment.to_string();
+        self.measured.iter().any(|timed| timed.deployment == label)
     }
 }
 

@@ -188,7 +188,7 @@ impl Default for Recipe {
             precision: Precision::Fp32,
             labels: 1.0.into(),
             distillation: 1.0.into(),
-            temperature: 2.0,
+            temperature: 4.0,
             features: 0.0.into(),
             matching: MatchingKind::Cosine,
             feature_layers: Vec::new(),

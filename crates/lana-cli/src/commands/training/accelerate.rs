@@ -1,10 +1,12 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use lana::{Config, Memory, Preparation, Recipe, StudentMetrics};
+use lana::{
+    Budget, Comparison, Config, Control, ControlOptions, Memory, Preparation, Recipe, StudentMetrics,
+};
 use serde_json::json;
 
-use super::{stage, summary};
+use super::{finetune, stage, summary};
 use crate::commands::deployment::DeploymentArguments;
 use crate::failure::Failure;
 use crate::output;
@@ -18,7 +20,10 @@ Example:
 
 A second budget reuses everything but the selection and the fine-tuning:
   lana accelerate --out run --budget 0.34x
-  lana accelerate --out run --budget '>=500img/s,size=2MB'";
+  lana accelerate --out run --budget '>=500img/s,size=2MB'
+
+What students must beat, beside them in the report:
+  lana accelerate --out run --compare skip-only,resnet20_cifar=resnet20.safetensors";
 
 /// Make a network that meets a latency budget on this device
 ///
@@ -58,6 +63,11 @@ pub(crate) struct Arguments {
     /// further students
     #[arg(long, value_name = "BUDGET", allow_hyphen_values = true)]
     budget: Vec<String>,
+
+    /// Networks and selections to compare the students with, each trained by the same recipe and measured in the same way: names
+    /// that `lana zoo` lists, as NAME (from nothing) or NAME=FILE (from these weights), skip-only, random, uniform; joined by commas
+    #[arg(long, value_name = "NAME[=WEIGHTS],…", value_delimiter = ',', conflicts_with = "until")]
+    compare: Vec<String>,
 
     /// The run directory: created, or gone on with
     #[arg(long, value_name = "RUN")]
@@ -149,7 +159,16 @@ impl Arguments {
         if let Some(until) = self.until {
             return Ok(lana::prepare(&config, &self.out, until.into(), terminal)?);
         }
+        let controls = self.compare.iter().map(|text| text.parse());
+        let controls = controls.collect::<lana::Result<Vec<Control>>>()?;
+        for control in &controls {
+            // A file that is not there should not be told after hours.
+            if let Control::Network { weights: Some(source), .. } = control {
+                source.load(terminal)?;
+            }
+        }
         let students = lana::accelerate(&config, &self.out, terminal)?;
+        let comparisons = self.comparisons(controls, &students, terminal)?;
         let report = self.out.join("report.html");
         let files: Vec<PathBuf> =
             students.iter().map(|student| stage::student_file(&self.out, &student.budget)).collect();
@@ -161,12 +180,18 @@ impl Arguments {
             });
             let students = students.collect::<Result<Vec<_>, Failure>>()?;
             let teacher = config.teacher;
-            output::json(
-                &json!({ "run": self.out, "teacher": teacher, "students": students, "report": report }),
-            )?;
+            let mut all =
+                json!({ "run": self.out, "teacher": teacher, "students": students, "report": report });
+            if !comparisons.is_empty() {
+                all["comparisons"] = json!(comparisons);
+            }
+            output::json(&all)?;
         } else {
             let mut text = summary::table(&config.teacher, &students).to_string();
             text += &format!("\n{}{}\n\n", summary::details(&students), summary::how_measured(&config));
+            for comparison in &comparisons {
+                text += &format!("{}\n", finetune::compared(comparison));
+            }
             text += &format!("report   {}\n", report.display());
             for file in &files {
                 text += &format!("student  {}\n", file.display());
@@ -177,6 +202,23 @@ impl Arguments {
             None => Ok(()),
             Some(student) => Err(over_budget(student)),
         }
+    }
+
+    /// The students beside what they are to be compared with.
+    fn comparisons(
+        &self,
+        controls: Vec<Control>,
+        students: &[StudentMetrics],
+        terminal: &Terminal,
+    ) -> Result<Vec<Comparison>, Failure> {
+        let budgets = students.iter().map(|student| student.budget.parse());
+        let budgets = budgets.collect::<lana::Result<Vec<Budget>>>()?;
+        let mut comparisons = Vec::new();
+        for control in controls {
+            let options = ControlOptions { control, recipe: None };
+            comparisons = lana::control(&self.out, &options, &budgets, terminal)?;
+        }
+        Ok(comparisons)
     }
 
     /// The second stage: a configuration file or the run's own, the options over it, all of it checked.
@@ -386,6 +428,21 @@ mod tests {
         let option = format!("--config={}", file.display());
         assert_eq!(arguments(&[&out, &option]).to_config().unwrap(), other);
         assert_eq!(arguments(&[&out, &option, "--seed=3"]).to_config().unwrap(), Config { seed: 3, ..other });
+    }
+
+    #[test]
+    fn what_to_compare_with_is_looked_at_first() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("run.toml"), stored().to_toml()).unwrap();
+        let out = format!("--out={}", folder.path().display());
+        for (compare, told) in [
+            ("--compare=skip-only,resnet21", "resnet21"),
+            ("--compare=resnet20_cifar=missing.safetensors", "missing.safetensors"),
+            ("--compare=random=w.safetensors", "takes no weights"),
+        ] {
+            let failure = arguments(&[&out, compare]).run(&Terminal::new()).unwrap_err();
+            assert!(failure.message().contains(told), "{}", failure.message());
+        }
     }
 
     #[test]

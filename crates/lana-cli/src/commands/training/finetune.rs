@@ -59,12 +59,12 @@ impl Arguments {
         if self.json {
             return output::json(&json!({ "comparisons": comparisons }));
         }
-        output::results(&comparisons.iter().map(describe).collect::<Vec<_>>().join("\n"))
+        output::results(&comparisons.iter().map(compared).collect::<Vec<_>>().join("\n"))
     }
 }
 
 /// The student of a budget beside its controls.
-fn describe(comparison: &Comparison) -> String {
+pub(super) fn compared(comparison: &Comparison) -> String {
     let mut table = Table::new(&[
         ("network", Align::Left),
         ("top-1", Align::Right),

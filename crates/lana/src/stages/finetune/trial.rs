@@ -36,6 +36,15 @@ impl Trainer<'_> {
     pub(super) fn settle(&self, weights: &Weights, course: &Course<'_>) -> Result<Settled> {
         let (context, recipe) = (self.context, self.recipe);
         let images = course.train.len();
+        if images < recipe.accumulate {
+            return Err(Error::input(
+                format!(
+                    "`finetune.accumulate` is {}, but there are only {images} training images",
+                    recipe.accumulate
+                ),
+                "lower it, or give more images with --train",
+            ));
+        }
         let batch = match recipe.batch {
             BatchSize::Images(batch) => batch.min(images),
             BatchSize::Auto => self.largest_batch(weights, course)?,
