@@ -5,6 +5,7 @@ pub(crate) mod data;
 pub(crate) mod finetune;
 pub(crate) mod phase1;
 pub(crate) mod pool;
+mod prune;
 pub(crate) mod score;
 mod turns;
 

@@ -35,8 +35,8 @@ const PACKAGES: &[&str] = &[
     "typing-extensions",
 ];
 
-/// The reference. torch asks for gigabytes of CUDA libraries, `cpu_torch.py` makes it do without.
-const REFERENCE: &[&str] = &["timm==1.0.31", "torchvision==0.26.0"];
+/// The references. torch asks for gigabytes of CUDA libraries, `cpu_torch.py` makes it do without.
+const REFERENCE: &[&str] = &["timm==1.0.31", "torchvision==0.26.0", "torch-pruning==1.6.1"];
 
 /// Compares the networks `names`, or all that timm has, or a small one of each family.
 pub(crate) fn run(names: &[String], all: bool) -> anyhow::Result<ExitCode> {

@@ -25,12 +25,12 @@ const LARGE: usize = 128;
 /// The share of them that is then kept, as for most networks that were trained on ImageNet.
 const CROP: f32 = 0.875;
 
-/// Whether a teacher's name is that of an ONNX file.
+/// Whether the name of a network is that of an ONNX file.
 pub(crate) fn is_file(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
 }
 
-/// What a teacher is called: its name, or that of its file.
+/// What a network is called: its name, or that of its file.
 pub(crate) fn title(name: &str) -> String {
     let stem = Path::new(name).file_stem().filter(|_| is_file(name));
     stem.map_or_else(|| name.to_string(), |stem| stem.to_string_lossy().into_owned())
@@ -57,6 +57,15 @@ pub(crate) fn read(config: &Config) -> Result<Origin> {
             format!("leave out --{option}, or name a network of `lana zoo` instead of the file"),
         ));
     }
+    let (graph, weights) = import(name)?;
+    let known = !graph.layers().is_empty() && config.layers == LayerRules::default();
+    let graph = if known { graph } else { discover(&graph, &config.layers)? };
+    let preprocessing = preprocessing(config, &graph)?;
+    Ok(Origin { graph, weights: Some(weights), preprocessing })
+}
+
+/// Reads the file of a classifier, up to its logits.
+pub(crate) fn import(name: &str) -> Result<(Graph, Weights)> {
     let (graph, weights) = lana_onnx::import_file(Path::new(name))?;
     let graph = logits(graph)?;
     let dims = graph.input_shape().dims();
@@ -64,14 +73,11 @@ pub(crate) fn read(config: &Config) -> Result<Origin> {
         matches!(dims, [3, height, width] if height == width) && graph.output_shape().dims().len() == 1;
     if !is_classifier {
         return Err(Error::input(
-            format!("teacher {name} makes {} of {}", graph.output_shape(), graph.input_shape()),
+            format!("{name} makes {} of {}", graph.output_shape(), graph.input_shape()),
             "export a classifier: one that makes a vector of classes of a square image with three channels, 3×N×N",
         ));
     }
-    let known = !graph.layers().is_empty() && config.layers == LayerRules::default();
-    let graph = if known { graph } else { discover(&graph, &config.layers)? };
-    let preprocessing = preprocessing(config, &graph)?;
-    Ok(Origin { graph, weights: Some(weights), preprocessing })
+    Ok((graph, weights))
 }
 
 /// How images become the input of a configuration's teacher.

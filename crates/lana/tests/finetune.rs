@@ -285,6 +285,25 @@ fn controls_stand_beside_the_student() {
     make(TEACHER, Some(other)).unwrap();
     assert!(fs::read(&file).unwrap() != record);
 
+    // What another tool made comes as an ONNX file.
+    let rival = folder.path().join("rival.onnx");
+    fs::copy(run.join("teacher/teacher.onnx"), &rival).unwrap();
+    let comparison = make(rival.to_str().unwrap(), None).unwrap().remove(0);
+    let found = comparison.controls.iter().find(|control| control.control == "rival.onnx").unwrap();
+    assert_eq!((found.meets_budget, found.cost), (Some(false), student.teacher_cost));
+    assert!(found.same_recipe && found.val.images == 40, "{found:?}");
+    let refused = |name: &str, weights: Option<PathBuf>| {
+        Control::new(name, weights.map(Into::into)).unwrap_err().to_string()
+    };
+    assert!(refused("no.onnx", None).contains("no such file"));
+    assert!(refused(rival.to_str().unwrap(), Some("a.safetensors".into())).contains("has its own"));
+    let five = ZooOptions { num_classes: Some(5), ..ZooOptions::default() };
+    let graph = zoo::build(TEACHER, &five).unwrap();
+    let options = lana_onnx::ExportOptions::default();
+    fs::write(&rival, lana_onnx::export(&graph, &init::random(&graph, 1), &options).unwrap()).unwrap();
+    let error = make(rival.to_str().unwrap(), None).unwrap_err().to_string();
+    assert!(error.contains("rival.onnx makes 5 of"), "{error}");
+
     // Weights of another network are named with what is wrong.
     let graph = zoo::build("resnet32_cifar", &ZooOptions::default()).unwrap();
     let wrong = folder.path().join("wrong.safetensors");

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Subject, lana};
+use super::{Subject, lana, prune};
 use crate::command::workspace_root;
 use crate::setup;
 
@@ -35,10 +35,10 @@ pub(crate) struct Arguments {
     /// Seed of everything random
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Selections to compare with, between commas; '' for none
-    #[arg(long, value_delimiter = ',', default_value = "skip-only,random,uniform")]
+    /// Selections to compare with, and channels-pruned: the teacher with fewer channels, by Torch-Pruning; between commas, '' for none
+    #[arg(long, value_delimiter = ',', default_value = "skip-only,random,uniform,channels-pruned")]
     controls: Vec<String>,
-    /// Networks to compare with, as NAME (from nothing) or NAME=WEIGHTS; '' for none
+    /// Networks to compare with, as NAME (from nothing), NAME=WEIGHTS or FILE.onnx; '' for none
     #[arg(long, value_delimiter = ',', default_values_t = [
         "resnet32_cifar=../shared/weights/resnet32_cifar10.safetensors".to_string(),
         "resnet20_cifar=../shared/weights/resnet20_cifar10.safetensors".to_string(),
@@ -119,19 +119,52 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let mut missing = Missing { arguments, run, settings: settings(&arguments.recipe)?, begun: false };
         for name in arguments.controls.iter().filter(|name| !name.is_empty()) {
             for budget in &arguments.budget {
-                missing.make(name, None, &[budget])?;
+                missing.make(&Rival::selection(name), &[budget])?;
             }
         }
         let budgets: Vec<&String> = arguments.budget.iter().collect();
         for network in arguments.networks.iter().filter(|name| !name.is_empty()) {
-            match network.split_once('=') {
-                Some((name, weights)) => missing.make(name, Some(weights), &budgets)?,
-                None => missing.make(network, None, &budgets)?,
-            }
+            missing.make(&Rival::network(network), &budgets)?;
         }
     }
     print(&load(&file())?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a student is compared with.
+enum Rival<'a> {
+    /// A selection that lana makes.
+    Selection(&'a str),
+    /// The teacher with fewer channels.
+    Pruned,
+    /// A network of the zoo with its weights, if it has any, or an ONNX file.
+    Network(&'a str, Option<&'a str>),
+}
+
+impl<'a> Rival<'a> {
+    fn selection(name: &'a str) -> Self {
+        if name == "channels-pruned" { Rival::Pruned } else { Rival::Selection(name) }
+    }
+
+    fn network(text: &'a str) -> Self {
+        match text.split_once('=') {
+            Some((name, weights)) => Rival::Network(name, Some(weights)),
+            None => Rival::Network(text, None),
+        }
+    }
+
+    /// What it is called in the table, by lana too.
+    fn title(&self) -> String {
+        match self {
+            Rival::Selection(name) => name.to_string(),
+            Rival::Pruned => PRUNED.into(),
+            Rival::Network(name, Some(_)) => format!("{name}, pretrained"),
+            Rival::Network(name, None) if name.ends_with(".onnx") => {
+                name.rsplit('/').next().unwrap_or(name).into()
+            }
+            Rival::Network(name, None) => format!("{name}, from nothing"),
+        }
+    }
 }
 
 /// What is still to be made.
@@ -145,15 +178,11 @@ struct Missing<'a> {
 
 impl Missing<'_> {
     /// Makes a control for budgets, and the students before the first; unless all that is in the table.
-    fn make(&mut self, name: &str, weights: Option<&str>, budgets: &[&String]) -> anyhow::Result<()> {
-        let Arguments { subject: Subject { teacher, train, .. }, recipe, epochs, seed, again, .. } =
+    fn make(&mut self, rival: &Rival<'_>, budgets: &[&String]) -> anyhow::Result<()> {
+        let Arguments { subject: Subject { teacher, train, .. }, recipe, epochs, seed, again, batch, .. } =
             self.arguments;
         let rows = load(&file())?;
-        let shown = match (name, weights) {
-            ("skip-only" | "random" | "uniform", _) => name.to_string(),
-            (_, Some(_)) => format!("{name}, pretrained"),
-            (_, None) => format!("{name}, from nothing"),
-        };
+        let shown = rival.title();
         let there = |budget: &str, network: &str| {
             rows.iter().any(|row| {
                 row.teacher == *teacher
@@ -172,13 +201,18 @@ impl Missing<'_> {
             self.students()?;
             self.begun = true;
         }
-        let mut command = lana(&["finetune", "--json", "--control", name]);
+        let mut command = lana(&["finetune", "--json", "--control"]);
+        match rival {
+            Rival::Selection(name) | Rival::Network(name, None) => command.arg(name),
+            Rival::Network(name, Some(weights)) => command.args([name, "--weights", weights]),
+            Rival::Pruned => match prune::pruned(&self.run, budgets[0], *batch)? {
+                Some(file) => command.arg(file),
+                None => return Ok(()),
+            },
+        };
         command.arg(&self.run);
         for budget in budgets {
             command.args(["--budget", budget.as_str()]);
-        }
-        if let Some(weights) = weights {
-            command.args(["--weights", weights]);
         }
         let output = command.stderr(Stdio::inherit()).output().context("starting lana")?;
         match output.status.code() {
@@ -248,6 +282,11 @@ impl Missing<'_> {
         for control in comparison["controls"].as_array().into_iter().flatten() {
             if control["same_recipe"] == true {
                 let name = control["control"].as_str().unwrap_or_default();
+                // Those that were pruned for other budgets are beside this student too.
+                if name.starts_with(prune::FILES) && name != prune::file_name(budget) {
+                    continue;
+                }
+                let name = if name == prune::file_name(budget) { PRUNED } else { name };
                 rows.push(row(name, control, &control["timings"][0]["measured"], &control["agreement"]));
             }
         }
@@ -274,6 +313,8 @@ fn file_names(data: &str) -> String {
 
 /// What students are called in the table.
 const STUDENT: &str = "LANA";
+/// What the teacher with fewer channels is.
+const PRUNED: &str = "channels pruned (Torch-Pruning)";
 
 fn load(path: &Path) -> anyhow::Result<Vec<Row>> {
     let text = match std::fs::read_to_string(path) {

@@ -7,14 +7,15 @@
 //! - `skip-only`: the best selection of teacher's layers and identities, selected as the student is;
 //! - `random`: a selection drawn at random among those that meet the budget; nothing is chosen by its loss;
 //! - `uniform`: one operation in all layers that offer it (the teacher's own in the others), the best that meets the budget;
-//! - a network of the zoo, pretrained or from nothing, whatever its latency.
+//! - a network of the zoo, pretrained or from nothing, whatever its latency;
+//! - an ONNX file: what another tool made of the teacher, such as a pruner.
 //!
 //! The first three are selections for a budget and run through the same stages as the student, in a folder of their own.
 
 mod propose;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use lana_graph::Cost;
@@ -22,6 +23,7 @@ use lana_latency::Deployment;
 use lana_models::zoo;
 use serde::{Deserialize, Serialize};
 
+use crate::teacher;
 use crate::{Accuracy, Assessment, Error, Measured, Recipe, Result, WeightsSource};
 pub(crate) use propose::{random, uniform};
 
@@ -34,9 +36,9 @@ pub enum Control {
     Random,
     /// One operation in all layers that offer it.
     Uniform,
-    /// A network of the zoo, with these weights to begin with; random ones if absent.
+    /// A network of the zoo, with these weights to begin with (random ones if absent), or an ONNX file with its own.
     Network {
-        /// Its name.
+        /// Its name, or the file's path.
         name: String,
         /// Where its weights come from.
         weights: Option<WeightsSource>,
@@ -62,10 +64,22 @@ impl Control {
                 )),
             };
         }
+        if teacher::is_file(name) {
+            if let Some(weights) = weights {
+                return Err(Error::input(
+                    format!("control {name} is given the weights {weights}, but an ONNX file has its own"),
+                    "leave out the weights",
+                ));
+            }
+            if !Path::new(name).is_file() {
+                return Err(Error::input(format!("control {name}: there is no such file"), "check the path"));
+            }
+            return Ok(Control::Network { name: name.into(), weights: None });
+        }
         zoo::entry(name).map_err(|_| {
             Error::input(
                 format!("control `{name}`: there is no such selection, and no such network"),
-                "controls are skip-only, random, uniform, and the networks that `lana zoo` lists",
+                "controls are skip-only, random, uniform, the networks that `lana zoo` lists, and ONNX files",
             )
         })?;
         Ok(Control::Network { name: name.into(), weights })
@@ -74,6 +88,7 @@ impl Control {
     /// Where its files are: under a budget's folder for selections, under the run's for networks.
     pub(crate) fn folder(&self) -> PathBuf {
         let name = match self {
+            Control::Network { name, .. } if teacher::is_file(name) => crate::slug(&file_name(name)),
             Control::Network { name, weights: Some(_) } => name.clone(),
             Control::Network { name, weights: None } => format!("{name}-from-nothing"),
             selection => selection.to_string(),
@@ -113,7 +128,15 @@ impl fmt::Display for Control {
 
 /// What a network is called as a control.
 fn network_title(name: &str, pretrained: bool) -> String {
-    format!("{name}, {}", if pretrained { "pretrained" } else { "from nothing" })
+    match teacher::is_file(name) {
+        true => file_name(name),
+        false => format!("{name}, {}", if pretrained { "pretrained" } else { "from nothing" }),
+    }
+}
+
+/// The last part of a path.
+fn file_name(path: &str) -> String {
+    Path::new(path).file_name().map_or_else(|| path.to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 impl NetworkControl {
@@ -129,12 +152,12 @@ impl NetworkControl {
     }
 }
 
-/// `controls/NAME/control.json`: a network of the zoo that was trained as the students are.
+/// `controls/NAME/control.json`: a network of the zoo, or of a file, that was trained as the students are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkControl {
-    /// The network's name in the zoo.
+    /// The network's name in the zoo, or the path of its file.
     pub name: String,
-    /// Where its first weights are from; none if they were random.
+    /// Where its first weights are from, if not from that file; none if they were random.
     pub weights: Option<String>,
     /// SHA-256 of its first weights.
     pub start_sha256: String,

@@ -16,7 +16,9 @@ use crate::footprint::file_size;
 use crate::run::read_or_redo;
 use crate::stages::export::{measure_options, read_network, write_verified};
 use crate::stages::finetune::{Record, Trainer};
+use crate::stages::teacher::restore_normalisation;
 use crate::stages::{export, finetune, select, tables};
+use crate::teacher;
 use crate::{
     Budget, Error, Footprint, Recipe, Result, StudentMetrics, WeightsSource, checkpoint, fresh, sha256,
     write_json,
@@ -56,7 +58,10 @@ fn network(
     budgets: &[Budget],
 ) -> Result<()> {
     let (teacher, _) = context.teacher()?;
-    let (graph, start) = begin(context, &teacher, name, source)?;
+    let (graph, start) = match teacher::is_file(name) {
+        true => read(name, &teacher)?,
+        false => begin(context, &teacher, name, source)?,
+    };
     let folder = context.run.path(control.folder());
     let path = folder.join("control.json");
     let title = format!("finetune {control}");
@@ -88,6 +93,11 @@ fn network(
             record
         }
         None => {
+            let mut first = Teacher { graph, weights: start, preprocessing: teacher.preprocessing };
+            if teacher::is_file(name) {
+                first = restore_normalisation(context, first)?;
+            }
+            let Teacher { graph, weights: start, .. } = first;
             let trained_by = trainable(context, recipe, &graph, &teacher, &title);
             let trainer = Trainer {
                 context,
@@ -132,6 +142,25 @@ fn network(
         write_json(&path, &record)?;
     }
     Ok(())
+}
+
+/// The network of an ONNX file with its weights.
+fn read(name: &str, teacher: &Teacher) -> Result<(Graph, Weights)> {
+    let (graph, weights) = teacher::import(name)?;
+    let shapes = |graph: &Graph| (graph.input_shape().clone(), graph.output_shape().clone());
+    if shapes(&graph) != shapes(&teacher.graph) {
+        return Err(Error::input(
+            format!(
+                "control {name} makes {} of {}, the teacher {} of {}",
+                graph.output_shape(),
+                graph.input_shape(),
+                teacher.graph.output_shape(),
+                teacher.graph.input_shape()
+            ),
+            "name a file that takes the teacher's images and knows its classes",
+        ));
+    }
+    Ok((graph, weights))
 }
 
 /// A network of the zoo for the teacher's images and classes, with its first weights.

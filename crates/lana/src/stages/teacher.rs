@@ -36,7 +36,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
     };
     weights.check(&graph)?;
     let mut teacher = Teacher { graph, weights, preprocessing };
-    if teacher::is_file(&config.teacher) && config.restore_normalisation {
+    if teacher::is_file(&config.teacher) {
         teacher = restore_normalisation(context, teacher)?;
     }
 
@@ -85,8 +85,12 @@ const STATISTICS: usize = 512;
 /// Elements of all feature maps that are held at a time.
 const HELD: usize = 1 << 26;
 
-/// Puts back the normalisation that was folded into the convolutions of a file, if it was, with the statistics of training images.
-fn restore_normalisation(context: &Context<'_>, teacher: Teacher) -> Result<Teacher> {
+/// Puts back the normalisation that was folded into the convolutions of a file, if it was, with the statistics of training images;
+/// unless the configuration wants it left as it is.
+pub(super) fn restore_normalisation(context: &Context<'_>, teacher: Teacher) -> Result<Teacher> {
+    if !context.config.restore_normalisation {
+        return Ok(teacher);
+    }
     let convolutions = folded_convolutions(&teacher.graph);
     if convolutions.is_empty() {
         return Ok(teacher);

@@ -65,7 +65,7 @@ pub(crate) struct Arguments {
     budget: Vec<String>,
 
     /// Networks and selections to compare the students with, each trained by the same recipe and measured in the same way: names
-    /// that `lana zoo` lists, as NAME (from nothing) or NAME=FILE (from these weights), skip-only, random, uniform; joined by commas
+    /// that `lana zoo` lists, as NAME (from nothing) or NAME=WEIGHTS, ONNX files, skip-only, random, uniform; joined by commas
     #[arg(long, value_name = "NAME[=WEIGHTS],…", value_delimiter = ',', conflicts_with = "until")]
     compare: Vec<String>,
 

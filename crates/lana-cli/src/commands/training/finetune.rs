@@ -34,8 +34,8 @@ pub(crate) struct Arguments {
     recipe: Option<String>,
 
     /// Make a control instead: the best selection of teacher's layers and identities (skip-only), a random one within the budget
-    /// (random), one operation in all layers (uniform), or a network of `lana zoo`
-    #[arg(long, value_name = "skip-only|random|uniform|NAME")]
+    /// (random), one operation in all layers (uniform), a network of `lana zoo`, or an ONNX file
+    #[arg(long, value_name = "skip-only|random|uniform|NAME|FILE.onnx")]
     control: Option<String>,
 
     /// First weights of a network that is a control, a safetensors file or hf:OWNER/REPO [default: random]
