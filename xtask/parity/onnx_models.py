@@ -4,10 +4,10 @@
     onnx_models.py export FOLDER NAME EXPORTER
     onnx_models.py compare FOLDER NAME EXPORTER
 
-`export` writes FOLDER/NAME.EXPORTER.onnx: the network NAME of torchvision or timm (`timm/…`) with random weights and statistics,
-by one of PyTorch's exporters (`script`, the older one; `dynamo`, which goes by torch.export). `compare` runs that file and
-FOLDER/NAME.EXPORTER.lana.onnx, what lana made of it, in ONNX Runtime on random images, and prints the largest difference relative
-to the largest output.
+`list` prints the name and the exporters of each network. `export` writes FOLDER/NAME.EXPORTER.onnx: the network NAME of torchvision or
+timm (`timm/…`) with random weights and statistics, by one of PyTorch's exporters (`script`, the older one; `dynamo`, which goes by
+torch.export), or one of those in `onnx_tensorflow.py`. `compare` runs that file and FOLDER/NAME.EXPORTER.lana.onnx, what lana made of
+it, in ONNX Runtime on random images, and prints the largest difference relative to the largest output.
 """
 
 import sys
@@ -16,7 +16,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import onnx_tensorflow
 
+EXPORTERS = ("script", "dynamo")
 # Networks by the smallest image that they are meant for, or nearly so: what differs with size is shapes alone.
 NETWORKS = {
     "resnet18": 64,
@@ -99,6 +101,12 @@ def path(folder: str, name: str, exporter: str, suffix: str = "") -> Path:
 
 
 def export(folder: str, name: str, exporter: str) -> None:
+    if name in onnx_tensorflow.MODELS:
+        import onnx
+
+        _, size, model = onnx_tensorflow.MODELS[name]
+        onnx.save(model(size), path(folder, name, exporter))
+        return
     import torch
 
     warnings.filterwarnings("ignore")
@@ -118,23 +126,31 @@ def compare(folder: str, name: str, exporter: str) -> None:
 
     random = np.random.default_rng(zlib.crc32(name.encode()))
     worst = 0.0
-    sessions = [
+    theirs, ours = [
         onnxruntime.InferenceSession(path(folder, name, exporter, suffix), providers=["CPUExecutionProvider"])
         for suffix in ("", ".lana")
     ]
-    for batch in (1, 3):
-        images = random.standard_normal((batch, 3, NETWORKS[name], NETWORKS[name])).astype(np.float32)
-        theirs, ours = [s.run(None, {s.get_inputs()[0].name: images})[0] for s in sessions]
-        assert theirs.shape == ours.shape, (theirs.shape, ours.shape)
-        assert np.isfinite(theirs).all() and np.abs(theirs).max() > 0, "the network's outputs are no numbers"
-        worst = max(worst, float(np.abs(theirs - ours).max() / np.abs(theirs).max()))
+    batch, *image = theirs.get_inputs()[0].shape
+    # Files of TensorFlow take images by rows, columns, channels.
+    by_rows = image[-1] == 3
+    size = image[0] if by_rows else image[1]
+    for count in (batch,) if isinstance(batch, int) else (1, 3):
+        images = random.standard_normal((count, 3, size, size)).astype(np.float32)
+        given = images.transpose(0, 2, 3, 1) if by_rows else images
+        (wanted,), (found,) = [s.run(None, {s.get_inputs()[0].name: x}) for s, x in ((theirs, given), (ours, images))]
+        assert wanted.shape == found.shape, (wanted.shape, found.shape)
+        assert np.isfinite(wanted).all() and np.abs(wanted).max() > 0, "the network's outputs are no numbers"
+        worst = max(worst, float(np.abs(wanted - found).max() / np.abs(wanted).max()))
     print(f"{worst:.1e}")
 
 
 def main(command: str, *rest: str) -> None:
     match command:
         case "list":
-            print("\n".join(NETWORKS))
+            for name in NETWORKS:
+                print(name, *EXPORTERS)
+            for name, (exporter, *_) in onnx_tensorflow.MODELS.items():
+                print(name, exporter)
         case "export":
             export(*rest)
         case "compare":

@@ -5,7 +5,7 @@
 
 FOLDER holds `student.py` and `weights.safetensors`, as `lana export --format pytorch` writes them. `prepare` gives the weights
 values with which feature maps keep their size, as those of a trained network do. `compare` runs the module beside
-`student.onnx`, the same network in ONNX Runtime, and, if timm has a network of that name, beside timm's with the same weights: in
+`student.onnx`, the same network (or the file that it was read from) in ONNX Runtime, and, if timm has a network of that name, beside timm's with the same weights: in
 evaluation mode and, timm's, in training mode, where the running statistics are compared too. It prints a line; the exit status is
 1 if something differs.
 """
@@ -102,8 +102,12 @@ def compare(folder: Path, name: str) -> bool:
     # As written: fusing moves the rounding about.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(folder / "student.onnx", options, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    # Files of TensorFlow take images by rows, columns, channels.
+    by_rows = given.shape[1:] != list(batch.shape[1:])
+    images_of = batch[:2].permute(0, 2, 3, 1).contiguous() if by_rows else batch[:2]
     with torch.no_grad():
-        onnx = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: batch[:2].numpy()})[0])
+        onnx = torch.from_numpy(session.run(None, {given.name: images_of.numpy()})[0])
         ours = model(batch[:2])
         again = model(batch[:2])
         exact = made.load().double()(batch[:2].double())

@@ -118,6 +118,7 @@ impl GraphBuilder {
             out_channels,
             kernel: [kernel; 2],
             stride: [stride; 2],
+            dilation: [1; 2],
             padding: self.padding(x, kernel, stride),
             groups,
             bias,

@@ -61,6 +61,7 @@ impl ChannelGroups {
                 | Op::Select { .. }
                 | Op::MatMul
                 | Op::Softmax { .. }
+                | Op::LogSoftmax { .. }
                 | Op::LayerNorm { .. }
                 | Op::Concat { .. }
                 | Op::AddParameter { .. }

@@ -123,15 +123,17 @@ fn merges(graph: &Graph) -> Vec<Merge> {
         }
         within.extend(&additions);
         let branches: Vec<Branch> = leaves.iter().map(|&v| branch(v)).collect();
-        let Some((first, [conv, norm])) = branches.iter().find_map(|b| Some((*b, [b.conv?, b.norm?]))) else {
-            continue;
-        };
+        // Kernels with holes stay by themselves: what they would be merged into is mostly holes.
+        let dense = |node: usize| matches!(op(node), Op::Conv2d(c) if !c.is_dilated());
+        let whole = |b: &Branch| Some((*b, [b.conv.filter(|&conv| dense(conv))?, b.norm?]));
+        let Some((first, [conv, norm])) = branches.iter().find_map(whole) else { continue };
         let Op::Conv2d(model) = op(conv) else { continue };
         let fits = |b: &Branch| {
             b.input == first.input
                 && match b.conv.map(op) {
                     Some(Op::Conv2d(c)) => {
                         c.stride == model.stride
+                            && !c.is_dilated()
                             && c.groups == model.groups
                             && (c.in_channels, c.out_channels) == (model.in_channels, model.out_channels)
                     }

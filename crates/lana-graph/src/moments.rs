@@ -54,6 +54,8 @@ pub fn apply(kind: Activation, x: f64) -> f64 {
         Activation::Tanh => x.tanh(),
         // The same approximation of the normal distribution function.
         Activation::Erf => 2.0 * sigmoid(1.702 * std::f64::consts::SQRT_2 * x) - 1.0,
+        Activation::Elu => x.max(0.0) + x.min(0.0).exp_m1(),
+        Activation::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
     }
 }
 

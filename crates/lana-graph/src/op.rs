@@ -26,6 +26,10 @@ pub enum Activation {
     Tanh,
     /// The error function, `2 · Φ(x √2) − 1`.
     Erf,
+    /// `x` above zero, `exp(x) − 1` below (Clevert et al. 2016).
+    Elu,
+    /// `log(1 + exp(x))`.
+    Softplus,
 }
 
 /// A two-dimensional convolution (cross-correlation, as everywhere in deep learning).
@@ -42,6 +46,9 @@ pub struct Conv2d {
     pub kernel: [usize; 2],
     /// Step in height and width.
     pub stride: [usize; 2],
+    /// How far the elements of the kernel stand apart in height and width: 1 for a kernel without holes.
+    #[serde(default = "Conv2d::dense", skip_serializing_if = "Conv2d::is_dense")]
+    pub dilation: [usize; 2],
     /// Zeros added at top, left, bottom, right.
     pub padding: [usize; 4],
     /// Number of groups the channels are divided into; equal to `in_channels` for a depthwise convolution.
@@ -54,6 +61,26 @@ impl Conv2d {
     /// Whether every input channel is convolved on its own, one output channel each.
     pub fn is_depthwise(&self) -> bool {
         self.groups > 1 && self.groups == self.in_channels && self.groups == self.out_channels
+    }
+
+    /// Whether the kernel has holes.
+    pub fn is_dilated(&self) -> bool {
+        self.dilation != [1, 1]
+    }
+
+    /// Height and width that the kernel spans, holes included.
+    pub fn span(&self) -> [usize; 2] {
+        [0, 1].map(|at| {
+            self.kernel[at].saturating_sub(1).saturating_mul(self.dilation[at]).saturating_add(1)
+        })
+    }
+
+    fn dense() -> [usize; 2] {
+        [1, 1]
+    }
+
+    fn is_dense(dilation: &[usize; 2]) -> bool {
+        *dilation == [1, 1]
     }
 }
 
@@ -205,6 +232,11 @@ pub enum Op {
         /// The dimension, counted from 0 behind the batch.
         axis: usize,
     },
+    /// The logarithm of the softmax along a dimension.
+    LogSoftmax {
+        /// The dimension, counted from 0 behind the batch.
+        axis: usize,
+    },
     /// Layer normalisation over the last dimension (Ba et al. 2016). Parameters: `weight`, `bias`, each as long as that.
     LayerNorm {
         /// Added to the variance under the root.
@@ -344,6 +376,7 @@ impl Op {
             Op::Select { .. } => "select",
             Op::MatMul => "mat_mul",
             Op::Softmax { .. } => "softmax",
+            Op::LogSoftmax { .. } => "log_softmax",
             Op::LayerNorm { .. } => "layer_norm",
             Op::Scale { .. } => "scale",
             Op::Shift { .. } => "shift",
@@ -410,16 +443,21 @@ impl Op {
                 {
                     return Err(format!("{c} to {} channels in {} groups", conv.out_channels, conv.groups));
                 }
+                if [conv.kernel, conv.stride, conv.dilation].as_flattened().contains(&0) {
+                    return Err("kernel, stride and dilation must be positive".into());
+                }
                 let [top, left, bottom, right] = conv.padding;
-                let out = |size: usize, pad: usize, k: usize, s: usize| match (k, s) {
-                    (0, _) | (_, 0) => Err("kernel and stride must be positive".to_string()),
-                    _ if size.saturating_add(pad) < k => Err(format!("kernel {k} on {size} padded by {pad}")),
-                    _ => Ok(((size.saturating_add(pad) - k) / s).saturating_add(1)),
+                let out = |size: usize, pad: usize, axis: usize| {
+                    let (padded, span) = (size.saturating_add(pad), conv.span()[axis]);
+                    match padded.checked_sub(span) {
+                        Some(steps) => Ok((steps / conv.stride[axis]).saturating_add(1)),
+                        None => Err(format!("kernel {span} on {size} padded by {pad}")),
+                    }
                 };
                 Ok(Shape::image(
                     conv.out_channels,
-                    out(h, top.saturating_add(bottom), conv.kernel[0], conv.stride[0])?,
-                    out(w, left.saturating_add(right), conv.kernel[1], conv.stride[1])?,
+                    out(h, top.saturating_add(bottom), 0)?,
+                    out(w, left.saturating_add(right), 1)?,
                 ))
             }
             Op::BatchNorm { eps, momentum } => {
@@ -513,8 +551,10 @@ impl Op {
                 }
                 _ => Err(format!("matrix product of {x} and {}", inputs[1])),
             },
-            Op::Softmax { axis } if *axis < x.dims().len() => Ok(x.clone()),
-            Op::Softmax { axis } => Err(format!("softmax along dimension {axis} of {x}")),
+            Op::Softmax { axis } | Op::LogSoftmax { axis } => match *axis < x.dims().len() {
+                true => Ok(x.clone()),
+                false => Err(format!("softmax along dimension {axis} of {x}")),
+            },
             Op::LayerNorm { eps } => match eps.is_finite() && *eps > 0.0 {
                 true => Ok(x.clone()),
                 false => Err(format!("layer normalisation with eps {eps}")),

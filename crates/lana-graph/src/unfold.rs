@@ -114,6 +114,7 @@ mod tests {
                 out_channels: 2,
                 kernel: [1, 1],
                 stride: [1, 1],
+                dilation: [1, 1],
                 padding: [0; 4],
                 groups: 1,
                 bias: true,

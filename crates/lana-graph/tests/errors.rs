@@ -14,7 +14,7 @@ fn relu(name: &str, input: usize) -> Node {
 }
 
 fn conv(in_channels: usize, out_channels: usize, groups: usize) -> Conv2d {
-    Conv2d { in_channels, out_channels, kernel: [3; 2], stride: [1; 2], padding: [1; 4], groups, bias: false }
+    Conv2d { in_channels, out_channels, kernel: [3; 2], stride: [1; 2], dilation: [1; 2], padding: [1; 4], groups, bias: false }
 }
 
 fn graph(nodes: Vec<Node>, layers: Vec<Layer>) -> Result<Graph, Error> {
@@ -59,6 +59,9 @@ fn nodes_whose_inputs_do_not_fit() {
         (Op::Conv2d(Conv2d { kernel: [9, 3], ..conv(4, 8, 1) }), vec![&image], "kernel 9 on 5 padded by 2"),
         (Op::Conv2d(Conv2d { stride: [0, 1], ..conv(4, 8, 1) }), vec![&image], "must be positive"),
         (Op::Conv2d(Conv2d { kernel: [0, 1], ..conv(4, 8, 1) }), vec![&image], "must be positive"),
+        (Op::Conv2d(Conv2d { dilation: [1, 0], ..conv(4, 8, 1) }), vec![&image], "must be positive"),
+        (Op::Conv2d(Conv2d { dilation: [1, 4], ..conv(4, 8, 1) }), vec![&image], "kernel 9 on 5 padded by 2"),
+        (Op::Conv2d(Conv2d { dilation: [huge, 1], ..conv(4, 8, 1) }), vec![&image], "padded by 2"),
         (Op::Conv2d(Conv2d { padding: [huge; 4], ..conv(4, 8, 1) }), vec![&image], "too large"),
         (Op::Conv2d(conv(4, huge, 1)), vec![&image], "too large"),
         (Op::BatchNorm { eps: 0.0, momentum: 0.1 }, vec![&image], "eps 0"),

@@ -663,6 +663,7 @@ fn reasons_say_why_an_operation_does_not_apply() {
             out_channels: 8,
             kernel: [3; 2],
             stride: [1; 2],
+            dilation: [1; 2],
             padding: [0; 4],
             groups: 1,
             bias: false,

@@ -130,7 +130,7 @@ impl Lowering {
         let op_type = match op {
             Op::Conv2d(conv) => {
                 attributes = vec![
-                    ints("dilations", vec![1, 1]),
+                    ints("dilations", list(&conv.dilation)),
                     int("group", conv.groups as i64),
                     ints("kernel_shape", list(&conv.kernel)),
                     ints("pads", list(&conv.padding)),
@@ -160,6 +160,8 @@ impl Lowering {
                 Activation::Sigmoid => "Sigmoid",
                 Activation::Tanh => "Tanh",
                 Activation::Erf => "Erf",
+                Activation::Elu => "Elu",
+                Activation::Softplus => "Softplus",
                 Activation::HardSwish => "HardSwish",
                 // x · (1 + erf(x / √2)) / 2, as PyTorch writes it: runtimes know it again.
                 Activation::Gelu => {
@@ -269,6 +271,10 @@ impl Lowering {
             Op::Softmax { axis } => {
                 attributes = vec![int("axis", *axis as i64 + 1)];
                 "Softmax"
+            }
+            Op::LogSoftmax { axis } => {
+                attributes = vec![int("axis", *axis as i64 + 1)];
+                "LogSoftmax"
             }
             Op::LayerNorm { eps } => {
                 attributes = vec![int("axis", -1), float("epsilon", *eps as f32)];

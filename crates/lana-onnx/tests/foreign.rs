@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Model, float, foreign, int, ints, word};
-use lana_graph::{Activation, Op, Shape};
+use lana_graph::{Activation, LayerRules, Op, Shape, discover};
 
 #[test]
 fn what_exporters_spell_out_is_seen_for_what_it_is() {
@@ -79,7 +79,7 @@ fn images_are_not_mixed() {
 #[test]
 fn every_obstacle_is_named_at_once() {
     let message = Model::new(17, &[0, 3, 4, 4])
-        .node("a", "Selu", &["x"], &[])
+        .node("a", "Hardmax", &["x"], &[])
         .node("b", "Relu", &["a"], &[])
         .node("c", "NonMaxSuppression", &["b"], &[])
         .node("d", "Softmax", &["x"], &[int("axis", 0)])
@@ -87,7 +87,7 @@ fn every_obstacle_is_named_at_once() {
         .refusal();
     assert_eq!(
         message,
-        "3 of the model's nodes cannot be read: `a` (Selu), `c` (NonMaxSuppression), `d` (Softmax: along the \
+        "3 of the model's nodes cannot be read: `a` (Hardmax), `c` (NonMaxSuppression), `d` (Softmax: along the \
          batch, which would mix images)"
     );
 }
@@ -96,7 +96,7 @@ fn every_obstacle_is_named_at_once() {
 #[test]
 fn what_is_not_read_is_left_out() {
     let model = Model::new(17, &[0, 3, 4, 4])
-        .node("lost", "Selu", &["x"], &[])
+        .node("lost", "Hardmax", &["x"], &[])
         .node("relu", "Relu", &["x"], &[])
         .node("mask", "Dropout", &["relu"], &[])
         .outputs(&["kept", "mask"]);
@@ -112,6 +112,47 @@ fn images_by_rows_columns_channels_are_turned_once_and_for_all() {
     let (graph, _) = model.graph();
     assert_eq!(*graph.input_shape(), Shape::image(3, 6, 5));
     assert_eq!(model.read(), (vec!["conv2d"], vec![4, 6, 5]));
+}
+
+/// Keras puts its preprocessing in front of the turning, and leaves means and gates with channels last.
+#[test]
+fn what_keras_does_with_channels_last_is_done_with_channels_first() {
+    let model = Model::new(13, &[0, 6, 5, 3])
+        .numbers("scale", &[], &[0.5])
+        .numbers("mean", &[3], &[0.1, 0.2, 0.3])
+        .integers("pads", &[8], &[0, 0, 0, 0, 0, 1, 2, 0])
+        .node("scaled", "Mul", &["x", "scale"], &[])
+        .node("centred", "Sub", &["scaled", "mean"], &[])
+        .node("padded", "Pad", &["centred", "pads"], &[])
+        .node("turned", "Transpose", &["padded"], &[ints("perm", &[0, 3, 1, 2])])
+        .floats("w", &[4, 3, 2, 2])
+        .node("conv", "Conv", &["turned", "w"], &[])
+        .node("last", "Transpose", &["conv"], &[ints("perm", &[0, 2, 3, 1])])
+        .node("mean_", "ReduceMean", &["last"], &[ints("axes", &[1, 2]), int("keepdims", 0)])
+        .integers("map", &[4], &[-1, 1, 1, 4])
+        .node("gate", "Reshape", &["mean_", "map"], &[])
+        .node("first", "Transpose", &["gate"], &[ints("perm", &[0, 3, 1, 2])])
+        .node("gated", "Mul", &["conv", "first"], &[]);
+    let (graph, weights) = model.graph();
+    assert_eq!(*graph.input_shape(), Shape::image(3, 6, 5));
+    let (kinds, shape) = model.read();
+    assert_eq!(kinds, ["scale", "add_parameter", "conv2d", "global_average_pool", "mul"]);
+    assert_eq!(shape, [4, 6, 6]);
+    assert_eq!(weights.get("centred.weight").unwrap().shape, [3, 1, 1]);
+    assert_eq!(weights.get("centred.weight").unwrap().data, [-0.1, -0.2, -0.3]);
+    let Op::Conv2d(conv) = &graph.nodes()[2].op else { panic!("{:?}", graph.nodes()) };
+    assert_eq!(conv.padding, [0, 0, 1, 2]);
+}
+
+/// One average over all of a map is what others write as GlobalAveragePool.
+#[test]
+fn a_window_that_is_the_whole_map() {
+    let pool = |kind: &str| {
+        let attributes = [ints("kernel_shape", &[6, 5]), ints("strides", &[2, 2])];
+        Model::new(13, &[0, 3, 6, 5]).node("pool", kind, &["x"], &attributes).read()
+    };
+    assert_eq!(pool("AveragePool"), (vec!["global_average_pool"], vec![3, 1, 1]));
+    assert_eq!(pool("MaxPool"), (vec!["max_pool"], vec![3, 1, 1]));
 }
 
 #[test]
@@ -170,6 +211,38 @@ fn activations_by_their_parts() {
         act(Activation::Gelu)
     );
     assert_eq!(of(six).len(), 2);
+}
+
+#[test]
+fn activations_that_are_several_operations() {
+    let of = |kind: &str, attributes: &[lana_onnx::proto::AttributeProto]| {
+        Model::new(18, &[0, 3, 4, 4]).node("y", kind, &["x"], attributes).read().0.join(" ")
+    };
+    for kind in ["Elu", "Celu", "Softplus"] {
+        assert_eq!(of(kind, &[]), "activation", "{kind}");
+    }
+    assert_eq!(of("Elu", &[float("alpha", 0.5)]), "activation scale activation scale add");
+    assert_eq!(of("Selu", &[]), "activation scale activation scale add");
+    assert_eq!(of("Celu", &[float("alpha", 2.0)]), "scale activation scale");
+    assert_eq!(of("Mish", &[]), "activation activation mul");
+}
+
+#[test]
+fn kernels_with_holes() {
+    let model = |attributes: &[lana_onnx::proto::AttributeProto]| {
+        let kernel = Model::new(13, &[0, 3, 8, 8]).floats("w", &[4, 3, 3, 1]);
+        kernel.node("conv", "Conv", &["x", "w"], &[&[ints("dilations", &[2, 5])], attributes].concat())
+    };
+    let (graph, _) = model(&[word("auto_pad", "SAME_UPPER")]).graph();
+    let Op::Conv2d(conv) = &graph.nodes()[0].op else { panic!("{:?}", graph.nodes()) };
+    // One column has no holes.
+    assert_eq!((conv.dilation, conv.padding), ([2, 1], [2, 0, 2, 0]));
+    assert_eq!(*graph.output_shape(), Shape::image(4, 8, 8));
+    assert_eq!(graph.cost().macs, 4 * 8 * 8 * 3 * 3);
+    assert_eq!(model(&[]).read().1, [4, 4, 8]);
+    let row = Model::new(13, &[1, 3, 8]).floats("w", &[4, 3, 3]);
+    let row = row.node("conv", "Conv", &["x", "w"], &[ints("dilations", &[3])]);
+    assert!(row.refusal().contains("no batch of images"), "a row is no image");
 }
 
 /// Constants for each channel are parameters of as many numbers, and biases where there can be one.
@@ -263,7 +336,7 @@ fn other_sizes() {
     assert_eq!(graph.nodes()[1].op, Op::Select { axis: 2, indices: vec![0, 0, 1, 2, 2, 3] });
     let (graph, _) = resize(&[word("mode", "linear")]).graph();
     assert_eq!(graph.nodes()[0].op, Op::Resize { size: [6, 6], align_corners: false });
-    assert!(resize(&[word("mode", "cubic")]).refusal().contains("`y` (Resize: mode cubic)"));
+    assert!(resize(&[word("mode", "cubic")]).refusal().contains("`y` (Resize: mode cubic, only nearest and linear)"));
 }
 
 /// From operator set 18 on, axes of reductions are an input.
@@ -284,4 +357,77 @@ fn reductions_old_and_new() {
     for model in [old, new] {
         assert_eq!(model.read(), (vec!["global_average_pool", "reshape"], vec![4]));
     }
+}
+
+/// A MobileNetV2 of Keras by tf2onnx: its blocks are found, stem and head stay.
+#[test]
+fn layers_of_a_converted_network() {
+    let clip = |m: Model, name: &str, x: &str| m.node(name, "Clip", &[x, "zero", "six"], &[]);
+    let conv = |m: Model, name: &str, x: &str, dims: [i64; 4], stride: i64, group: i64| {
+        let (kernel, bias) = (format!("{name}/kernel"), format!("{name}/bias"));
+        let m = m.floats(&kernel, &dims).floats(&bias, &dims[..1]);
+        let padding = if stride == 2 { ints("pads", &[0; 4]) } else { word("auto_pad", "SAME_UPPER") };
+        let attributes = [ints("strides", &[stride; 2]), padding, int("group", group)];
+        m.node(name, "Conv", &[x, &kernel, &bias], &attributes)
+    };
+    let padded = |m: Model, name: &str, x: &str| m.node(name, "Pad", &[x, "pads"], &[]);
+    let mut m = Model::new(13, &[0, 32, 32, 3])
+        .numbers("zero", &[], &[0.0])
+        .numbers("six", &[], &[6.0])
+        .integers("pads", &[8], &[0, 0, 0, 0, 0, 0, 1, 1])
+        .node("turned", "Transpose", &["x"], &[ints("perm", &[0, 3, 1, 2])]);
+    m = conv(padded(m, "Conv1_pad", "turned"), "Conv1", "Conv1_pad", [8, 3, 3, 3], 2, 1);
+    m = clip(m, "Conv1_relu", "Conv1");
+    let mut x = "Conv1_relu".to_string();
+    for (block, stride) in [(1, 2), (2, 1), (3, 2), (4, 1)] {
+        let name = |part: &str| format!("block_{block}_{part}");
+        m = conv(m, &name("expand"), &x, [24, 8, 1, 1], 1, 1);
+        m = clip(m, &name("expand_relu"), &name("expand"));
+        let mut y = name("expand_relu");
+        if stride == 2 {
+            m = padded(m, &name("pad"), &y);
+            y = name("pad");
+        }
+        m = conv(m, &name("depthwise"), &y, [24, 1, 3, 3], stride, 24);
+        m = clip(m, &name("depthwise_relu"), &name("depthwise"));
+        m = conv(m, &name("project"), &name("depthwise_relu"), [8, 24, 1, 1], 1, 1);
+        let end = if stride == 1 { "add" } else { "project" };
+        if stride == 1 {
+            m = m.node(&name("add"), "Add", &[&x, &name("project")], &[]);
+        }
+        x = name(end);
+    }
+    m = conv(m, "Conv_1", &x, [16, 8, 1, 1], 1, 1);
+    m = clip(m, "out_relu", "Conv_1");
+    m = m
+        .node("last", "Transpose", &["out_relu"], &[ints("perm", &[0, 2, 3, 1])])
+        .node("mean", "ReduceMean", &["last"], &[ints("axes", &[1, 2]), int("keepdims", 0)])
+        .floats("predictions/kernel", &[16, 5])
+        .node("product", "MatMul", &["mean", "predictions/kernel"], &[])
+        .floats("predictions/bias", &[5])
+        .node("sum", "Add", &["product", "predictions/bias"], &[])
+        .node("predictions", "Softmax", &["sum"], &[int("axis", -1)]);
+    let (graph, _) = m.graph();
+    let found = discover(&graph, &LayerRules::default()).unwrap();
+    let layers: Vec<String> = found
+        .layers()
+        .iter()
+        .map(|layer| {
+            let node = |at: usize| graph.nodes()[at].name.as_str();
+            format!("{}: {} to {}", layer.name, node(layer.nodes.start), node(layer.nodes.end - 1))
+        })
+        .collect();
+    assert_eq!(
+        layers,
+        [
+            "block_1: block_1_expand to block_1_project",
+            "block_2: block_2_expand to block_2_add",
+            "block_3: block_3_expand to block_3_project",
+            "block_4: block_4_expand to block_4_add",
+        ]
+    );
+    // Padding, bias and the mean are parts of what there is a word for.
+    let kinds: Vec<&str> = graph.nodes().iter().map(|n| n.op.kind()).collect();
+    assert_eq!(kinds[kinds.len() - 5..], ["activation", "global_average_pool", "reshape", "linear", "softmax"]);
+    assert!(!kinds.contains(&"pad") && !kinds.contains(&"transpose"), "{kinds:?}");
 }

@@ -4,14 +4,16 @@
 //! Networks are a small teacher of each family, one with dropout and drop path, and students: teachers with each layer replaced, so
 //! that of every family of operations several members stand somewhere, identity too. `student.py` and `weights.safetensors` of each
 //! are written; Python gives them weights with which values stay of one size (`xtask/parity/students.py`), this writes them as
-//! ONNX, and Python compares.
+//! ONNX, and Python compares. Names that end in `.onnx` are files of other tools: `student.py` of what lana reads there must compute
+//! what the file itself does.
 #![allow(clippy::print_stdout)] // its result
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use lana_graph::{Graph, Weights};
+use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Weights};
+use lana_models::blocks::{AverageDown, Ending, ResNestBlock, Shortcut, Stem};
 use lana_models::init;
 use lana_models::pool::{self, Operation};
 use lana_models::zoo::{self, ZooOptions};
@@ -19,10 +21,12 @@ use lana_onnx::ExportOptions;
 
 /// Odd, so that every halving rounds and padding shows.
 const RESOLUTION: usize = 65;
-/// What students are made of.
-const TEACHERS: [&str; 3] = ["resnet56_cifar", "tf_efficientnetv2_b3", "resnest50d"];
+/// What students are made of, beside [`narrow_resnest`].
+const TEACHERS: [&str; 2] = ["resnet56_cifar", "tf_efficientnetv2_b0"];
 /// Members of each family that stand in students of each teacher.
 const MEMBERS: usize = 4;
+/// Of each stage of [`narrow_resnest`].
+const BLOCKS: usize = 8;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -31,7 +35,7 @@ fn main() -> ExitCode {
     let (Some(python), Some(script), Some(folder)) = (arguments.next(), arguments.next(), arguments.next())
     else {
         eprintln!(
-            "usage: parity PYTHON SCRIPT FOLDER [NAME…]; `cargo xtask parity --students` does it for you"
+            "usage: parity PYTHON SCRIPT FOLDER [NAME|FILE.onnx…]; `cargo xtask parity --students` does it for you"
         );
         return ExitCode::from(2);
     };
@@ -45,37 +49,64 @@ fn main() -> ExitCode {
     }
 }
 
-/// Compares teachers of those names, or else a selection; whether all are equal.
+/// Compares files and teachers of those names, without names of teachers a selection of them; whether all are equal.
 fn run(python: &str, script: &str, folder: &Path, names: &[String]) -> Result<bool, Failure> {
+    let (files, names): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.ends_with(".onnx"));
     let networks = match names.is_empty() {
         true => [smallest()?, students()?].concat(),
         false => names.iter().map(|name| teacher(name)).collect::<Result<_, _>>()?,
     };
     println!("{:32} {:>10}  eval     train    verdict", "network", "parameters");
     let mut failed = 0;
-    for graph in &networks {
-        // One network at a time lies on the disk.
-        let scratch = folder.join(format!("student-{}", std::process::id()));
+    // One network at a time lies on the disk.
+    let scratch = folder.join(format!("student-{}", std::process::id()));
+    let mut alone = |compare: &dyn Fn(&Path) -> Result<bool, Failure>| -> Result<(), Failure> {
         std::fs::create_dir_all(&scratch)?;
-        let same = compare(python, script, &scratch, graph);
+        let same = compare(&scratch);
         std::fs::remove_dir_all(&scratch)?;
         failed += usize::from(!same?);
+        Ok(())
+    };
+    for graph in &networks {
+        alone(&|scratch| compare(python, script, scratch, graph))?;
     }
-    println!("{} of {} networks are the same in PyTorch", networks.len() - failed, networks.len());
+    for file in &files {
+        alone(&|scratch| compare_imported(python, script, scratch, Path::new(file)))?;
+    }
+    let all = networks.len() + files.len();
+    println!("{} of {all} networks are the same in PyTorch", all - failed);
     Ok(failed == 0)
 }
 
 fn compare(python: &str, script: &str, folder: &Path, graph: &Graph) -> Result<bool, Failure> {
-    let weights = folder.join("weights.safetensors");
-    std::fs::write(folder.join("student.py"), lana_pytorch::student(graph, "weights.safetensors", "")?)?;
-    std::fs::write(&weights, init::random(graph, 3).to_bytes())?;
-    let call = |step: &str| Command::new(python).arg(script).arg(step).arg(folder).arg(graph.name()).status();
-    if !call("prepare")?.success() {
+    let weights = write(folder, graph, &init::random(graph, 3))?;
+    if !call(python, script, "prepare", folder, graph.name())? {
         return Ok(false);
     }
     let model = lana_onnx::export(graph, &Weights::load(&weights)?, &ExportOptions::default())?;
     std::fs::write(folder.join("student.onnx"), model)?;
-    Ok(call("compare")?.success())
+    call(python, script, "compare", folder, graph.name())
+}
+
+/// Compares what is read from a file with the file itself.
+fn compare_imported(python: &str, script: &str, folder: &Path, file: &Path) -> Result<bool, Failure> {
+    let (graph, weights) = lana_onnx::import_file(file)?;
+    write(folder, &graph, &weights)?;
+    std::fs::copy(file, folder.join("student.onnx"))?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    call(python, script, "compare", folder, &name)
+}
+
+/// Writes what `lana export --format pytorch` does; gives the file of the weights.
+fn write(folder: &Path, graph: &Graph, weights: &Weights) -> Result<PathBuf, Failure> {
+    let file = folder.join("weights.safetensors");
+    std::fs::write(folder.join("student.py"), lana_pytorch::student(graph, "weights.safetensors", "")?)?;
+    std::fs::write(&file, weights.to_bytes())?;
+    Ok(file)
+}
+
+fn call(python: &str, script: &str, step: &str, folder: &Path, name: &str) -> Result<bool, Failure> {
+    Ok(Command::new(python).arg(script).arg(step).arg(folder).arg(name).status()?.success())
 }
 
 fn teacher(name: &str) -> Result<Graph, lana_models::Error> {
@@ -98,12 +129,47 @@ fn smallest() -> Result<Vec<Graph>, lana_models::Error> {
     Ok(networks)
 }
 
+/// A ResNeSt with a quarter of the channels and more blocks in each stage. ResNeSt-50 itself has room for every family too, but one
+/// that is not narrow: its students had up to 182 million parameters. Stages differ as members of the family do: in versions and
+/// groups of channels, and in where the step is.
+fn narrow_resnest() -> Result<Graph, lana_graph::Error> {
+    let activation = Activation::Relu;
+    let mut b = GraphBuilder::new("narrow ResNeSt", Shape::image(3, RESOLUTION, RESOLUTION));
+    let x = b.input();
+    let mut x = Stem::Deep { width: 8 }.build(&mut b, x, activation)?;
+    let stages = [
+        (2, 1, AverageDown::Last),
+        (4, 2, AverageDown::First),
+        (1, 4, AverageDown::Last),
+        (2, 1, AverageDown::First),
+    ];
+    for (number, (radix, cardinality, average_down)) in stages.into_iter().enumerate() {
+        let (hidden, stage) = (16 << number, format!("layer{}", number + 1));
+        let out = 4 * hidden;
+        for block in 0..BLOCKS {
+            let stride = if number > 0 && block == 0 { 2 } else { 1 };
+            let shortcut = match block {
+                0 => Shortcut::Projection { out, stride, average: true },
+                _ => Shortcut::Identity,
+            };
+            let ending = Ending { shortcut, activation: Some(activation) };
+            let block_of =
+                ResNestBlock { out, hidden, radix, cardinality, stride, average_down, activation, ending };
+            x = b.layer(&format!("{stage}.{block}"), &stage, x, |b, x| block_of.build(b, x))?;
+        }
+    }
+    let x = b.node("global_pool", Op::GlobalAveragePool, &[x])?;
+    let x = b.node("flatten", Op::Flatten, &[x])?;
+    let x = b.node("fc", Op::Linear { out_features: 10, bias: true }, &[x])?;
+    b.finish(x)
+}
+
 /// Teachers with every layer replaced, until each chosen operation has stood where it can.
 fn students() -> Result<Vec<Graph>, Failure> {
     let mut students = Vec::new();
     let mut stood: HashSet<&str> = HashSet::new();
-    for name in TEACHERS {
-        let teacher = teacher(name)?;
+    let teachers = TEACHERS.iter().map(|name| teacher(name)).collect::<Result<Vec<_>, _>>()?;
+    for teacher in teachers.into_iter().chain([narrow_resnest()?]) {
         let mut waiting = operations()?;
         while !waiting.is_empty() {
             let mut student = teacher.clone();
@@ -119,7 +185,7 @@ fn students() -> Result<Vec<Graph>, Failure> {
             if waiting.len() == before {
                 break;
             }
-            students.push(student.renamed(format!("{name}, student {}", students.len() + 1)));
+            students.push(student.renamed(format!("{}, student {}", teacher.name(), students.len() + 1)));
         }
     }
     match pool::families()

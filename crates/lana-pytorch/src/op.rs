@@ -160,6 +160,9 @@ pub(crate) fn form(graph: &Graph, node: usize) -> Form {
             } else if [top, left] != [0, 0] {
                 text += &format!(", padding={}", pair([top, left]));
             }
+            if conv.is_dilated() {
+                text += &format!(", dilation={}", pair(conv.dilation));
+            }
             if conv.groups != 1 {
                 text += &format!(", groups={}", conv.groups);
             }
@@ -185,6 +188,8 @@ pub(crate) fn form(graph: &Graph, node: usize) -> Form {
             Activation::Gelu => "nn.GELU()",
             Activation::Tanh => "nn.Tanh()",
             Activation::Erf => return suffix(".erf()".into()),
+            Activation::Elu => "nn.ELU()",
+            Activation::Softplus => "nn.Softplus()",
         }
         .into(),
         Op::Add => return Form::Expression(Expression::Infix("+")),
@@ -224,6 +229,7 @@ pub(crate) fn form(graph: &Graph, node: usize) -> Form {
             };
         }
         Op::Softmax { axis } => return suffix(format!(".softmax(dim={})", axis + 1)),
+        Op::LogSoftmax { axis } => return suffix(format!(".log_softmax(dim={})", axis + 1)),
         Op::LayerNorm { eps } => {
             let eps = if *eps == 1e-5 { String::new() } else { format!(", eps={}", number(eps)) };
             format!("nn.LayerNorm({}{eps})", last(x))

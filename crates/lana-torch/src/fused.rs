@@ -38,7 +38,9 @@ fn number(activation: Option<Activation>) -> Option<i64> {
             | Activation::HardSigmoid
             | Activation::Gelu
             | Activation::Tanh
-            | Activation::Erf,
+            | Activation::Erf
+            | Activation::Elu
+            | Activation::Softplus,
         ) => return None,
     })
 }

@@ -397,13 +397,13 @@ impl Network {
         Ok(match op {
             Op::Conv2d(c) => {
                 let bias = c.bias.then(|| &p[1]);
-                let stride = [c.stride[0] as i64, c.stride[1] as i64];
+                let [stride, dilation] = [c.stride, c.dilation].map(|pair| pair.map(|v| v as i64));
                 let [top, left, bottom, right] = c.padding.map(|v| v as i64);
                 if top == bottom && left == right {
-                    x.f_conv2d(&p[0], bias, stride, [top, left], [1, 1], c.groups as i64)?
+                    x.f_conv2d(&p[0], bias, stride, [top, left], dilation, c.groups as i64)?
                 } else {
                     let padded = x.f_constant_pad_nd([left, right, top, bottom])?;
-                    padded.f_conv2d(&p[0], bias, stride, [0, 0], [1, 1], c.groups as i64)?
+                    padded.f_conv2d(&p[0], bias, stride, [0, 0], dilation, c.groups as i64)?
                 }
             }
             Op::BatchNorm { eps, momentum } => match self.normalise(index, x, mode, None)? {
@@ -433,6 +433,8 @@ impl Network {
                     Activation::Gelu => x.f_gelu("none")?,
                     Activation::Tanh => x.f_tanh()?,
                     Activation::Erf => x.f_erf()?,
+                    Activation::Elu => x.f_elu()?,
+                    Activation::Softplus => x.f_softplus()?,
                 }
             }
             // Nothing needs a sum's parts again, neither forwards nor backwards, but the part may be needed by what made it.
@@ -493,6 +495,7 @@ impl Network {
             }
             Op::MatMul => x.f_matmul(&inputs[1])?,
             Op::Softmax { axis } => x.f_softmax(*axis as i64 + 1, None::<Kind>)?,
+            Op::LogSoftmax { axis } => x.f_log_softmax(*axis as i64 + 1, None::<Kind>)?,
             Op::LayerNorm { eps } => {
                 let size = p[0].size();
                 x.f_layer_norm(size.as_slice(), Some(&p[0]), Some(&p[1]), *eps, false)?

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use lana_graph::{Graph, LayerRules, Op, Shape, Weights, discover};
+use lana_graph::{Graph, LayerRules, Op, Shape, Value, Weights, discover};
 use lana_models::zoo::{self, Preprocessing};
 
 use crate::{Config, Error, Result};
@@ -99,14 +99,36 @@ pub(crate) fn of_file(input: &Shape) -> Preprocessing {
 
 /// The graph up to its logits.
 fn logits(graph: Graph) -> Result<Graph> {
-    let last = graph.output().node().map(|node| &graph.nodes()[node]);
-    let Some(last) = last.filter(|node| matches!(node.op, Op::Softmax { axis: 0 })) else { return Ok(graph) };
-    let (output, name, input) = (last.inputs[0], graph.name().to_string(), graph.input_shape().clone());
-    let removed = graph.output().node().unwrap_or_default();
+    let Some(removed) = softmax_at_the_end(&graph) else { return Ok(graph) };
+    let input = graph.nodes()[removed].inputs[0];
+    // The softmax is read by nobody else, or by a change of dimensions alone: only the last nodes move.
+    let moved = |value: Value| match value.index() {
+        at if at <= removed => value,
+        at if at == removed + 1 => input,
+        at => Value::of_node(at - 2),
+    };
     let mut nodes = graph.nodes().to_vec();
-    // The softmax is read by nobody else: it is the last of what counts.
-    nodes.truncate(removed);
-    Ok(Graph::new(name, input, nodes, output, graph.layers().to_vec())?)
+    nodes.remove(removed);
+    nodes[removed..].iter_mut().flat_map(|node| &mut node.inputs).for_each(|value| *value = moved(*value));
+    let (output, layers) = (moved(graph.output()), graph.layers().to_vec());
+    Ok(Graph::new(graph.name(), graph.input_shape().clone(), nodes, output, layers)?)
+}
+
+/// The node that makes probabilities, or their logarithms, of all logits, if nothing follows but other dimensions.
+fn softmax_at_the_end(graph: &Graph) -> Option<usize> {
+    let mut value = graph.output();
+    loop {
+        let node = value.node()?;
+        let (op, input) = (&graph.nodes()[node].op, graph.nodes()[node].inputs.first().copied()?);
+        match op {
+            Op::Softmax { axis } | Op::LogSoftmax { axis } => {
+                let shape = graph.shape(value);
+                return (shape.dims()[*axis] == shape.elements()).then_some(node);
+            }
+            Op::Reshape { .. } | Op::Flatten => value = input,
+            _ => return None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -162,6 +184,26 @@ mod tests {
         let x = b.node("fc", Op::Linear { out_features: 5, bias: true }, &[x]).unwrap();
         let x = b.node("softmax", Op::Softmax { axis: 0 }, &[x]).unwrap();
         let whole = b.finish(x).unwrap();
+        // Logarithms, or a map of one pixel that is a vector only afterwards, are no different.
+        let ended = |ops: [Op; 3]| {
+            let mut nodes = whole.nodes()[..3].to_vec();
+            for (at, op) in ops.into_iter().enumerate() {
+                let inputs = vec![Value::of_node(nodes.len() - 1)];
+                nodes.push(lana_graph::Node { name: format!("end{at}"), op, inputs });
+            }
+            let output = Value::of_node(nodes.len() - 1);
+            Graph::new("ended", whole.input_shape().clone(), nodes, output, Vec::new()).unwrap()
+        };
+        let classes = Op::Linear { out_features: 5, bias: true };
+        let others = [
+            ended([Op::Flatten, classes, Op::LogSoftmax { axis: 0 }]),
+            ended([Op::Scale { factor: 2.0 }, Op::Softmax { axis: 0 }, Op::Reshape { shape: vec![8] }]),
+        ];
+        for (graph, end) in others.iter().zip(["linear", "reshape"]) {
+            let read = read(&written(&folder, graph)).unwrap().graph;
+            assert_eq!(read.nodes().last().unwrap().op.kind(), end);
+            assert_eq!(read.nodes().len(), graph.nodes().len() - 1);
+        }
         let origin = read(&written(&folder, &whole)).unwrap();
         assert_eq!(origin.graph.nodes().last().unwrap().name, "fc");
         assert_eq!(origin.graph.layers().len(), 1);

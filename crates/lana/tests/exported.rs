@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Outcome, difference, runtime};
-use lana_graph::{Activation, GraphBuilder, Op, Shape, Value, Weights, Window};
+use lana_graph::{Activation, Conv2d, GraphBuilder, Op, Shape, Value, Weights, Window};
 use lana_latency::random_weights;
 use lana_models::zoo::{self, ZooOptions};
 use lana_onnx::ExportOptions;
@@ -100,6 +100,13 @@ fn inverted_residual_networks_agree_and_come_back() -> Outcome {
     Ok(())
 }
 
+/// A convolution of four channels in two groups.
+fn dilated(dilation: [usize; 2], kernel: [usize; 2], padding: [usize; 4]) -> Op {
+    let (in_channels, out_channels) = (4, 6);
+    let stride = [1, 2];
+    Op::Conv2d(Conv2d { in_channels, out_channels, kernel, stride, dilation, padding, groups: 2, bias: true })
+}
+
 #[test]
 fn operations_of_imported_networks_agree() -> Outcome {
     if !runtime() {
@@ -127,6 +134,11 @@ fn operations_of_imported_networks_agree() -> Outcome {
         one(Op::Resize { size: [3, 2], align_corners: false }),
         one(Op::Activation { kind: Activation::Tanh }),
         one(Op::Activation { kind: Activation::Erf }),
+        one(Op::Activation { kind: Activation::Elu }),
+        one(Op::Activation { kind: Activation::Softplus }),
+        one(Op::LogSoftmax { axis: 0 }),
+        one(dilated([1, 2], [3, 3], [1; 4])),
+        one(dilated([2, 2], [3, 2], [2, 0, 1, 2])),
     ];
     let mut wrong = Vec::new();
     let mut check = |graph: &lana_graph::Graph, what: String| {

@@ -151,6 +151,20 @@ fn add(b: &mut GraphBuilder, x: Value, block: Block) -> lana_graph::Result<Value
             let z = b.node("shift", Op::AddParameter { shared: vec![0, 2] }, &[z])?;
             let z = b.node("resize", Op::Resize { size: [h, w], align_corners: c % 2 == 0 }, &[z])?;
             let z = b.activation("erf", z, Activation::Erf)?;
+            let holes = Conv2d {
+                in_channels: c + 1,
+                out_channels: c + 1,
+                kernel: [2, 3],
+                stride: [1; 2],
+                dilation: [2, 1],
+                padding: [1; 4],
+                groups: c + 1,
+                bias: true,
+            };
+            let z = b.node("holes", Op::Conv2d(holes), &[z])?;
+            let z = b.activation("elu", z, Activation::Elu)?;
+            let z = b.activation("softplus", z, Activation::Softplus)?;
+            let z = b.node("log_softmax", Op::LogSoftmax { axis: 1 }, &[z])?;
             let m = b.node("mean", Op::Mean { axes: vec![0, 2] }, &[z])?;
             let m = b.node("square", Op::Power { exponent: 2.0 }, &[m])?;
             let m = b.node("positive", Op::Shift { term: 0.5 }, &[m])?;
@@ -168,6 +182,7 @@ fn add(b: &mut GraphBuilder, x: Value, block: Block) -> lana_graph::Result<Value
                 out_channels: channels,
                 kernel: [1, 3],
                 stride: [1; 2],
+                dilation: [1; 2],
                 padding: [0, 1, 0, 1],
                 groups: 1,
                 bias: true,
@@ -243,6 +258,9 @@ fn activation(kind: Activation, x: f64) -> f64 {
         Activation::Gelu => x * normal(x),
         Activation::Tanh => x.tanh(),
         Activation::Erf => 2.0 * normal(x * std::f64::consts::SQRT_2) - 1.0,
+        Activation::Elu if x > 0.0 => x,
+        Activation::Elu => x.exp() - 1.0,
+        Activation::Softplus => (1.0 + x.exp()).ln(),
     }
 }
 
@@ -435,7 +453,8 @@ pub fn run(graph: &Graph, weights: &Weights, input: &[f64]) -> Vec<f64> {
                 };
                 indices(out_shape.dims()).map(|i| (0..*inner).map(|k| term(&i, k)).sum()).collect()
             }
-            Op::Softmax { axis } => {
+            Op::Softmax { axis } | Op::LogSoftmax { axis } => {
+                let log = matches!(node.op, Op::LogSoftmax { .. });
                 let along = |index: &[usize]| {
                     let mut other = index.to_vec();
                     let mut sum = 0.0;
@@ -443,7 +462,8 @@ pub fn run(graph: &Graph, weights: &Weights, input: &[f64]) -> Vec<f64> {
                         other[*axis] = i;
                         sum += x[flat(&other, out_shape.dims())].exp();
                     }
-                    x[flat(index, out_shape.dims())].exp() / sum
+                    let share = x[flat(index, out_shape.dims())].exp() / sum;
+                    if log { share.ln() } else { share }
                 };
                 indices(out_shape.dims()).map(|index| along(&index)).collect()
             }
@@ -523,7 +543,8 @@ fn convolve(
                 for i in 0..per_group_in {
                     for kh in 0..c.kernel[0] {
                         for kw in 0..c.kernel[1] {
-                            let (row, column) = (h * c.stride[0] + kh, w * c.stride[1] + kw);
+                            let row = h * c.stride[0] + kh * c.dilation[0];
+                            let column = w * c.stride[1] + kw * c.dilation[1];
                             let (Some(row), Some(column)) =
                                 (row.checked_sub(c.padding[0]), column.checked_sub(c.padding[1]))
                             else {

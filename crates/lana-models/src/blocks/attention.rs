@@ -61,6 +61,7 @@ impl Transformer {
             out_channels: self.dim,
             kernel: [self.patch; 2],
             stride: [self.patch; 2],
+            dilation: [1; 2],
             padding: [0, 0, missing(h), missing(w)],
             groups: 1,
             bias: true,

@@ -49,6 +49,7 @@ impl EfficientAttention {
                 out_channels: 1,
                 kernel: [length, 1],
                 stride: [1; 2],
+                dilation: [1; 2],
                 padding: [length / 2, 0, length / 2, 0],
                 groups: 1,
                 bias: false,

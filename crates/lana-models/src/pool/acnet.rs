@@ -47,6 +47,7 @@ fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
                 out_channels: site.out,
                 kernel: [height, width],
                 stride: [site.stride; 2],
+                dilation: [1; 2],
                 padding: [height / 2, width / 2, height / 2, width / 2],
                 groups: 1,
                 bias: false,

@@ -21,19 +21,29 @@ impl Importer<'_> {
         let [out_channels, _, rows, columns] = *weight.dims else {
             return obstacle(format!("kernel of {} dimensions, only 3 to 5", weight.dims.len()));
         };
-        if sizes::<2>(node, "dilations")?.is_some_and(|d| d != [1, 1]) {
-            return obstacle("dilated");
-        }
+        let kernel = [rows, columns];
+        let mut dilation = sizes::<2>(node, "dilations")?.unwrap_or([1, 1]);
+        // A single row or column has no holes, whatever is said.
+        (0..2).filter(|&at| kernel[at] == 1).for_each(|at| dilation[at] = 1);
         let stride = sizes::<2>(node, "strides")?.unwrap_or([1, 1]);
-        let padding = padding(node, [height, width], [rows, columns], stride)?;
+        let span = [0, 1].map(|at| reach(kernel[at], dilation[at]));
+        let padding = padding(node, [height, width], span, stride)?;
         let groups = size(int(node, "group").unwrap_or(1))?;
         let bias = self.constant(2)?.is_some();
         let mut parameters = vec![("weight", weight.to_tensor())];
         if bias {
             parameters.push(("bias", self.parameter(2)?.to_tensor()));
         }
-        let kernel = [rows, columns];
-        let conv = Conv2d { in_channels: channels, out_channels, kernel, stride, padding, groups, bias };
+        let conv = Conv2d {
+            in_channels: channels,
+            out_channels,
+            kernel,
+            stride,
+            dilation,
+            padding,
+            groups,
+            bias,
+        };
         let value = self.emit_with("", Op::Conv2d(conv), &[x.value], parameters, weight.origin.as_deref())?;
         Ok(self.map(&x, value))
     }
@@ -47,15 +57,17 @@ impl Importer<'_> {
         };
         let (channels, length) = (*channels, *length);
         let [out_channels, _, columns] = weight.dims[..] else { return obstacle("kernel of one dimension") };
-        if sizes::<1>(node, "dilations")?.is_some_and(|d| d != [1]) {
-            return obstacle("dilated");
-        }
+        let [apart] = match columns {
+            1 => [1],
+            _ => sizes::<1>(node, "dilations")?.unwrap_or([1]),
+        };
+        let span = reach(columns, apart);
         let [step] = sizes::<1>(node, "strides")?.unwrap_or([1]);
         let [left, right] = match word(node, "auto_pad", "NOTSET") {
             "NOTSET" => sizes::<2>(node, "pads")?.unwrap_or([0, 0]),
             "VALID" => [0, 0],
-            "SAME_UPPER" => same(length, columns, step),
-            "SAME_LOWER" => swapped(same(length, columns, step)),
+            "SAME_UPPER" => same(length, span, step),
+            "SAME_LOWER" => swapped(same(length, span, step)),
             other => return obstacle(format!("auto_pad {other}")),
         };
         let groups = size(int(node, "group").unwrap_or(1))?;
@@ -71,6 +83,7 @@ impl Importer<'_> {
             out_channels,
             kernel: [1, columns],
             stride: [1, step],
+            dilation: [1, apart],
             padding: [0, left, 0, right],
             groups,
             bias,
@@ -128,6 +141,11 @@ impl Importer<'_> {
             true => Op::MaxPool { window },
             false => Op::AveragePool { window, count_include_pad },
         };
+        // One window that is the whole map.
+        if !max && kernel == [height, width] && [top, left, bottom, right] == [0; 4] {
+            let value = self.emit("", Op::GlobalAveragePool, &[x.value])?;
+            return Ok(self.map(&x, value));
+        }
         if [top, left] == [bottom, right] {
             let value = self.emit("", op(window([top, left], ceil_mode)), &[x.value])?;
             return Ok(self.map(&x, value));
@@ -235,7 +253,8 @@ impl Importer<'_> {
                 let value = self.emit("", Op::Resize { size: new, align_corners }, &[x.value])?;
                 Ok(self.map(&x, value))
             }
-            mode => obstacle(format!("mode {mode}")),
+            // Bicubic interpolation belongs into preprocessing; nothing in lana does it to feature maps.
+            mode => obstacle(format!("mode {mode}, only nearest and linear")),
         }
     }
 }
@@ -279,6 +298,11 @@ fn same(size: usize, kernel: usize, step: usize) -> [usize; 2] {
     let needed = (size.div_ceil(step.max(1)).saturating_sub(1)).saturating_mul(step).saturating_add(kernel);
     let total = needed.saturating_sub(size);
     [total / 2, total - total / 2]
+}
+
+/// What a kernel spans whose elements are so far apart.
+fn reach(kernel: usize, apart: usize) -> usize {
+    kernel.saturating_sub(1).saturating_mul(apart).saturating_add(1)
 }
 
 fn swapped([a, b]: [usize; 2]) -> [usize; 2] {

@@ -34,6 +34,7 @@ impl Importer<'_> {
             "HardSwish" => act(Activation::HardSwish),
             "Tanh" => act(Activation::Tanh),
             "Erf" => act(Activation::Erf),
+            "Softplus" => act(Activation::Softplus),
             "HardSigmoid" => hard_sigmoid(number(node, "alpha", 0.2), number(node, "beta", 0.5)),
             "Clip" => {
                 let bounds = (self.number(node, 1, "min")?, self.number(node, 2, "max")?);
@@ -63,6 +64,21 @@ impl Importer<'_> {
                 };
             }
             "Abs" => return self.leaky(Slope::Number(-1.0)),
+            "Elu" => return self.elu(number(node, "alpha", 1.0), 1.0),
+            // As ONNX has its numbers.
+            "Selu" => {
+                return self.elu(number(node, "alpha", 1.673_263_2), number(node, "gamma", 1.050_701));
+            }
+            "Celu" => match number(node, "alpha", 1.0) {
+                1.0 => act(Activation::Elu),
+                alpha if alpha.is_normal() => vec![
+                    Op::Scale { factor: (1.0 / f64::from(alpha)) as f32 },
+                    Op::Activation { kind: Activation::Elu },
+                    Op::Scale { factor: alpha },
+                ],
+                alpha => return obstacle(format!("alpha {alpha}")),
+            },
+            "Mish" => return self.mish(),
             _ => return Err(Obstacle::Type),
         };
         let x = self.value(0)?;
@@ -82,6 +98,32 @@ impl Importer<'_> {
         let gate = self.emit("gate", Op::Activation { kind: Activation::Sigmoid }, &[y])?;
         let y = self.emit("", Op::Mul, &[x.value, gate])?;
         Ok(x.with(y, x.dims.clone()))
+    }
+
+    /// `factor · x` above zero, `factor · alpha · (exp(x) − 1)` below: `alpha · elu(x) + (1 − alpha) · relu(x)`, times the factor.
+    fn elu(&mut self, alpha: f32, factor: f32) -> Read<Held> {
+        let x = self.value(0)?;
+        let elu = Op::Activation { kind: Activation::Elu };
+        let value = if alpha == 1.0 {
+            let scale = (factor != 1.0).then_some(Op::Scale { factor });
+            self.chain(x.value, [elu].into_iter().chain(scale))?
+        } else {
+            let curve = self.emit("curve", elu, &[x.value])?;
+            let curve = self.emit("curved", Op::Scale { factor: factor * alpha }, &[curve])?;
+            let relu = self.emit("above", Op::Activation { kind: Activation::Relu }, &[x.value])?;
+            let relu = self.emit("straight", Op::Scale { factor: factor * (1.0 - alpha) }, &[relu])?;
+            self.emit("", Op::Add, &[curve, relu])?
+        };
+        Ok(x.with(value, x.dims.clone()))
+    }
+
+    /// `x · tanh(softplus(x))` (Misra 2019).
+    fn mish(&mut self) -> Read<Held> {
+        let x = self.value(0)?;
+        let gate = self.emit("softplus", Op::Activation { kind: Activation::Softplus }, &[x.value])?;
+        let gate = self.emit("gate", Op::Activation { kind: Activation::Tanh }, &[gate])?;
+        let value = self.emit("", Op::Mul, &[x.value, gate])?;
+        Ok(x.with(value, x.dims.clone()))
     }
 
     /// `relu(x) − slope · relu(−x)`.

@@ -48,6 +48,7 @@ const KINDS: &[&str] = &[
     "BatchNormalization",
     "Cast",
     "Ceil",
+    "Celu",
     "Clip",
     "Concat",
     "Constant",
@@ -58,6 +59,7 @@ const KINDS: &[&str] = &[
     "DepthToSpace",
     "Div",
     "Dropout",
+    "Elu",
     "Equal",
     "Erf",
     "Exp",
@@ -81,10 +83,12 @@ const KINDS: &[&str] = &[
     "Less",
     "LessOrEqual",
     "Log",
+    "LogSoftmax",
     "MatMul",
     "Max",
     "MaxPool",
     "Min",
+    "Mish",
     "Mod",
     "Mul",
     "Neg",
@@ -106,12 +110,14 @@ const KINDS: &[&str] = &[
     "Reshape",
     "Resize",
     "Round",
+    "Selu",
     "Shape",
     "Sigmoid",
     "Sin",
     "Size",
     "Slice",
     "Softmax",
+    "Softplus",
     "SpaceToDepth",
     "Split",
     "Sqrt",
@@ -234,12 +240,25 @@ fn image_shape(dims: &[DimensionProto]) -> Option<Shape> {
     }
 }
 
-/// The dimension of channels where the model holds its images by rows, columns, channels, and turns them first of all.
-fn channels_last<'a>(file: &'a GraphProto, input: &str) -> Option<&'a NodeProto> {
-    let mut readers = file.node.iter().filter(|n| n.input.iter().any(|name| name == input));
-    let turn = readers.next().filter(|n| n.op_type.as_deref() == Some("Transpose"))?;
-    let turns = node::ints(turn, "perm") == Some(&[0, 3, 1, 2]);
-    (turns && readers.next().is_none()).then_some(turn)
+/// Whether the model holds its images by rows, columns, channels, as TensorFlow does: before anything mixes pixels or channels, it
+/// turns them. Keras puts preprocessing and padding in front of that.
+fn channels_last(file: &GraphProto, input: &str) -> bool {
+    let mut readers: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
+    for node in &file.node {
+        node.input.iter().for_each(|name| readers.entry(name).or_default().push(node));
+    }
+    let mut name = input;
+    // What has been followed is taken away: a model that runs in a circle ends too.
+    while let Some([reader]) = readers.remove(name).as_deref() {
+        match (reader.op_type.as_deref(), reader.output.as_slice()) {
+            (Some("Transpose"), _) => return node::ints(reader, "perm") == Some(&[0, 3, 1, 2]),
+            (Some("Add" | "Cast" | "Div" | "Identity" | "Mul" | "Pad" | "Slice" | "Sub"), [output]) => {
+                name = output;
+            }
+            _ => return false,
+        }
+    }
+    false
 }
 
 struct Importer<'a> {
@@ -321,17 +340,17 @@ impl<'a> Importer<'a> {
             batch: Some(Batch { dim: 0, before: 1 }),
             made: Rc::from(""),
         };
-        match (shape.as_image(), channels_last(file, name)) {
-            (Some((height, width, channels)), Some(turn)) => {
-                let shape = Shape::image(channels, height, width);
-                let turned = turn.output.first().map(String::as_str).unwrap_or_default();
-                importer.known.insert(turned, Known::Value(held(&shape)));
-                (importer.shapes, importer.input) = (vec![shape.clone()], shape);
-            }
-            _ => {
-                importer.known.insert(name, Known::Value(held(&shape)));
-            }
+        let mut first = held(&shape);
+        if let Some((height, width, channels)) = shape.as_image().filter(|_| channels_last(file, name)) {
+            // The network takes them by channels, and turns them as the model wants them; which the model's own turning undoes.
+            let own = Shape::image(channels, height, width);
+            (importer.shapes, importer.input) = (vec![own.clone()], own);
+            let turned = Op::Transpose { order: vec![1, 2, 0] };
+            first.value = importer.named("channels_last", turned, vec![Value::INPUT]).map_err(|_| {
+                Error::Model(format!("the model's input `{name}` is no batch of images of known size"))
+            })?;
         }
+        importer.known.insert(name, Known::Value(first));
         Ok(importer)
     }
 
@@ -413,10 +432,6 @@ impl<'a> Importer<'a> {
         if !matches!(node.domain.as_deref(), None | Some("" | "ai.onnx")) {
             return Err(Obstacle::Type);
         }
-        // The turning of images that the input already is by.
-        if let Some(known) = node.output.first().and_then(|name| self.known.get(name.as_str())) {
-            return Ok(vec![known.clone()]);
-        }
         // Also where it reads something unknown: all that cannot be read is reported at once.
         let kind = node.op_type.as_deref().unwrap_or_default();
         if !KINDS.contains(&kind) {
@@ -456,7 +471,8 @@ impl<'a> Importer<'a> {
             "LayerNormalization" => self.layer_norm(node),
             "InstanceNormalization" => self.instance_norm(node),
             "GroupNormalization" => self.group_norm(node),
-            "Softmax" => self.softmax(node),
+            "Softmax" => self.softmax(node, false),
+            "LogSoftmax" => self.softmax(node, true),
             "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceL2" | "ReduceSumSquare" => {
                 self.reduce(node, kind)
             }

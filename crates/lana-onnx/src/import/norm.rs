@@ -149,11 +149,13 @@ impl Importer<'_> {
         self.emit("standard", Op::Mul, &[centred, y])
     }
 
-    pub(super) fn softmax(&mut self, node: &NodeProto) -> Read<Held> {
+    pub(super) fn softmax(&mut self, node: &NodeProto, log: bool) -> Read<Held> {
         let rank = self.loose(0)?.dims.len();
         let usual = if self.opset < 13 { 1 } else { -1 };
         let at = dimension(int(node, "axis").unwrap_or(usual), rank)?;
+        let softmax = |axis| if log { Op::LogSoftmax { axis } } else { Op::Softmax { axis } };
         if self.opset >= 13
+            && !log
             && let Some(found) = self.softmax_parts(at)?
         {
             return Ok(found);
@@ -168,10 +170,10 @@ impl Importer<'_> {
             }
             let flat = [&own[..axis], &[own[axis..].iter().product()]].concat();
             let value = self.shaped(&x, &flat)?;
-            let value = self.emit("", Op::Softmax { axis }, &[value])?;
+            let value = self.emit("", softmax(axis), &[value])?;
             return Ok(Held { made: self.here(), ..x.with(value, x.dims.clone()) });
         }
-        let value = self.emit("", Op::Softmax { axis }, &[x.value])?;
+        let value = self.emit("", softmax(axis), &[x.value])?;
         Ok(x.with(value, x.dims.clone()))
     }
 

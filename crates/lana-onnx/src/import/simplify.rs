@@ -6,6 +6,8 @@
 
 use lana_graph::{Activation, Node, Op, Shape, Tensor, Value, Weights};
 
+use super::array::Array;
+
 /// A network in the making.
 pub(super) struct Draft {
     pub(super) nodes: Vec<Node>,
@@ -22,9 +24,12 @@ impl Draft {
     /// The same network of fewer operations.
     pub(super) fn simplified(mut self) -> Self {
         // What one rule makes another may need.
-        let rules: [Rule; 8] = [
+        let rules: [Rule; 11] = [
             Draft::nothing,
+            Draft::turned_back,
             Draft::turned_twice,
+            Draft::mean_of_turned,
+            Draft::reshaped_twice,
             Draft::product,
             Draft::layer_norm,
             Draft::bias,
@@ -94,6 +99,44 @@ impl Draft {
         idle
     }
 
+    /// An order of dimensions that is changed, and changed again behind operations on single elements or single dimensions:
+    /// those follow both changes, which are one then, or none.
+    fn turned_back(&mut self, node: usize, uses: &[usize]) -> bool {
+        let Op::Transpose { order } = self.nodes[node].op.clone() else { return false };
+        let (mut between, mut value) = (Vec::new(), self.nodes[node].inputs[0]);
+        loop {
+            match self.inner(value, uses) {
+                Some((_, Op::Transpose { .. }, _)) if !between.is_empty() => break,
+                Some((at, op, x)) if by_other_dimensions(op, &order).is_some() => {
+                    between.push(at);
+                    value = x;
+                }
+                _ => return false,
+            }
+        }
+        // Each takes the place of the one behind it, and the first place is free.
+        let mut slot = node;
+        let name = self.nodes[node].name.clone();
+        for at in between {
+            let Some(op) = by_other_dimensions(&self.nodes[at].op, &order) else { return false };
+            let moved = self.nodes[at].name.clone();
+            let weight = format!("{moved}.weight");
+            if let Some(Tensor { shape, data }) = self.weights.remove(&weight) {
+                self.weights.insert(weight, Array::floats(shape, data).transposed(&order).to_tensor());
+            }
+            self.nodes[slot] = Node { name: moved, op, inputs: vec![Value::of_node(at)] };
+            self.shapes[at + 1] = self.turned_shape(self.nodes[at].inputs[0], &order);
+            slot = at;
+        }
+        self.nodes[slot] = Node { name, op: Op::Transpose { order }, inputs: vec![value] };
+        true
+    }
+
+    fn turned_shape(&self, value: Value, order: &[usize]) -> Shape {
+        let dims = self.shapes[value.index()].dims();
+        Shape::of(&order.iter().map(|&at| dims[at]).collect::<Vec<_>>())
+    }
+
     /// Two changes of the order of dimensions.
     fn turned_twice(&mut self, node: usize, uses: &[usize]) -> bool {
         let Op::Transpose { order } = &self.nodes[node].op else { return false };
@@ -107,6 +150,46 @@ impl Draft {
             return true;
         }
         self.become_one(node, Op::Transpose { order: both }, x)
+    }
+
+    /// The mean over rows and columns of a feature map whose channels are last.
+    fn mean_of_turned(&mut self, node: usize, uses: &[usize]) -> bool {
+        let Op::Mean { axes } = &self.nodes[node].op else { return false };
+        let Some((turn, Op::Transpose { order }, x)) = self.inner(self.nodes[node].inputs[0], uses) else {
+            return false;
+        };
+        let mut of: Vec<usize> = axes.iter().map(|&at| order[at]).collect();
+        of.sort_unstable();
+        if order.len() != 3 || of != [1, 2] {
+            return false;
+        }
+        let names = [turn, node].map(|at| self.nodes[at].name.clone());
+        let [turned, mean] = names;
+        let channels = self.shapes[x.index()].channels();
+        self.nodes[turn] = Node { name: mean, op: Op::GlobalAveragePool, inputs: vec![x] };
+        self.shapes[turn + 1] = Shape::image(channels, 1, 1);
+        let shape = self.shapes[node + 1].dims().to_vec();
+        self.nodes[node] =
+            Node { name: turned, op: Op::Reshape { shape }, inputs: vec![Value::of_node(turn)] };
+        true
+    }
+
+    /// Dimensions of which only the last matter.
+    fn reshaped_twice(&mut self, node: usize, _: &[usize]) -> bool {
+        if !matches!(self.nodes[node].op, Op::Reshape { .. }) {
+            return false;
+        }
+        let first = self.nodes[node].inputs[0];
+        let mut x = first;
+        while let Some((_, Op::Reshape { .. }, before)) = self.maker(x) {
+            x = before;
+        }
+        if self.shapes[x.index()] == self.shapes[node + 1] {
+            self.redirect(Value::of_node(node), x);
+            return true;
+        }
+        self.nodes[node].inputs[0] = x;
+        x != first
     }
 
     /// Products that are activations, factors in any order.
@@ -359,4 +442,22 @@ impl Draft {
         }
         Draft { nodes, shapes, weights, output: now[self.output.index()] }
     }
+}
+
+/// An operation on single elements or single dimensions for a value whose dimensions are in another order.
+fn by_other_dimensions(op: &Op, order: &[usize]) -> Option<Op> {
+    let now = |old: &usize| order.iter().position(|at| at == old);
+    let shared = |old: &[usize]| (0..order.len()).filter(|&at| old.contains(&order[at])).collect();
+    let padded = |pads: &[[usize; 2]]| order.iter().map(|&at| pads[at]).collect();
+    Some(match op {
+        Op::Activation { .. } | Op::Scale { .. } | Op::Shift { .. } | Op::Power { .. } => op.clone(),
+        Op::AddParameter { shared: old } => Op::AddParameter { shared: shared(old) },
+        Op::MulParameter { shared: old } => Op::MulParameter { shared: shared(old) },
+        Op::Pad { pads, value } => Op::Pad { pads: padded(pads), value: *value },
+        Op::PadChannels { before, after } => {
+            Op::Pad { pads: padded(&[[*before, *after], [0, 0], [0, 0]]), value: 0.0 }
+        }
+        Op::Select { axis, indices } => Op::Select { axis: now(axis)?, indices: indices.clone() },
+        _ => return None,
+    })
 }
