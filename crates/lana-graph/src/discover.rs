@@ -302,34 +302,35 @@ fn form(conv: &Conv2d) -> Form {
 }
 
 /// What a stretch of nodes is called: the longest path that its nodes share with each other and with no other node; or else those
-/// of them that have weights, since some exporters name these alone by their path; or else the first of these.
+/// of them that have weights, since some exporters name these alone by their path; or else the same by the words of their names, as
+/// Keras has `block_1_expand` and `block_1_project`; or else the first of these.
 fn name(graph: &Graph, nodes: &Range<usize>) -> String {
     let all: Vec<usize> = (0..graph.nodes().len()).collect();
     let has_weights =
         |index: &usize| !graph.nodes()[*index].op.parameters(&graph.input_shapes(*index)).is_empty();
     let weighted: Vec<usize> = all.iter().copied().filter(has_weights).collect();
     let first = || weighted.iter().copied().find(|index| nodes.contains(index)).unwrap_or(nodes.start);
-    shared_path(graph, nodes, &all)
-        .or_else(|| shared_path(graph, nodes, &weighted))
+    shared_path(graph, nodes, &all, &['.'])
+        .or_else(|| shared_path(graph, nodes, &weighted, &['.']))
+        .or_else(|| shared_path(graph, nodes, &weighted, &['.', '_']))
         .unwrap_or_else(|| graph.nodes()[first()].name.clone())
 }
 
-/// The longest path that those of some nodes share that are inside, and none that is outside.
-fn shared_path(graph: &Graph, inside: &Range<usize>, nodes: &[usize]) -> Option<String> {
+/// The longest path that those of some nodes share that are inside, and none that is outside; what stands between `ends` are its
+/// parts.
+fn shared_path(graph: &Graph, inside: &Range<usize>, nodes: &[usize], ends: &[char]) -> Option<String> {
     let within = |index: usize, prefix: &str| {
         let rest = graph.nodes()[index].name.strip_prefix(prefix);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(ends))
     };
     let (mine, others): (Vec<usize>, Vec<usize>) = nodes.iter().partition(|index| inside.contains(index));
-    let mut parts: Vec<&str> = graph.nodes()[*mine.first()?].name.split('.').collect();
-    while !parts.is_empty() {
-        let prefix = parts.join(".");
-        if mine.iter().all(|&index| within(index, &prefix)) {
-            return others.iter().all(|&index| !within(index, &prefix)).then_some(prefix);
+    let mut prefix = graph.nodes()[*mine.first()?].name.as_str();
+    loop {
+        if mine.iter().all(|&index| within(index, prefix)) {
+            return others.iter().all(|&index| !within(index, prefix)).then(|| prefix.to_string());
         }
-        parts.pop();
+        prefix = &prefix[..prefix.rfind(ends)?];
     }
-    None
 }
 
 /// Changes pieces as the rules say.

@@ -70,9 +70,7 @@ impl Conv2d {
 
     /// Height and width that the kernel spans, holes included.
     pub fn span(&self) -> [usize; 2] {
-        [0, 1].map(|at| {
-            self.kernel[at].saturating_sub(1).saturating_mul(self.dilation[at]).saturating_add(1)
-        })
+        [0, 1].map(|at| self.kernel[at].saturating_sub(1).saturating_mul(self.dilation[at]).saturating_add(1))
     }
 
     fn dense() -> [usize; 2] {

@@ -14,7 +14,16 @@ fn relu(name: &str, input: usize) -> Node {
 }
 
 fn conv(in_channels: usize, out_channels: usize, groups: usize) -> Conv2d {
-    Conv2d { in_channels, out_channels, kernel: [3; 2], stride: [1; 2], dilation: [1; 2], padding: [1; 4], groups, bias: false }
+    Conv2d {
+        in_channels,
+        out_channels,
+        kernel: [3; 2],
+        stride: [1; 2],
+        dilation: [1; 2],
+        padding: [1; 4],
+        groups,
+        bias: false,
+    }
 }
 
 fn graph(nodes: Vec<Node>, layers: Vec<Layer>) -> Result<Graph, Error> {

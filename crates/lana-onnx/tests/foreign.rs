@@ -336,7 +336,11 @@ fn other_sizes() {
     assert_eq!(graph.nodes()[1].op, Op::Select { axis: 2, indices: vec![0, 0, 1, 2, 2, 3] });
     let (graph, _) = resize(&[word("mode", "linear")]).graph();
     assert_eq!(graph.nodes()[0].op, Op::Resize { size: [6, 6], align_corners: false });
-    assert!(resize(&[word("mode", "cubic")]).refusal().contains("`y` (Resize: mode cubic, only nearest and linear)"));
+    assert!(
+        resize(&[word("mode", "cubic")])
+            .refusal()
+            .contains("`y` (Resize: mode cubic, only nearest and linear)")
+    );
 }
 
 /// From operator set 18 on, axes of reductions are an input.
@@ -428,6 +432,9 @@ fn layers_of_a_converted_network() {
     );
     // Padding, bias and the mean are parts of what there is a word for.
     let kinds: Vec<&str> = graph.nodes().iter().map(|n| n.op.kind()).collect();
-    assert_eq!(kinds[kinds.len() - 5..], ["activation", "global_average_pool", "reshape", "linear", "softmax"]);
+    assert_eq!(
+        kinds[kinds.len() - 5..],
+        ["activation", "global_average_pool", "reshape", "linear", "softmax"]
+    );
     assert!(!kinds.contains(&"pad") && !kinds.contains(&"transpose"), "{kinds:?}");
 }

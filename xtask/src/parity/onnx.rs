@@ -123,7 +123,10 @@ pub(crate) fn run(names: &[String], all: bool) -> anyhow::Result<ExitCode> {
         .collect();
     if let Some(name) = names.iter().find(|name| known.iter().all(|(known, _)| known != name)) {
         let all: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        return Err(Failure::error(format!("no network `{name}`"), format!("it is none of {}", all.join(", "))));
+        return Err(Failure::error(
+            format!("no network `{name}`"),
+            format!("it is none of {}", all.join(", ")),
+        ));
     }
     let wanted = |name: &str| match (names, all) {
         ([], true) => true,

@@ -83,13 +83,8 @@ fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
             let first = Conv2d { out_channels: *inner, bias: false, ..conv.clone() };
             let name = format!("{}{BASIS}", node.name);
             let basis = push(nodes, Node { name, op: Op::Conv2d(first), inputs: node.inputs.clone() });
-            let point = Conv2d {
-                kernel: [1; 2],
-                stride: [1; 2],
-                dilation: [1; 2],
-                padding: [0; 4],
-                ..conv.clone()
-            };
+            let point =
+                Conv2d { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], padding: [0; 4], ..conv.clone() };
             *conv = Conv2d { in_channels: *inner, ..point };
             node.inputs = vec![basis];
         }

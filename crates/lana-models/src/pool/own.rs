@@ -132,8 +132,7 @@ fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
         match &mut node.op {
             Op::Conv2d(conv) => {
                 if let Some(kernel) = kernel.filter(|&k| conv.kernel[0] > k && conv.kernel[1] > k) {
-                    let [top, left] =
-                        [0, 1].map(|at| (conv.kernel[at] - kernel) / 2 * conv.dilation[at]);
+                    let [top, left] = [0, 1].map(|at| (conv.kernel[at] - kernel) / 2 * conv.dilation[at]);
                     let less = [top, left, top, left];
                     if conv.kernel.iter().any(|k| k % 2 == 0)
                         || conv.padding.iter().zip(less).any(|(p, l)| *p < l)

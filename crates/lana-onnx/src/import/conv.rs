@@ -34,16 +34,8 @@ impl Importer<'_> {
         if bias {
             parameters.push(("bias", self.parameter(2)?.to_tensor()));
         }
-        let conv = Conv2d {
-            in_channels: channels,
-            out_channels,
-            kernel,
-            stride,
-            dilation,
-            padding,
-            groups,
-            bias,
-        };
+        let conv =
+            Conv2d { in_channels: channels, out_channels, kernel, stride, dilation, padding, groups, bias };
         let value = self.emit_with("", Op::Conv2d(conv), &[x.value], parameters, weight.origin.as_deref())?;
         Ok(self.map(&x, value))
     }

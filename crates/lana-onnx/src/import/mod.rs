@@ -133,9 +133,9 @@ const KINDS: &[&str] = &[
 
 /// The path in the network that a node's name stands for. PyTorch's older exporter writes `/layer1/layer1.0/conv1/Conv` for the
 /// convolution `layer1.0.conv1`: every module by its path in the one before or by its own name, then the `kind` of the node, which
-/// says nothing of one that has weights.
+/// says nothing of one that has weights. TensorFlow's names are paths with the same signs: `model/conv1/Conv2D`.
 fn path(name: &str, kind: Option<&str>) -> String {
-    if !name.starts_with('/') {
+    if !name.contains('/') {
         return name.to_string();
     }
     let mut parts: Vec<&str> = Vec::new();
@@ -582,8 +582,8 @@ impl<'a> Importer<'a> {
         if dims == self.shapes[held.value.index()].dims() {
             return Ok(held.value);
         }
-        let made = if held.made.is_empty() { name } else { &held.made };
-        let value = self.named(made, Op::Reshape { shape: dims }, vec![held.value])?;
+        let made = path(if held.made.is_empty() { name } else { &held.made }, None);
+        let value = self.named(&made, Op::Reshape { shape: dims }, vec![held.value])?;
         if let Some(Known::Value(known)) = self.known.get_mut(name) {
             known.value = value;
         }
@@ -735,6 +735,7 @@ mod tests {
         );
         assert_eq!(path("/layer1/layer1.0/relu/Relu", None), "layer1.0.relu.Relu");
         assert_eq!(path("/Conv", Some("Conv")), "Conv");
+        assert_eq!(path("model/block_1_expand/Conv2D", Some("Conv")), "model.block_1_expand.Conv2D");
         assert_eq!(path("node_conv2d_1", Some("Conv")), "node_conv2d_1");
     }
 }
