@@ -9,15 +9,15 @@
 //!
 //! | lana | ONNX |
 //! |---|---|
-//! | conv2d, conv3d | Conv (not dilated) |
+//! | conv2d, conv3d | Conv |
 //! | batch_norm, layer_norm | BatchNormalization, LayerNormalization |
-//! | relu, relu6, sigmoid, tanh, erf | Relu, Clip 0…6, Sigmoid, Tanh, Erf |
+//! | relu, relu6, sigmoid, tanh, erf, elu, softplus | Relu, Clip 0…6, Sigmoid, Tanh, Erf, Elu, Softplus |
 //! | hard_swish, hard_sigmoid | HardSwish, HardSigmoid (alpha 1/6, beta 1/2) |
 //! | silu, gelu | Sigmoid and Mul; Div, Erf, Add and two Mul |
 //! | add, mul, shift, scale, power | Add and Mul, of values and of numbers; Pow, Sqrt, Reciprocal |
 //! | add_parameter, mul_parameter | Add and Mul with an initialiser |
 //! | max_pool, average_pool, global_average_pool, mean | MaxPool, AveragePool, GlobalAveragePool, ReduceMean |
-//! | linear, mat_mul, softmax | Gemm (MatMul and Add on rows), MatMul, Softmax |
+//! | linear, mat_mul, softmax, log_softmax | Gemm (MatMul and Add on rows), MatMul, Softmax, LogSoftmax |
 //! | flatten, reshape, transpose, concat | Flatten, Reshape, Transpose, Concat |
 //! | select | Slice where evenly spaced, otherwise Gather |
 //! | subsample, pad_channels, pad | Slice with steps, Pad |

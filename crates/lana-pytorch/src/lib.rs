@@ -51,7 +51,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// The text of a Python module with a class `Student` that is `graph`, and a function `load` that fills it with the weights of a
 /// safetensors file: by default the file `weights` beside the module. `notes`, paragraphs between line ends, stand in its
-/// docstring: what a user must know that the graph does not say, such as the preprocessing of images.
+/// docstring: what a user must know that the graph does not say, such as the preprocessing of images. Lines of theirs that four
+/// spaces indent are code, and are not filled.
 ///
 /// # Errors
 /// If a node is named so that no module can be: inside another's parameter, or too deep.

@@ -12,6 +12,9 @@ use crate::tree::{Kind, ROOT, Tree};
 /// Longest line that is filled with words.
 const WIDTH: usize = 110;
 
+/// What lines of notes begin with that are code, and stay as they are.
+const CODE: &str = "    ";
+
 /// Names that classes cannot have.
 const GIVEN: &[&str] = &["Student", "Path", "False", "None", "True"];
 
@@ -59,8 +62,18 @@ pub(crate) fn module(graph: &Graph, weights: &str, notes: &str) -> Result<String
 
 fn header(graph: &Graph, weights: &str, notes: &str) -> String {
     let mut text = format!("\"\"\"{}, a student made by lana, in PyTorch.\n", escaped(graph.name()));
-    for paragraph in notes.split('\n').map(str::trim).filter(|paragraph| !paragraph.is_empty()) {
-        text += &format!("\n{}\n", wrapped(&escaped(paragraph), ""));
+    let mut in_code = false;
+    for line in notes.lines().filter(|line| !line.trim().is_empty()) {
+        let is_code = line.starts_with(CODE);
+        if !(in_code && is_code) {
+            text.push('\n');
+        }
+        in_code = is_code;
+        text += &match is_code {
+            true => escaped(line.trim_end()),
+            false => wrapped(&escaped(line.trim()), ""),
+        };
+        text.push('\n');
     }
     text + &format!(
         "
@@ -70,6 +83,8 @@ Modules are named as in {weights}, so that it loads as it is (with the package `
 
     model = load()  # as it was exported, in evaluation mode
     model.train()  # what a recipe of your own begins with
+
+`python student.py` runs it once, with random weights.
 \"\"\"
 
 ",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lana_graph::{Graph, Weights, deploy};
+use lana_graph::{Graph, Shape, Weights, deploy};
 use lana_latency::{Deployment, MeasureOptions, Measurement, Model, Session};
 use lana_models::zoo::Preprocessing;
 use lana_onnx::ExportOptions;
@@ -74,13 +74,38 @@ pub(crate) fn file(context: &Context<'_>, budget: &Budget, format: ExportFormat)
 
 /// Writes a network as PyTorch text beside its weights.
 fn write_python(folder: &Path, teacher: &Teacher, graph: &Graph) -> Result<()> {
-    let Preprocessing { mean, std, bgr, .. } = teacher.preprocessing;
-    let order = if bgr { "; then blue comes first" } else { "" };
-    let notes = format!(
-        "Images: pixels from 0 to 1, less the mean {mean:?}, divided by {std:?} (red, green, blue){order}."
-    );
+    let notes = preprocessing_notes(&teacher.preprocessing, graph.input_shape());
     let text = lana_pytorch::student(graph, "weights.safetensors", &notes)?;
     write_atomic(&folder.join(PYTHON), text.as_bytes())
+}
+
+/// How images become the input of a network, as its PyTorch text says it: in words, and with torchvision.
+fn preprocessing_notes(preprocessing: &Preprocessing, input: &Shape) -> String {
+    let Preprocessing { mean, std, crop, interpolation, bgr } = *preprocessing;
+    let side = input.dims().get(1).copied().unwrap_or_default();
+    let shorter = (side as f32 / crop).floor();
+    let filter = interpolation.to_string();
+    let triple = |[a, b, c]: [f32; 3]| format!("({a}, {b}, {c})");
+    let (order, flip) = match bgr {
+        true => (
+            ", and then in the order blue, green, red",
+            "\n        transforms.Lambda(lambda image: image.flip(0)),  # blue, green, red",
+        ),
+        false => ("", ""),
+    };
+    format!(
+        "Images: the shorter side resized to {shorter} ({filter}), of that the middle {side}×{side}, pixels \
+         from 0 to 1, less the mean, divided by the deviation of red, green and blue{order}. With torchvision:\n\
+         \x20   transforms.Compose([\n\
+         \x20       transforms.Resize({shorter}, transforms.InterpolationMode.{}),\n\
+         \x20       transforms.CenterCrop({side}),\n\
+         \x20       transforms.ToTensor(),\n\
+         \x20       transforms.Normalize({}, {}),{flip}\n\
+         \x20   ])\n",
+        filter.to_uppercase(),
+        triple(mean),
+        triple(std)
+    )
 }
 
 /// Gives the student's figures, exporting and measuring it if that has not been done.
