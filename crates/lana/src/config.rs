@@ -214,6 +214,9 @@ pub struct SelectConfig {
     pub gap: f64,
     /// Rounds of measuring, correcting the table and solving again.
     pub rounds: usize,
+    /// Share of its layer's multiply-accumulates that an operation must have to be selected, but for the identity, which has none:
+    /// what is thinner imitates well and learns badly. Where the budget cannot be met so, all may be selected.
+    pub least_macs: f64,
     /// Operations that must not be selected, as `LAYERS:OPERATIONS`, such as `stage3.*:identity`.
     pub exclude: Vec<String>,
     /// Layers for which one of some operations must be selected, likewise.
@@ -300,6 +303,7 @@ impl Default for SelectConfig {
             time_limit_s: 20.0,
             gap: 0.5,
             rounds: 4,
+            least_macs: 0.4,
             exclude: Vec::new(),
             force: Vec::new(),
             caps: Vec::new(),
@@ -463,6 +467,13 @@ impl Config {
                 "select.gap",
                 self.select.gap.to_string(),
                 "it counts standard errors and must be 0 or more",
+            );
+        }
+        if !(0.0..=1.0).contains(&self.select.least_macs) {
+            return wrong(
+                "select.least_macs",
+                self.select.least_macs.to_string(),
+                "it is a share of a layer's multiply-accumulates and must lie between 0 and 1",
             );
         }
         if !(1e-6..=0.5).contains(&self.latency.target_error) {

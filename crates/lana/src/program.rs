@@ -5,15 +5,19 @@ use std::collections::BTreeMap;
 
 use lana_graph::Cost;
 use lana_latency::{Deployment, Precision, Table};
-use lana_select::{Choice, Layer, LimitKind, Members, Outcome, Problem, Solution};
+use lana_models::pool::Operation;
+use lana_select::{Choice, Layer, LimitKind, Members, Outcome, Problem, Solution, Status};
 
 use crate::rules::Rules;
 use crate::stages::tables;
 use crate::target::Target;
 use crate::{
-    Amount, Budget, Candidate, Config, Error, Footprint, Limit, PoolLayer, PoolRecord, Quantity, Result,
-    Scores,
+    Amount, Budget, Candidate, Config, Error, Footprint, Limit, PoolLayer, PoolOperation, PoolRecord,
+    Quantity, Result, Scores,
 };
+
+const IDENTITY: &str = "identity";
+const TEACHER: &str = Operation::TEACHER;
 
 /// What the program of one budget is made of.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +79,7 @@ impl Program<'_> {
         for place in &self.pool.layers {
             let choices = place.operations.iter().filter_map(|operation| {
                 let score = match scores {
-                    Some(scores) if operation.name != "teacher" => {
+                    Some(scores) if operation.name != TEACHER => {
                         let score = scores.layers.get(&place.layer)?.get(&operation.name)?;
                         if by_kl { score.kl.mean } else { score.loss.mean }
                     }
@@ -102,6 +106,7 @@ impl Program<'_> {
         let select = &self.config.select;
         let Rules { mut forbidden, forced, caps } = Rules::parse(select)?;
         forbidden.extend(self.too_much_memory(&layers)?);
+        let thin = self.thin(&layers);
         let problem = Problem {
             forbidden,
             forced,
@@ -113,7 +118,38 @@ impl Program<'_> {
             ..Problem::new(layers, budgets)
         };
         problem.validate().map_err(|error| self.as_written(error))?;
-        Ok(problem)
+        if thin.is_empty() {
+            return Ok(problem);
+        }
+        let forbidden = [problem.forbidden.clone(), thin].concat();
+        let without = Problem { forbidden, ..problem.clone() };
+        // The first that is found will do.
+        let any = Problem { solutions: 1, gap: f64::MAX, ..without.clone() };
+        let reachable = without.validate().is_ok()
+            && lana_select::solve(&any).is_ok_and(|outcome| outcome.status != Status::Infeasible);
+        Ok(if reachable { without } else { problem })
+    }
+
+    /// Operations that have too small a share of their layer's multiply-accumulates, as rules that forbid them.
+    ///
+    /// Trained by themselves, thin operations imitate their layers well, and the sum of scores takes many of them where latency is
+    /// short. But they leave a network that fine-tuning cannot improve much: few wide layers start worse and end better.
+    fn thin(&self, layers: &[Layer]) -> Vec<Members> {
+        let places = self.pool.layers.iter().zip(layers);
+        let thin = places.filter_map(|(place, layer)| {
+            let own = place.operations.iter().find(|operation| operation.name == TEACHER)?.cost.macs as f64;
+            let is_thin = |operation: &&PoolOperation| {
+                let share = operation.cost.macs as f64 / own;
+                operation.name != IDENTITY
+                    && operation.name != TEACHER
+                    && share < self.config.select.least_macs
+            };
+            let there = |operation: &&PoolOperation| layer.choices.iter().any(|c| c.name == operation.name);
+            let choices: Vec<String> =
+                place.operations.iter().filter(is_thin).filter(there).map(|o| o.name.clone()).collect();
+            (!choices.is_empty()).then(|| Members { layers: vec![place.layer.clone()], choices })
+        });
+        thin.collect()
     }
 
     fn precision(&self) -> Result<Precision> {
@@ -391,6 +427,9 @@ pub(crate) fn settings(config: &Config) -> String {
         select.gap,
         select.rounds,
     );
+    if select.least_macs > 0.0 {
+        text += &format!(", least MACs {}", select.least_macs);
+    }
     for (name, rules) in [("exclude", &select.exclude), ("force", &select.force), ("caps", &select.caps)] {
         if !rules.is_empty() {
             text += &format!(", {name} {}", rules.join("; "));

@@ -38,6 +38,10 @@ pub(crate) fn run(context: &mut Context<'_>, control: &Control, budgets: &[Budge
         Control::Random => context.config.select.rounds = select.rounds.max(DRAWS),
         _ => {}
     }
+    if matches!(control, Control::Random | Control::Uniform) {
+        // What is thin is as good as any other there.
+        context.config.select.least_macs = 0.0;
+    }
     context.control = Some(control.clone());
     let made = budgets.iter().try_for_each(|budget| {
         select::run(context, budget)?;

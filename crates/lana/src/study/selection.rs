@@ -98,6 +98,8 @@ pub fn study(
     progress: &dyn Progress,
 ) -> Result<Vec<StudyRow>> {
     let mut context = Context::open(run, progress)?;
+    // All operations, so that selections of every kind are compared.
+    context.config.select.least_macs = 0.0;
     let (teacher, _) = context.teacher()?;
     let scores = score::run(&context)?;
     let pool = context.pool(&teacher.graph)?;
