@@ -317,20 +317,28 @@ fn name(graph: &Graph, nodes: &Range<usize>) -> String {
 }
 
 /// The longest path that those of some nodes share that are inside, and none that is outside; what stands between `ends` are its
-/// parts.
+/// parts. A block whose nodes are all in one module of it is called by its number nevertheless: `features.1`, not
+/// `features.1.conv`, beside `features.3` with its addition.
 fn shared_path(graph: &Graph, inside: &Range<usize>, nodes: &[usize], ends: &[char]) -> Option<String> {
     let within = |index: usize, prefix: &str| {
         let rest = graph.nodes()[index].name.strip_prefix(prefix);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(ends))
     };
     let (mine, others): (Vec<usize>, Vec<usize>) = nodes.iter().partition(|index| inside.contains(index));
-    let mut prefix = graph.nodes()[*mine.first()?].name.as_str();
-    loop {
-        if mine.iter().all(|&index| within(index, prefix)) {
-            return others.iter().all(|&index| !within(index, prefix)).then(|| prefix.to_string());
-        }
-        prefix = &prefix[..prefix.rfind(ends)?];
+    let is_own = |prefix: &&str| others.iter().all(|&index| !within(index, prefix));
+    let mut shared = graph.nodes()[*mine.first()?].name.as_str();
+    while !mine.iter().all(|&index| within(index, shared)) {
+        shared = &shared[..shared.rfind(ends)?];
     }
+    let shared = Some(shared).filter(is_own)?;
+    let is_block = |path: &&str| path.rsplit_once('.').is_some_and(|(_, last)| is_number(last));
+    let mut around = std::iter::successors(Some(shared), |path| path.rsplit_once('.').map(|(front, _)| front));
+    Some(around.find(is_block).filter(is_own).unwrap_or(shared).to_string())
+}
+
+/// Whether a part of a path is the number of a block.
+fn is_number(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Changes pieces as the rules say.
@@ -407,8 +415,7 @@ fn apply(graph: &Graph, pieces: &mut Vec<Piece>, rules: &LayerRules) -> Result<(
 
 fn layers(graph: &Graph, pieces: &[Piece]) -> Vec<Layer> {
     let mut names = HashSet::new();
-    let mut stages: Vec<(Vec<usize>, usize)> = Vec::new();
-    let mut layers = Vec::new();
+    let mut layers: Vec<Layer> = Vec::new();
     for Piece { name, nodes, .. } in pieces.iter().filter(|piece| piece.replaceable) {
         let input = match nodes.start {
             0 => Value::INPUT,
@@ -419,19 +426,35 @@ fn layers(graph: &Graph, pieces: &[Piece]) -> Vec<Layer> {
             true => name.clone(),
             false => format!("{name}@{}", nodes.start),
         };
-        // By the path where the name ends with a number; else by the resolution.
-        let resolution = graph.shape(output).dims().get(1..).unwrap_or_default().to_vec();
-        if stages.last().is_none_or(|(last, _)| *last != resolution) {
-            let number = stages.len() + 1;
-            stages.push((resolution, number));
-        }
-        let stage = match name.rsplit_once('.') {
-            Some((path, last)) if last.chars().all(|c| c.is_ascii_digit()) => path.to_string(),
-            _ => format!("stage{}", stages.last().map_or(1, |(_, number)| *number)),
-        };
-        layers.push(Layer { name, stage, nodes: nodes.clone(), input, output });
+        layers.push(Layer { name, stage: String::new(), nodes: nodes.clone(), input, output });
     }
+    let stages = stages(graph, &layers);
+    layers.iter_mut().zip(stages).for_each(|(layer, stage)| layer.stage = stage);
     layers
+}
+
+/// The stage of each layer: its path, where the name ends with a number and the paths tell stages apart; else by the resolution.
+fn stages(graph: &Graph, layers: &[Layer]) -> Vec<String> {
+    let resolution = |layer: &Layer| graph.shape(layer.output).dims().get(1..).unwrap_or_default().to_vec();
+    let path = |layer: &Layer| match layer.name.rsplit_once('.') {
+        Some((path, last)) if is_number(last) => Some(path.to_string()),
+        _ => None,
+    };
+    let paths: Vec<Option<String>> = layers.iter().map(path).collect();
+    // The blocks of all stages may stand in one list, as torchvision's `features`.
+    let resolutions: HashSet<Vec<usize>> = layers.iter().map(resolution).collect();
+    let is_one_list = resolutions.len() > 1 && paths.iter().all(|path| path.is_some() && *path == paths[0]);
+    let mut number = 0;
+    let mut last = None;
+    let numbered = layers.iter().zip(paths).map(|(layer, path)| {
+        let own = Some(resolution(layer));
+        if own != last {
+            number += 1;
+            last = own;
+        }
+        path.filter(|_| !is_one_list).unwrap_or_else(|| format!("stage{number}"))
+    });
+    numbered.collect()
 }
 
 #[cfg(test)]
@@ -467,7 +490,10 @@ mod tests {
         let graph = vgg().unwrap();
         let found = discover(&graph, &LayerRules::default()).unwrap();
         assert_eq!(names(&graph, &LayerRules::default()), ["features.3", "features.6", "features.9"]);
-        assert!(found.layers().iter().all(|layer| layer.nodes.len() == 3 && layer.stage == "features"));
+        assert!(found.layers().iter().all(|layer| layer.nodes.len() == 3));
+        // All stand in one list, which tells nothing of stages.
+        let stages: Vec<&str> = found.layers().iter().map(|layer| layer.stage.as_str()).collect();
+        assert_eq!(stages, ["stage1", "stage2", "stage2"]);
         // The layers take part in everything else: any of them can be cut out.
         assert_eq!(found.layer_graph("features.6").unwrap().nodes().len(), 3);
     }

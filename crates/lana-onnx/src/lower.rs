@@ -79,7 +79,7 @@ impl Lowering {
             name: Some(name.into()),
             op_type: Some(op_type.into()),
             attribute,
-            domain: None,
+            ..NodeProto::default()
         });
     }
 

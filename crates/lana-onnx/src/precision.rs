@@ -86,6 +86,6 @@ fn cast(from: &str, to: &str, kind: i32) -> NodeProto {
         name: Some(format!("{to}/cast")),
         op_type: Some("Cast".into()),
         attribute: vec![attribute],
-        domain: None,
+        ..NodeProto::default()
     }
 }

@@ -2,6 +2,13 @@ use tch::{Kind, Tensor};
 
 use crate::{Batch, BatchNorm, Network, Result};
 
+/// The class that `network` answers for each image of a batch, in evaluation mode.
+pub fn answered_classes(network: &Network, batch: &Batch) -> Result<Vec<i64>> {
+    let _guard = tch::no_grad_guard();
+    let best = network.forward(&batch.images, BatchNorm::Running)?.f_argmax(1, false)?;
+    Ok(Vec::try_from(best.f_to_device(tch::Device::Cpu)?)?)
+}
+
 /// Accuracy and loss over images seen so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Evaluation {

@@ -32,7 +32,7 @@ pub use channels::ChannelSums;
 pub use device::{Device, init, release_memory, with_kernel_threads};
 pub use distill::{Answers, Distiller, Matching, Mixture, Training};
 pub use error::Error;
-pub use evaluate::{Evaluation, difference, divergence, losses, moments, sum};
+pub use evaluate::{Evaluation, answered_classes, difference, divergence, losses, moments, sum};
 pub use imitate::{
     Counts, Exercise, FeatureMaps, Imitation, Imitator, Lesson, feature_maps, imitate, normalised_error,
 };

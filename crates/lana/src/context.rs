@@ -11,7 +11,7 @@ use lana_data::{
 use lana_graph::{Graph, Shape, Weights};
 use lana_models::pool::{Operation, Pools};
 use lana_models::zoo::{self, Preprocessing};
-use lana_torch::{Batch, BatchNorm, Device, Evaluation, Network};
+use lana_torch::{Batch, BatchNorm, Device, Evaluation, Network, answered_classes};
 use rayon::prelude::*;
 
 use crate::controls::Control;
@@ -227,6 +227,17 @@ impl<'a> Context<'a> {
     /// Accuracy of a network on all images of a loader, batches divided among the threads.
     pub(crate) fn accuracy(&self, network: &Network, loader: &Loader, mode: BatchNorm) -> Result<Accuracy> {
         accuracy_on(&self.threads, network, loader, mode)
+    }
+
+    /// Of all images of a loader, their class and the one that a network answers.
+    pub(crate) fn answers(&self, network: &Network, loader: &Loader) -> Result<Vec<(i64, i64)>> {
+        let mut all = Vec::new();
+        for batch in loader.epoch(0) {
+            let batch = batch?;
+            let answers = answered_classes(network, &self.batch(&batch, network.graph())?)?;
+            all.extend(batch.labels.iter().copied().zip(answers));
+        }
+        Ok(all)
     }
 
     /// Everything about a network on all images of a loader, whose classes have these names; and how often `teacher` agrees.

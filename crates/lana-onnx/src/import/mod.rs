@@ -153,6 +153,24 @@ fn path(name: &str, kind: Option<&str>) -> String {
     parts.join(".")
 }
 
+/// Where PyTorch's newer exporter notes the modules that a node stands in.
+const SCOPES: &str = "pkg.torch.onnx.name_scopes";
+
+/// The path in the network that a node's scopes name: `['', 'layer1', 'layer1.0', 'layer1.0.conv1', 'conv2d_1']` are modules, each by
+/// its whole path, and the node's own name, which says nothing of one that has weights.
+fn scope(node: &NodeProto, has_weights: bool) -> Option<String> {
+    let entry = node.metadata_props.iter().find(|entry| entry.key.as_deref() == Some(SCOPES))?;
+    let list = entry.value.as_deref()?.strip_prefix('[')?.strip_suffix(']')?;
+    let scopes: Vec<&str> = list.split(',').map(|scope| scope.trim().trim_matches(['\'', '"'])).collect();
+    let [.., module, own] = scopes.as_slice() else { return None };
+    match (module.is_empty(), own.is_empty()) {
+        (_, true) => None,
+        (true, false) => Some((*own).to_string()),
+        (false, false) if has_weights => Some((*module).to_string()),
+        (false, false) => Some(format!("{module}.{own}")),
+    }
+}
+
 /// Reads an ONNX file, with the files beside it that hold its tensors, if there are any; errors name it.
 pub fn import_file(path: &Path) -> Result<(Graph, Weights)> {
     let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
@@ -652,10 +670,15 @@ impl<'a> Importer<'a> {
         parameters: Vec<(&'static str, Tensor)>,
         origin: Option<&str>,
     ) -> Read<Value> {
-        let own = self.file.node[self.at].name.as_deref().filter(|n| !n.is_empty());
-        let kind = self.file.node[self.at].op_type.as_deref().filter(|_| !parameters.is_empty());
-        let base = own.map_or_else(|| format!("{}_{}", op.kind(), self.at), |own| path(own, kind));
-        let from_weight = origin.and_then(|o| o.strip_suffix(".weight")).filter(|n| !n.is_empty());
+        let node = &self.file.node[self.at];
+        let own = node.name.as_deref().filter(|n| !n.is_empty());
+        let kind = node.op_type.as_deref().filter(|_| !parameters.is_empty());
+        let base = scope(node, !parameters.is_empty())
+            .or_else(|| own.map(|own| path(own, kind)))
+            .unwrap_or_else(|| format!("{}_{}", op.kind(), self.at));
+        // Exporters keep equal tensors once: then the name says whose they are for the first that reads them only.
+        let is_free = |name: &&str| !name.is_empty() && !self.names.contains(*name);
+        let from_weight = origin.and_then(|o| o.strip_suffix(".weight")).filter(is_free);
         let name = match (from_weight, part) {
             (Some(name), _) => name.to_string(),
             (None, "") => base,
@@ -723,6 +746,8 @@ impl<'a> Importer<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::SCOPES;
+    use crate::proto::{NodeProto, StringStringEntryProto};
 
     #[test]
     fn names_of_scripts_become_paths() {
@@ -737,5 +762,21 @@ mod tests {
         assert_eq!(path("/Conv", Some("Conv")), "Conv");
         assert_eq!(path("model/block_1_expand/Conv2D", Some("Conv")), "model.block_1_expand.Conv2D");
         assert_eq!(path("node_conv2d_1", Some("Conv")), "node_conv2d_1");
+    }
+
+    #[test]
+    fn scopes_are_paths() {
+        let scope = |text: &str, has_weights| {
+            let entry = StringStringEntryProto { key: Some(SCOPES.into()), value: Some(text.into()) };
+            super::scope(&NodeProto { metadata_props: vec![entry], ..NodeProto::default() }, has_weights)
+        };
+        let nested = "['', 'layer1', 'layer1.0', 'layer1.0.conv1', 'conv2d_1']";
+        assert_eq!(scope(nested, true).as_deref(), Some("layer1.0.conv1"));
+        assert_eq!(scope(nested, false).as_deref(), Some("layer1.0.conv1.conv2d_1"));
+        assert_eq!(scope("['', 'add_3']", true).as_deref(), Some("add_3"));
+        for none in ["", "[]", "['']", "['a', '']", "layer1"] {
+            assert_eq!(scope(none, true), None, "{none}");
+        }
+        assert_eq!(super::scope(&NodeProto::default(), true), None);
     }
 }

@@ -30,7 +30,7 @@ impl Model {
             name: Some(name.to_string()),
             op_type: Some(kind.to_string()),
             attribute: attributes.to_vec(),
-            domain: None,
+            ..NodeProto::default()
         });
         self
     }

@@ -1,6 +1,6 @@
 //! Takes the teacher in: builds it, checks its weights, evaluates it, exports it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use lana_graph::{Value, folded_convolutions, unfold_batch_norm};
@@ -50,16 +50,13 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
     // By chance it is right as often as this in one case of a thousand.
     let luck = chance + 3.0 * (chance * (1.0 - chance) / accuracy.images.max(1) as f64).sqrt();
     if teacher::is_file(&config.teacher) && accuracy.top1 < luck {
-        return Err(Error::input(
-            format!(
-                "teacher {}: right on {:.2} % of the validation images, which is no better than chance among {:.0} classes",
-                config.teacher,
-                100.0 * accuracy.top1,
-                1.0 / chance
-            ),
-            "give its preprocessing (--mean, --std, --value-range, --channels, --crop, --interpolation) and check the order of \
-             the classes: folders count by their sorted names, or by ?classes=FILE",
-        ));
+        let message = format!(
+            "teacher {}: right on {:.2} % of the validation images, which is no better than chance among {:.0} classes",
+            config.teacher,
+            100.0 * accuracy.top1,
+            1.0 / chance
+        );
+        return Err(Error::input(message, cure(&context.answers(&network, &loader)?, chance)));
     }
     if accuracy.top1 < 2.0 * chance {
         context.progress.warn(&format!(
@@ -78,6 +75,43 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(Teacher, TeacherMetrics)> {
     context.tell_skipped("teacher")?;
     context.run.event("teacher", serde_json::json!({"top1": accuracy.top1, "images": accuracy.images}))?;
     Ok((teacher, metrics))
+}
+
+/// What may make a teacher as bad as chance, by the class of each image and the one that it answers. Classes in a wrong order leave it
+/// able to tell them apart; wrong preprocessing does not.
+fn cure(answers: &[(i64, i64)], chance: f64) -> String {
+    let reordered = reordered(answers);
+    // Few images of each class are easily told apart by chance.
+    let is_clear = reordered > (3.0 * chance).max(0.3) && answers.len() as f64 * chance >= 10.0;
+    let order = "folders count by their sorted names, or by ?classes=FILE";
+    match is_clear {
+        true => format!(
+            "the order of the classes is wrong: in another one it would be right on {:.0} %; {order}",
+            100.0 * reordered
+        ),
+        false => format!(
+            "give its preprocessing (--mean, --std, --value-range, --channels, --crop, --interpolation) and check the order of \
+             the classes: {order}"
+        ),
+    }
+}
+
+/// Share of images that would be right if each class were called by another name, none twice: those that are confused most often
+/// first.
+fn reordered(answers: &[(i64, i64)]) -> f64 {
+    let mut counts: BTreeMap<(i64, i64), usize> = BTreeMap::new();
+    answers.iter().for_each(|pair| *counts.entry(*pair).or_default() += 1);
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let (mut labels, mut names, mut right) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for ((label, name), count) in counts {
+        if !labels.contains(&label) && !names.contains(&name) {
+            labels.insert(label);
+            names.insert(name);
+            right += count;
+        }
+    }
+    right as f64 / answers.len().max(1) as f64
 }
 
 /// Images whose feature maps say what normalisation to put back.
@@ -127,4 +161,26 @@ fn write_network(context: &Context<'_>, teacher: &Teacher) -> Result<BTreeMap<St
             Ok((name, sha256(&bytes)))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_in_another_order_are_told_from_wrong_preprocessing() {
+        // A hundred images of ten classes: three classes on, nine times of ten.
+        let turned = |image: i64| (image % 10, (image % 10 + 3 + i64::from(image >= 90)) % 10);
+        let shifted: Vec<_> = (0..100).map(turned).collect();
+        assert!((reordered(&shifted) - 0.9).abs() < 1e-9);
+        let said = cure(&shifted, 0.1);
+        assert!(said.contains("order of the classes is wrong") && said.contains("90 %"), "{said}");
+        // All are called the same.
+        let blind: Vec<_> = (0..100).map(|image| (image % 10, 4)).collect();
+        assert!((reordered(&blind) - 0.1).abs() < 1e-9);
+        assert!(cure(&blind, 0.1).contains("--mean"));
+        // One image of each class can always be called something.
+        assert!(cure(&shifted[..10], 0.1).contains("--mean"));
+        assert_eq!(reordered(&[]), 0.0);
+    }
 }
