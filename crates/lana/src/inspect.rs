@@ -47,9 +47,38 @@ pub struct EvaluateOptions {
     pub preprocessing: PreprocessingConfig,
 }
 
+/// Where the channels of an image stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// As PyTorch has them: 3×N×N.
+    ChannelsFirst,
+    /// As TensorFlow has them: N×N×3.
+    ChannelsLast,
+}
+
+/// Side and layout of a square image with three channels, if these are its dimensions.
+fn layout(dims: [usize; 3]) -> Option<(usize, Layout)> {
+    match dims {
+        [3, height, width] if height == width => Some((height, Layout::ChannelsFirst)),
+        [height, width, 3] if height == width => Some((height, Layout::ChannelsLast)),
+        _ => None,
+    }
+}
+
+/// `n` images of three channels with the channels behind the pixels.
+fn channels_last(images: &[f32], n: usize) -> Vec<f32> {
+    let pixels = images.len() / (3 * n.max(1));
+    let mut turned = Vec::with_capacity(images.len());
+    for image in images.chunks(3 * pixels.max(1)) {
+        turned.extend((0..pixels).flat_map(|at| [image[at], image[pixels + at], image[2 * pixels + at]]));
+    }
+    turned
+}
+
 /// A network that answers images.
 enum Answering {
-    Onnx(Box<Session>),
+    /// With the layout of its input.
+    Onnx(Box<Session>, Layout),
     Torch(Network),
 }
 
@@ -65,16 +94,22 @@ impl Answering {
         if teacher::is_file(what) {
             let deployment = Deployment { threads, ..Deployment::default() };
             let session = Session::open(&Model::from_file(Path::new(what))?, &deployment)?;
-            let [channels, height, width] = session.image_shape()?;
+            let dims @ [a, b, c] = session.image_shape()?;
+            let (side, layout) = layout(dims).ok_or_else(|| {
+                Error::input(
+                    format!("{what} takes {a}×{b}×{c}"),
+                    "export a classifier of square images with three channels: 3×N×N, or N×N×3 as TensorFlow writes it",
+                )
+            })?;
             let Some(&Dim::Size(classes)) = session.outputs().first().and_then(|o| o.dims.last()) else {
                 return Err(Error::input(
                     format!("{what}: its output has no fixed number of classes"),
                     "export a classifier",
                 ));
             };
-            let (input, output) = (Shape::image(channels, height, width), Shape::vector(classes));
+            let (input, output) = (Shape::image(3, side, side), Shape::vector(classes));
             let preprocessing = teacher::of_file(&input);
-            return Ok((Answering::Onnx(Box::new(session)), input, output, preprocessing));
+            return Ok((Answering::Onnx(Box::new(session), layout), input, output, preprocessing));
         }
         let entry = zoo::entry(what)?;
         let graph = zoo::build(what, &options.network)?;
@@ -99,8 +134,11 @@ impl Answering {
         threads: usize,
     ) -> Result<lana_torch::Tensor> {
         match self {
-            Answering::Onnx(session) => {
-                let logits = session.run(&batch.images, batch.n)?;
+            Answering::Onnx(session, layout) => {
+                let logits = match layout {
+                    Layout::ChannelsFirst => session.run(&batch.images, batch.n)?,
+                    Layout::ChannelsLast => session.run(&channels_last(&batch.images, batch.n), batch.n)?,
+                };
                 Ok(lana_torch::logits(&logits, batch.n)?)
             }
             Answering::Torch(network) => {
@@ -422,4 +460,23 @@ pub fn status(path: &Path) -> Result<Status> {
     list.push(stage("report", u64::from(report), 1, "pages", None));
     let precision = read_or_redo(&context.run.path(PretrainPrecision::FILE), &Silent)?;
     Ok(Status { stages: list, tables, precision })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_given_as_the_file_takes_them() {
+        assert_eq!(layout([3, 32, 32]), Some((32, Layout::ChannelsFirst)));
+        assert_eq!(layout([32, 32, 3]), Some((32, Layout::ChannelsLast)));
+        assert_eq!(layout([3, 3, 3]), Some((3, Layout::ChannelsFirst)));
+        for none in [[1, 32, 32], [3, 32, 16], [32, 16, 3], [4, 4, 4]] {
+            assert_eq!(layout(none), None, "{none:?}");
+        }
+        // Two images of two by one pixels: red, green, blue in their planes.
+        let planes = [1.0, 2.0, 10.0, 20.0, 100.0, 200.0, 3.0, 4.0, 30.0, 40.0, 300.0, 400.0];
+        let turned = [1.0, 10.0, 100.0, 2.0, 20.0, 200.0, 3.0, 30.0, 300.0, 4.0, 40.0, 400.0];
+        assert_eq!(channels_last(&planes, 2), turned);
+    }
 }
