@@ -67,7 +67,8 @@ pub(crate) fn read(config: &Config) -> Result<Origin> {
 /// Reads the file of a classifier, up to its logits.
 pub(crate) fn import(name: &str) -> Result<(Graph, Weights)> {
     let (graph, weights) = lana_onnx::import_file(Path::new(name))?;
-    let graph = logits(graph)?;
+    // Most files call their network "main_graph".
+    let graph = named(&logits(graph)?, title(name))?;
     let dims = graph.input_shape().dims();
     let is_classifier =
         matches!(dims, [3, height, width] if height == width) && graph.output_shape().dims().len() == 1;
@@ -95,6 +96,12 @@ pub(crate) fn of_file(input: &Shape) -> Preprocessing {
         Some(side) if *side >= LARGE => Preprocessing::IMAGENET.with_crop(CROP),
         _ => Preprocessing::IMAGENET,
     }
+}
+
+/// The graph under another name.
+fn named(graph: &Graph, name: String) -> Result<Graph> {
+    let (input, nodes) = (graph.input_shape().clone(), graph.nodes().to_vec());
+    Ok(Graph::new(name, input, nodes, graph.output(), graph.layers().to_vec())?)
 }
 
 /// The graph up to its logits.
@@ -157,6 +164,7 @@ mod tests {
         let config = written(&folder, &graph);
         let origin = read(&config).unwrap();
         assert_eq!(origin.graph.layers().len(), graph.layers().len());
+        assert_eq!(origin.graph.name(), "model");
         origin.weights.unwrap().check(&origin.graph).unwrap();
         assert_eq!(origin.preprocessing, Preprocessing::IMAGENET);
         // Rules hold for what is known already, too.
