@@ -518,7 +518,32 @@ mod tests {
     fn config() -> Config {
         let mut config = Config::default();
         config.latency.margin = 0.0;
+        config.select.least_macs = 0.0;
         config
+    }
+
+    #[test]
+    fn thin_operations_are_left_out_where_the_budget_can_do_without() {
+        let thin = |solution: &Solution| {
+            solution.choices.iter().filter(|choice| ["quarter", "eighth"].contains(&choice.as_str())).count()
+        };
+        let mut config = config();
+        let (_, free) = solve("0.4x", &config).unwrap();
+        assert!(thin(&free) > 0, "{:?}", free.choices);
+        config.select.least_macs = 0.4;
+        let (_, wide) = solve("0.4x", &config).unwrap();
+        assert!(thin(&wide) == 0 && wide.score > free.score, "{:?}", wide.choices);
+        // Rules come first, and so does the budget: without the identity nothing else is fast enough.
+        config.select.force = vec!["stage1.0:quarter".into()];
+        assert_eq!(solve("0.4x", &config).unwrap().1.choices[0], "quarter");
+        config.select.force.clear();
+        config.select.exclude = vec!["*:identity".into()];
+        assert!(thin(&solve("0.4x", &config).unwrap().1) > 0);
+        config.select.least_macs = 1.5;
+        for field in [&mut config.teacher, &mut config.train, &mut config.val] {
+            *field = "given".into();
+        }
+        assert!(config.validate().unwrap_err().to_string().contains("least_macs"));
     }
 
     /// Latency as a share of the teacher's.

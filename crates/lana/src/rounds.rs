@@ -454,7 +454,12 @@ mod tests {
     impl World {
         fn new(budget: &str, bias: &[f64], noise: f64, seed: u64) -> Self {
             let config = Config {
-                select: SelectConfig { solutions: 12, time_limit_s: 20.0, ..SelectConfig::default() },
+                select: SelectConfig {
+                    solutions: 12,
+                    time_limit_s: 20.0,
+                    least_macs: 0.0,
+                    ..SelectConfig::default()
+                },
                 ..Config::default()
             };
             let budget: Budget = budget.parse().unwrap();
