@@ -332,7 +332,8 @@ fn shared_path(graph: &Graph, inside: &Range<usize>, nodes: &[usize], ends: &[ch
     }
     let shared = Some(shared).filter(is_own)?;
     let is_block = |path: &&str| path.rsplit_once('.').is_some_and(|(_, last)| is_number(last));
-    let mut around = std::iter::successors(Some(shared), |path| path.rsplit_once('.').map(|(front, _)| front));
+    let mut around =
+        std::iter::successors(Some(shared), |path| path.rsplit_once('.').map(|(front, _)| front));
     Some(around.find(is_block).filter(is_own).unwrap_or(shared).to_string())
 }
 

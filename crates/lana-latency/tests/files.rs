@@ -40,8 +40,7 @@ fn node(op_type: &str, inputs: &[&str], output: &str) -> NodeProto {
         output: vec![output.into()],
         name: Some(output.into()),
         op_type: Some(op_type.into()),
-        attribute: Vec::new(),
-        domain: None,
+        ..NodeProto::default()
     }
 }
 
