@@ -66,6 +66,9 @@ pub(crate) fn read(config: &Config) -> Result<Origin> {
 
 /// Reads the file of a classifier, up to its logits.
 pub(crate) fn import(name: &str) -> Result<(Graph, Weights)> {
+    if !Path::new(name).is_file() {
+        return Err(Error::input(format!("{name}: there is no such file"), "check the path"));
+    }
     let (graph, weights) = lana_onnx::import_file(Path::new(name))?;
     // Most files call their network "main_graph".
     let graph = named(&logits(graph)?, title(name))?;
