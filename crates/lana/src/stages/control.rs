@@ -202,7 +202,8 @@ fn begin(
     Ok((graph, weights))
 }
 
-/// The recipe, without matching feature maps where the network gives none like the teacher's.
+/// The recipe, without matching feature maps where the network gives none like the teacher's, and without freezing where it has
+/// nothing of those names.
 fn trainable(
     context: &Context<'_>,
     recipe: &Recipe,
@@ -210,13 +211,16 @@ fn trainable(
     teacher: &Teacher,
     title: &str,
 ) -> Recipe {
-    match recipe.matched(graph, &teacher.graph) {
-        Ok(_) => recipe.clone(),
-        Err(error) => {
-            context.progress.warn(&format!("{title}: {error}; it learns from logits and labels alone"));
-            Recipe { features: 0.0.into(), ..recipe.clone() }
-        }
+    let mut recipe = recipe.clone();
+    if let Err(error) = recipe.matched(graph, &teacher.graph) {
+        context.progress.warn(&format!("{title}: {error}; it learns from logits and labels alone"));
+        recipe.features = 0.0.into();
     }
+    if let Err(error) = recipe.frozen(graph) {
+        context.progress.warn(&format!("{title}: {error}; all of it is trained"));
+        recipe.freeze.clear();
+    }
+    recipe
 }
 
 /// Where these budgets and those of the run are measured; as the run says if there is none.
