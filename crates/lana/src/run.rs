@@ -3,7 +3,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lana_graph::{Graph, Weights};
 use lana_latency::{seal, sha256, unseal};
@@ -12,6 +13,9 @@ use serde::de::DeserializeOwned;
 
 use crate::stages::Shard;
 use crate::{Budget, Config, Error, Event, Progress, Result};
+
+/// How long a lock that somebody has is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A run directory.
 ///
@@ -121,7 +125,15 @@ impl Run {
     fn lock_file(&self, name: &str, take: impl Fn(&File) -> Result<(), TryLockError>) -> Result<File> {
         let path = self.path(name);
         let mut file = open_lock(&path)?;
-        take(&file).map_err(|error| match error {
+        // A child that is just being started has what its parent had open until it becomes another program.
+        let patience = Instant::now() + PATIENCE;
+        let taken = loop {
+            match take(&file) {
+                Err(TryLockError::WouldBlock) if Instant::now() < patience => sleep(PATIENCE / 20),
+                done => break done,
+            }
+        };
+        taken.map_err(|error| match error {
             TryLockError::Error(source) => Error::Unlockable { path: path.clone(), source },
             TryLockError::WouldBlock => {
                 let process = fs::read_to_string(&path).unwrap_or_default().trim().to_string();
