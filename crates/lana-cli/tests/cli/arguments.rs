@@ -141,7 +141,7 @@ fn onnx_teachers_must_be_there_and_bring_their_weights() {
             .assert()
             .code(2)
     };
-    accelerate(&[]).stderr(contains("mine.onnx").and(contains("No such file")));
+    accelerate(&[]).stderr(contains("mine.onnx").and(contains("there is no such file")));
     accelerate(&["--weights=w.safetensors"])
         .stderr(contains("mine.onnx").and(contains("--weights")).and(contains("\nhint: leave out")));
     accelerate(&["--std=0.2,0,0.2"]).stderr(contains("greater than 0"));
