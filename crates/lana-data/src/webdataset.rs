@@ -207,13 +207,15 @@ impl Index {
 fn label_of(text: &[u8]) -> Result<u32, String> {
     let note: serde_json::Value =
         serde_json::from_slice(text).map_err(|error| format!("is no JSON: {error}"))?;
-    let Some((key, label)) = ["label", "cls"].iter().find_map(|key| Some((key, note.get(key)?))) else {
-        return Err("has neither `label` nor `cls`".into());
-    };
-    let number = label.as_u64().and_then(|number| number.try_into().ok());
-    number.ok_or_else(|| {
-        let held: String = label.to_string().chars().take(40).collect();
-        format!("has the `{key}` {held}, which is no integer from 0")
+    let held = || ["label", "cls"].iter().filter_map(|key| Some((key, note.get(key)?)));
+    // One of the two may be the class in words.
+    let number = held().find_map(|(_, label)| label.as_u64()?.try_into().ok());
+    number.ok_or_else(|| match held().next() {
+        None => "has neither `label` nor `cls`".into(),
+        Some((key, label)) => {
+            let label: String = label.to_string().chars().take(40).collect();
+            format!("has the `{key}` {label}, which is no integer from 0")
+        }
     })
 }
 

@@ -316,7 +316,7 @@ fn labels_in_tars_may_be_json() {
             ("1.json", br#"{"label": 2, "caption": "a cat"}"#),
             ("1.png", &png),
             ("2.png", &png),
-            ("2.json", br#"{"cls": 1}"#),
+            ("2.json", br#"{"cls": 1, "label": "dog"}"#),
             ("3.png", &png),
             ("3.json", br#"{"label": 7}"#),
             ("3.cls", b"0"),

@@ -16,9 +16,6 @@ use crate::{
     Quantity, Result, Scores,
 };
 
-const IDENTITY: &str = "identity";
-const TEACHER: &str = Operation::TEACHER;
-
 /// What the program of one budget is made of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Program<'a> {
@@ -79,7 +76,7 @@ impl Program<'_> {
         for place in &self.pool.layers {
             let choices = place.operations.iter().filter_map(|operation| {
                 let score = match scores {
-                    Some(scores) if operation.name != TEACHER => {
+                    Some(scores) if operation.name != Operation::TEACHER => {
                         let score = scores.layers.get(&place.layer)?.get(&operation.name)?;
                         if by_kl { score.kl.mean } else { score.loss.mean }
                     }
@@ -137,11 +134,13 @@ impl Program<'_> {
     fn thin(&self, layers: &[Layer]) -> Vec<Members> {
         let places = self.pool.layers.iter().zip(layers);
         let thin = places.filter_map(|(place, layer)| {
-            let own = place.operations.iter().find(|operation| operation.name == TEACHER)?.cost.macs as f64;
+            let own =
+                place.operations.iter().find(|operation| operation.name == Operation::TEACHER)?.cost.macs
+                    as f64;
             let is_thin = |operation: &&PoolOperation| {
                 let share = operation.cost.macs as f64 / own;
-                operation.name != IDENTITY
-                    && operation.name != TEACHER
+                operation.name != Operation::IDENTITY
+                    && operation.name != Operation::TEACHER
                     && share < self.config.select.least_macs
             };
             let there = |operation: &&PoolOperation| layer.choices.iter().any(|c| c.name == operation.name);

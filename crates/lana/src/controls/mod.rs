@@ -24,7 +24,7 @@ use lana_models::zoo;
 use serde::{Deserialize, Serialize};
 
 use crate::teacher;
-use crate::{Accuracy, Assessment, Error, Measured, Recipe, Result, WeightsSource};
+use crate::{Accuracy, Assessment, Error, Measured, Progress, Recipe, Result, WeightsSource};
 pub(crate) use propose::{random, uniform};
 
 /// What is made to compare a student with.
@@ -83,6 +83,18 @@ impl Control {
             )
         })?;
         Ok(Control::Network { name: name.into(), weights })
+    }
+
+    /// Reads the files that it is made of, fetching what is on the hub: what is missing or broken should not be told after hours.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn check(&self, progress: &dyn Progress) -> Result<()> {
+        match self {
+            Control::Network { weights: Some(source), .. } => source.load(progress).map(drop),
+            Control::Network { name, .. } if teacher::is_file(name) => teacher::import(name).map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Where its files are: under a budget's folder for selections, under the run's for networks.

@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use lana_models::pool::Operation;
 use lana_select::Problem;
 use lana_torch::Batch;
 use serde::{Deserialize, Serialize};
@@ -23,8 +24,6 @@ use crate::context::Context;
 use crate::program::{Priced, Program};
 use crate::stages::library::{Answers, Library};
 use crate::{Budget, Estimate, Result, Score, Scores, read_or_redo, write_json};
-
-const IDENTITY: &str = "identity";
 
 /// `budgets/BUDGET/depth.json`: scores of the identity, given other identities.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -58,12 +57,13 @@ pub(crate) fn aware(
         return Ok(scores.clone());
     };
     let names: Vec<&str> = problem.layers.iter().map(|layer| layer.name.as_str()).collect();
-    let may: Vec<usize> =
-        (0..names.len()).filter(|&l| problem.layers[l].choices.iter().any(|c| c.name == IDENTITY)).collect();
+    let may: Vec<usize> = (0..names.len())
+        .filter(|&l| problem.layers[l].choices.iter().any(|c| c.name == Operation::IDENTITY))
+        .collect();
     let left_out: BTreeSet<usize> =
-        may.iter().copied().filter(|&layer| preliminary.choices[layer] == IDENTITY).collect();
+        may.iter().copied().filter(|&layer| preliminary.choices[layer] == Operation::IDENTITY).collect();
     let without = |layers: &BTreeSet<usize>| -> Vec<String> {
-        let choice = |layer| if layers.contains(&layer) { IDENTITY } else { "teacher" };
+        let choice = |layer| if layers.contains(&layer) { Operation::IDENTITY } else { "teacher" };
         (0..names.len()).map(|layer| choice(layer).to_string()).collect()
     };
     // S itself, and S with or without each layer.
@@ -115,7 +115,9 @@ pub(crate) fn stored(
 
 /// The identity's own scores.
 fn alone(scores: &Scores) -> BTreeMap<String, Score> {
-    let own = |(layer, all): (&String, &BTreeMap<String, Score>)| Some((layer.clone(), *all.get(IDENTITY)?));
+    let own = |(layer, all): (&String, &BTreeMap<String, Score>)| {
+        Some((layer.clone(), *all.get(Operation::IDENTITY)?))
+    };
     scores.layers.iter().filter_map(own).collect()
 }
 
@@ -123,7 +125,7 @@ impl Depth {
     pub(crate) fn applied(&self, scores: &Scores) -> Scores {
         let mut scores = scores.clone();
         for (layer, given) in &self.given {
-            if let Some(own) = scores.layers.get_mut(layer).and_then(|all| all.get_mut(IDENTITY)) {
+            if let Some(own) = scores.layers.get_mut(layer).and_then(|all| all.get_mut(Operation::IDENTITY)) {
                 *own = Score { loss: mean(own.loss, given.loss), kl: mean(own.kl, given.kl) };
             }
         }
@@ -149,14 +151,14 @@ mod tests {
         let of = |mean| names.iter().map(|n| (n.to_string(), same(mean))).collect::<BTreeMap<_, _>>();
         let mut scores = Scores { images: 10, ..Scores::default() };
         for name in names {
-            scores.layers.insert(name.into(), BTreeMap::from([(IDENTITY.into(), same(0.1))]));
+            scores.layers.insert(name.into(), BTreeMap::from([(Operation::IDENTITY.into(), same(0.1))]));
         }
         let left_out = names.iter().map(|n| n.to_string()).collect();
         let depth = Depth { left_out, alone: alone(&scores), images: 10, seed: 0, given: of(0.7) };
         let applied = depth.applied(&scores);
-        let sum: f64 = applied.layers.values().map(|l| l[IDENTITY].kl.mean).sum();
+        let sum: f64 = applied.layers.values().map(|l| l[Operation::IDENTITY].kl.mean).sum();
         assert!((sum - 1.2).abs() < 1e-12, "{sum}");
         // The scores they came from stay.
-        assert_eq!(scores.layers["a"][IDENTITY], same(0.1));
+        assert_eq!(scores.layers["a"][Operation::IDENTITY], same(0.1));
     }
 }

@@ -161,12 +161,7 @@ impl Arguments {
         }
         let controls = self.compare.iter().map(|text| text.parse());
         let controls = controls.collect::<lana::Result<Vec<Control>>>()?;
-        for control in &controls {
-            // A file that is not there should not be told after hours.
-            if let Control::Network { weights: Some(source), .. } = control {
-                source.load(terminal)?;
-            }
-        }
+        controls.iter().try_for_each(|control| control.check(terminal))?;
         let students = lana::accelerate(&config, &self.out, terminal)?;
         let comparisons = self.comparisons(controls, &students, terminal)?;
         let report = self.out.join("report.html");
@@ -435,7 +430,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("run.toml"), stored().to_toml()).unwrap();
         let out = format!("--out={}", folder.path().display());
+        let cut_off = folder.path().join("cut-off.onnx");
+        std::fs::write(&cut_off, [8, 7, 18]).unwrap();
+        let cut_off = format!("--compare={}", cut_off.display());
         for (compare, told) in [
+            (cut_off.as_str(), "cut-off.onnx"),
+            ("--compare=", "no such selection"),
             ("--compare=skip-only,resnet21", "resnet21"),
             ("--compare=resnet20_cifar=missing.safetensors", "missing.safetensors"),
             ("--compare=random=w.safetensors", "takes no weights"),
