@@ -1,8 +1,9 @@
 """Global channel pruning by the well-known library, as users would do it: what `cargo xtask bench accuracy` compares students with.
 
-Torch-Pruning (DepGraph, CVPR 2023) finds which channels must go together and takes away the groups whose weights have the smallest
-L2 norm, all layers compared with each other, until the given share of all channels is gone. The classifier's outputs stay; so do
-channels on shortcuts that are padded with zeros (ResNets for CIFAR), which the library does not follow.
+Torch-Pruning (DepGraph, CVPR 2023) finds which channels must go together and takes away those whose weights have the smallest L2
+norm relative to the mean of their group (its `GroupMagnitudeImportance` as it comes), all layers compared with each other, until the given
+share of the channels that may go is gone. The classifier's outputs stay; so do channels on shortcuts that are padded with zeros
+(ResNets for CIFAR), which the library does not follow: of these networks only the inner channels of blocks go.
 
     python prune.py FOLDER SHARE OUT.onnx
 
@@ -28,7 +29,7 @@ def main(folder, share, out):
     model = network.load(Path(folder) / "weights.safetensors")
     images = torch.zeros(1, *json.loads((Path(folder) / "graph.json").read_text())["input"])
     fixed = {m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model(images).shape[1]}
-    dependencies = torch_pruning.DependencyGraph().build_dependency(model, images)
+    dependencies = torch_pruning.DependencyGraph().build_dependency(model, images, ignored_params=[])
     for group in dependencies.get_all_groups(ignored_layers=list(fixed), root_module_types=[nn.Conv2d, nn.Linear]):
         names = [str(dependency.target) for dependency, _ in group]
         if any("ConstantPad" in name for name in names):

@@ -107,6 +107,23 @@ impl Answers {
         let (logits, maps) = without_gradients(|| teacher.forward_tapped(images, BatchNorm::Running, &taps))?;
         Ok(Answers { logits, maps })
     }
+
+    /// Answers that are known already: logits image after image, and no feature maps.
+    pub fn known(logits: &[f32], batch: &Batch) -> Result<Self> {
+        let logits = Tensor::f_from_slice(logits)?.f_view([batch.len() as i64, -1])?;
+        Ok(Answers { logits: logits.f_to_device(batch.images.device())?, maps: Vec::new() })
+    }
+
+    /// The same tensors by another handle.
+    pub fn share(&self) -> Self {
+        let maps = self.maps.iter().map(Tensor::shallow_clone).collect();
+        Answers { logits: self.logits.shallow_clone(), maps }
+    }
+
+    /// The logits, image after image.
+    pub fn to_vec(&self) -> Result<Vec<f32>> {
+        Ok(Vec::try_from(self.logits.f_to_kind(Kind::Float)?.f_flatten(0, -1)?)?)
+    }
 }
 
 /// The values behind layers.

@@ -34,11 +34,23 @@ fn main() -> ExitCode {
     }
 }
 
-/// Keys over a recipe.
+/// Keys over a recipe, key by key in its tables too.
 fn over(base: &Recipe, keys: &str) -> Result<Recipe, Box<dyn std::error::Error>> {
-    let given: toml::Table = toml::from_str(&format!("keys = {{ {keys} }}"))?;
+    fn put(over: &mut toml::Table, given: toml::Table) {
+        for (key, value) in given {
+            match (over.get_mut(&key), value) {
+                (Some(toml::Value::Table(inner)), toml::Value::Table(value)) => put(inner, value),
+                (_, value) => drop(over.insert(key, value)),
+            }
+        }
+    }
+    let mut given: toml::Table = toml::from_str(&format!("keys = {{ {keys} }}"))?;
+    let given = given.remove("keys").and_then(|keys| keys.as_table().cloned()).unwrap_or_default();
+    if given.contains_key("recipe") {
+        return Err("the keys are put over the run's own recipe: name keys, not another recipe".into());
+    }
     let mut all = toml::Table::try_from(base)?;
-    all.extend(given.get("keys").and_then(toml::Value::as_table).cloned().unwrap_or_default());
+    put(&mut all, given);
     Ok(all.try_into()?)
 }
 

@@ -7,7 +7,9 @@ use lana_models::pool::Pools;
 
 use crate::context::Context;
 use crate::stages::{export, finetune, pretrain, profile, report, score, select, tables};
-use crate::{Budget, Config, Error, Progress, Result, Run, StudentMetrics, stages, teacher, write_atomic};
+use crate::{
+    Budget, Config, Control, Error, Progress, Result, Run, StudentMetrics, stages, teacher, write_atomic,
+};
 
 /// Runs every step for every budget of `config` (for those the run has, if it names none), in the run directory `out`, and
 /// writes the report.
@@ -155,16 +157,49 @@ fn take_in(context: &mut Context<'_>, budgets: &[Budget]) -> Result<Table> {
     profile::run(context)
 }
 
+/// Looks at what controls are made of, for what is missing, broken or does not fit the teacher should not be told after hours.
+///
+/// # Errors
+/// If a file cannot be read or fits no such teacher, or two controls have one name.
+pub fn check_controls(
+    config: &Config,
+    out: &Path,
+    controls: &[Control],
+    progress: &dyn Progress,
+) -> Result<()> {
+    if controls.is_empty() {
+        return Ok(());
+    }
+    let teacher = teacher_graph(config, out)?;
+    for (at, control) in controls.iter().enumerate() {
+        if controls[..at].iter().any(|other| other != control && other.folder() == control.folder()) {
+            return Err(Error::input(
+                format!("two controls are called {control}"),
+                "give their files different names",
+            ));
+        }
+        control.begin(&teacher, config.seed, progress)?;
+    }
+    Ok(())
+}
+
+/// The teacher's graph, from its origin or where that is a file that the run has a copy of, from there.
+fn teacher_graph(config: &Config, out: &Path) -> Result<Graph> {
+    match teacher::is_file(&config.teacher) && is_taken_in(out) {
+        true => Ok(Graph::load(&out.join("teacher/graph.json"))?),
+        false => Ok(teacher::read(config)?.graph),
+    }
+}
+
+fn is_taken_in(out: &Path) -> bool {
+    out.join("teacher/metrics.json").is_file()
+}
+
 /// Looks at every input before anything is made: names, weights, the pool, the runtime.
 fn check_inputs(config: &Config, out: &Path, progress: &dyn Progress) -> Result<()> {
-    let is_taken_in = out.join("teacher/metrics.json").is_file();
+    let is_taken_in = is_taken_in(out);
     let file = teacher::is_file(&config.teacher);
-    // The run has its own copy.
-    let origin = (!(is_taken_in && file)).then(|| teacher::read(config)).transpose()?;
-    let graph = match &origin {
-        Some(origin) => origin.graph.clone(),
-        None => Graph::load(&out.join("teacher/graph.json"))?,
-    };
+    let graph = teacher_graph(config, out)?;
     match &config.weights {
         _ if is_taken_in || file => {}
         Some(source) => {

@@ -42,6 +42,9 @@ pub fn compare_recipes(
     let context = Context::open(run, progress)?;
     let (teacher, _) = context.teacher()?;
     let (choices, graph, weights) = finetune::selected(&context, budget, &teacher)?;
+    for (name, recipe) in recipes {
+        recipe.validate(name)?;
+    }
     let mut rows = Vec::new();
     for (name, recipe) in recipes {
         let data = (context.config.seed, images);
@@ -62,6 +65,7 @@ pub fn compare_recipes(
                     key: format!("{} {data:?}", choices.join(",")),
                     folder: &folder,
                     images,
+                    held_out: 0,
                 };
                 let trained = trainer.train(&graph, &weights)?;
                 let seconds = trained.epochs.iter().map(|epoch| epoch.seconds).sum();

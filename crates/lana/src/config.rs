@@ -214,9 +214,13 @@ pub struct SelectConfig {
     pub gap: f64,
     /// Rounds of measuring, correcting the table and solving again.
     pub rounds: usize,
-    /// Share of its layer's multiply-accumulates that an operation must have to be selected, but for the identity, which has none:
-    /// what is thinner imitates well and learns badly. Where the budget cannot be met so, all may be selected.
-    pub least_macs: f64,
+    /// Shares of its layer's multiply-accumulates that an operation must have to be selected, the identity aside. A selection is
+    /// searched for with each: what is thin imitates well and learns badly. 0 leaves out nothing, 1 everything but the teacher's
+    /// own layers and identities.
+    pub floors: Vec<f64>,
+    /// Images that the best selection of each floor is fine-tuned on before the best of them is taken; 0 to take the one with the least
+    /// loss before fine-tuning.
+    pub finalist_images: usize,
     /// Operations that must not be selected, as `LAYERS:OPERATIONS`, such as `stage3.*:identity`.
     pub exclude: Vec<String>,
     /// Layers for which one of some operations must be selected, likewise.
@@ -303,7 +307,8 @@ impl Default for SelectConfig {
             time_limit_s: 20.0,
             gap: 0.5,
             rounds: 4,
-            least_macs: 0.4,
+            floors: vec![0.0, 0.4, 1.0],
+            finalist_images: 12_800,
             exclude: Vec::new(),
             force: Vec::new(),
             caps: Vec::new(),
@@ -469,11 +474,12 @@ impl Config {
                 "it counts standard errors and must be 0 or more",
             );
         }
-        if !(0.0..=1.0).contains(&self.select.least_macs) {
+        let floors = &self.select.floors;
+        if floors.is_empty() || !floors.iter().all(|floor| (0.0..=1.0).contains(floor)) {
             return wrong(
-                "select.least_macs",
-                self.select.least_macs.to_string(),
-                "it is a share of a layer's multiply-accumulates and must lie between 0 and 1",
+                "select.floors",
+                format!("{floors:?}"),
+                "they are shares of a layer's multiply-accumulates, one at least, each between 0 and 1; [0.0] leaves out nothing",
             );
         }
         if !(1e-6..=0.5).contains(&self.latency.target_error) {

@@ -106,6 +106,7 @@ fn train_teacher(context: &Context<'_>, path: &Path) -> Result<()> {
         key: TEACHER.into(),
         folder: &folder,
         images: None,
+        held_out: 0,
     };
     let trained = trainer.train(&network.graph, &start)?;
     write_atomic(path, &trained.weights.to_bytes())?;

@@ -48,7 +48,7 @@ mod study;
 mod target;
 mod teacher;
 
-pub use accelerate::{Preparation, accelerate, prepare};
+pub use accelerate::{Preparation, accelerate, check_controls, prepare};
 pub use budget::{Amount, Budget, Limit, Quantity};
 pub use compare::{RecipeRow, compare_recipes};
 pub use config::{Config, LatencyConfig, OptimizerKind, PretrainConfig, ScoreConfig, SelectConfig};

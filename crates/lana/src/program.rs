@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use lana_graph::Cost;
+use lana_graph::{Cost, fits};
 use lana_latency::{Deployment, Precision, Table};
 use lana_models::pool::Operation;
-use lana_select::{Choice, Layer, LimitKind, Members, Outcome, Problem, Solution, Status};
+use lana_select::{Cap, Choice, Layer, LimitKind, Members, Outcome, Problem, Solution};
 
 use crate::rules::Rules;
 use crate::stages::tables;
 use crate::target::Target;
 use crate::{
-    Amount, Budget, Candidate, Config, Error, Footprint, Limit, PoolLayer, PoolOperation, PoolRecord,
-    Quantity, Result, Scores,
+    Amount, Budget, Candidate, Config, Error, Footprint, Limit, PoolLayer, PoolRecord, Quantity, Result,
+    Scores,
 };
 
 /// What the program of one budget is made of.
@@ -24,6 +24,8 @@ pub(crate) struct Program<'a> {
     pub(crate) pool: &'a PoolRecord,
     /// Cost of the whole teacher.
     pub(crate) teacher: Cost,
+    /// Share of its layer's multiply-accumulates that an operation must have to be selected, the identity aside.
+    pub(crate) floor: f64,
 }
 
 /// The lookup table of a deployment on which students for a budget are measured.
@@ -58,6 +60,18 @@ struct Row {
     /// The most that a student may have, and that less what is kept in reserve.
     allowed: f64,
     max: f64,
+}
+
+impl<'a> Program<'a> {
+    /// The program for a budget, in which every operation of the pool may be selected.
+    pub(crate) fn new(config: &'a Config, budget: &'a Budget, pool: &'a PoolRecord, teacher: Cost) -> Self {
+        Program { config, budget, pool, teacher, floor: 0.0 }
+    }
+
+    /// The same with thin operations left out.
+    pub(crate) fn above(self, floor: f64) -> Self {
+        Program { floor, ..self }
+    }
 }
 
 impl Program<'_> {
@@ -103,7 +117,8 @@ impl Program<'_> {
         let select = &self.config.select;
         let Rules { mut forbidden, forced, caps } = Rules::parse(select)?;
         forbidden.extend(self.too_much_memory(&layers)?);
-        let thin = self.thin(&layers);
+        let as_given = forbidden.len();
+        forbidden.extend(self.thin_operations(&layers, &forced, &caps));
         let problem = Problem {
             forbidden,
             forced,
@@ -114,41 +129,44 @@ impl Program<'_> {
             gap: scores.map_or(0.0, |scores| select.gap * standard_error(scores, by_kl)),
             ..Problem::new(layers, budgets)
         };
-        problem.validate().map_err(|error| self.as_written(error))?;
-        if thin.is_empty() {
-            return Ok(problem);
-        }
-        let forbidden = [problem.forbidden.clone(), thin].concat();
-        let without = Problem { forbidden, ..problem.clone() };
-        // The first that is found will do.
-        let any = Problem { solutions: 1, gap: f64::MAX, ..without.clone() };
-        let reachable = without.validate().is_ok()
-            && lana_select::solve(&any).is_ok_and(|outcome| outcome.status != Status::Infeasible);
-        Ok(if reachable { without } else { problem })
+        // What the user wrote is checked without what is added to it.
+        let given = Problem { forbidden: problem.forbidden[..as_given].to_vec(), ..problem.clone() };
+        given.validate().map_err(|error| self.as_written(error))?;
+        Ok(problem)
     }
 
-    /// Operations that have too small a share of their layer's multiply-accumulates, as rules that forbid them.
+    /// Operations below the floor, as rules that forbid them; those that the user's rules ask for by name aside.
     ///
     /// Trained by themselves, thin operations imitate their layers well, and the sum of scores takes many of them where latency is
-    /// short. But they leave a network that fine-tuning cannot improve much: few wide layers start worse and end better.
-    fn thin(&self, layers: &[Layer]) -> Vec<Members> {
+    /// short. But they leave a network that fine-tuning may not improve much: few wide layers start worse and can end better.
+    fn thin_operations(&self, layers: &[Layer], forced: &[Members], caps: &[Cap]) -> Vec<Members> {
+        let least = caps.iter().filter(|cap| cap.min.is_some());
+        let asked: Vec<(&[String], &[String])> = forced
+            .iter()
+            .map(|members| (members.layers.as_slice(), members.choices.as_slice()))
+            .chain(least.map(|cap| (cap.layers.as_slice(), cap.choices.as_slice())))
+            .collect();
+        let any = |patterns: &[String], name: &str| patterns.iter().any(|pattern| fits(pattern, name));
         let places = self.pool.layers.iter().zip(layers);
         let thin = places.filter_map(|(place, layer)| {
-            let own =
-                place.operations.iter().find(|operation| operation.name == Operation::TEACHER)?.cost.macs
-                    as f64;
-            let is_thin = |operation: &&PoolOperation| {
-                let share = operation.cost.macs as f64 / own;
-                operation.name != Operation::IDENTITY
-                    && operation.name != Operation::TEACHER
-                    && share < self.config.select.least_macs
+            let may_go = |choice: &&Choice| {
+                let is_asked = |(layers, choices): &(&[String], &[String])| {
+                    any(layers, &place.layer) && any(choices, &choice.name)
+                };
+                share(place, &choice.name).is_some_and(|share| share < self.floor)
+                    && !asked.iter().any(is_asked)
             };
-            let there = |operation: &&PoolOperation| layer.choices.iter().any(|c| c.name == operation.name);
-            let choices: Vec<String> =
-                place.operations.iter().filter(is_thin).filter(there).map(|o| o.name.clone()).collect();
+            let choices: Vec<String> = layer.choices.iter().filter(may_go).map(|c| c.name.clone()).collect();
             (!choices.is_empty()).then(|| Members { layers: vec![place.layer.clone()], choices })
         });
         thin.collect()
+    }
+
+    /// The least share of its layer's multiply-accumulates that an operation of a selection has, the teacher's own and the identity
+    /// aside; 1 at most.
+    pub(crate) fn thinnest(&self, choices: &[String]) -> f64 {
+        let places = self.pool.layers.iter().zip(choices);
+        places.filter_map(|(place, choice)| share(place, choice)).fold(1.0, f64::min)
     }
 
     fn precision(&self) -> Result<Precision> {
@@ -413,6 +431,14 @@ fn standard_error(scores: &Scores, by_kl: bool) -> f64 {
     errors.get(errors.len() / 2).copied().unwrap_or(0.0)
 }
 
+/// Share of its layer's multiply-accumulates that an operation has; none for the identity, which replaces nothing, and for the teacher's
+/// own.
+fn share(place: &PoolLayer, operation: &str) -> Option<f64> {
+    let macs = |name: &str| place.operations.iter().find(|o| o.name == name).map(|o| o.cost.macs as f64);
+    let changed = operation != Operation::IDENTITY && operation != Operation::TEACHER;
+    Some(macs(operation).filter(|_| changed)? / macs(Operation::TEACHER)?)
+}
+
 /// What a selection depends on besides the run's trainings.
 pub(crate) fn settings(config: &Config) -> String {
     let (select, latency) = (&config.select, &config.latency);
@@ -426,8 +452,8 @@ pub(crate) fn settings(config: &Config) -> String {
         select.gap,
         select.rounds,
     );
-    if select.least_macs > 0.0 {
-        text += &format!(", least MACs {}", select.least_macs);
+    if select.floors != [0.0] {
+        text += &format!(", floors {:?}, finalists on {} images", select.floors, select.finalist_images);
     }
     for (name, rules) in [("exclude", &select.exclude), ("force", &select.force), ("caps", &select.caps)] {
         if !rules.is_empty() {
@@ -499,12 +525,13 @@ mod tests {
         // Leaked: a few bytes for a test, and programs that can be handed about.
         let (config, budget) = (Box::leak(Box::new(config.clone())), Box::leak(Box::new(budget.parse()?)));
         let pool = Box::leak(Box::new(sample::pool(LAYERS)));
-        let program = Program { config, budget, pool, teacher: sample::cost(LAYERS) };
+        let program = Program::new(config, budget, pool, sample::cost(LAYERS));
         let deployments = budget.deployments(&config.latency.deployment())?;
         let tables: Vec<Priced> = deployments
             .into_iter()
             .map(|(deployment, amount)| sample::priced(LAYERS, deployment, amount, deployment.batch as f64))
             .collect();
+        let program = program.above(config.select.floors[0]);
         let problem = program.problem(Some(&sample::scores(LAYERS)), &tables, 1.0)?;
         let problem = Problem { solutions: 1, gap: 0.0, ..problem };
         let outcome = lana_select::solve(&problem)?;
@@ -517,32 +544,44 @@ mod tests {
     fn config() -> Config {
         let mut config = Config::default();
         config.latency.margin = 0.0;
-        config.select.least_macs = 0.0;
+        config.select.floors = vec![0.0];
         config
     }
 
     #[test]
-    fn thin_operations_are_left_out_where_the_budget_can_do_without() {
+    fn operations_below_the_floor_are_left_out() {
         let thin = |solution: &Solution| {
             solution.choices.iter().filter(|choice| ["quarter", "eighth"].contains(&choice.as_str())).count()
         };
         let mut config = config();
-        let (_, free) = solve("0.4x", &config).unwrap();
-        assert!(thin(&free) > 0, "{:?}", free.choices);
-        config.select.least_macs = 0.4;
-        let (_, wide) = solve("0.4x", &config).unwrap();
+        let (program, free) = solve("0.4x", &config).unwrap();
+        assert!(thin(&free) > 0 && program.thinnest(&free.choices) < 0.4, "{:?}", free.choices);
+        config.select.floors = vec![0.4];
+        let (program, wide) = solve("0.4x", &config).unwrap();
         assert!(thin(&wide) == 0 && wide.score > free.score, "{:?}", wide.choices);
-        // Rules come first, and so does the budget: without the identity nothing else is fast enough.
+        assert!(program.thinnest(&wide.choices) >= 0.4);
+        // At the top the teacher's own layers and identities are left.
+        config.select.floors = vec![1.0];
+        let (program, skipped) = solve("0.4x", &config).unwrap();
+        assert!(skipped.choices.iter().all(|choice| ["teacher", "identity"].contains(&choice.as_str())));
+        assert!(skipped.score >= wide.score && program.thinnest(&skipped.choices) == 1.0);
+        // What the user asks for by name may stand there.
+        config.select.floors = vec![0.4];
         config.select.force = vec!["stage1.0:quarter".into()];
-        assert_eq!(solve("0.4x", &config).unwrap().1.choices[0], "quarter");
+        let (_, forced) = solve("0.4x", &config).unwrap();
+        assert!(forced.choices[0] == "quarter" && thin(&forced) == 1, "{:?}", forced.choices);
         config.select.force.clear();
-        config.select.exclude = vec!["*:identity".into()];
-        assert!(thin(&solve("0.4x", &config).unwrap().1) > 0);
-        config.select.least_macs = 1.5;
-        for field in [&mut config.teacher, &mut config.train, &mut config.val] {
-            *field = "given".into();
+        config.select.caps = vec!["*:eighth>=2".into()];
+        let (_, capped) = solve("0.4x", &config).unwrap();
+        assert!(thin(&capped) == 2 && !capped.choices.contains(&"quarter".into()), "{:?}", capped.choices);
+        config.select.caps.clear();
+        for floors in [vec![0.0, 1.5], Vec::new(), vec![f64::NAN]] {
+            config.select.floors = floors;
+            for field in [&mut config.teacher, &mut config.train, &mut config.val] {
+                *field = "given".into();
+            }
+            assert!(config.validate().unwrap_err().to_string().contains("select.floors"));
         }
-        assert!(config.validate().unwrap_err().to_string().contains("least_macs"));
     }
 
     /// Latency as a share of the teacher's.
@@ -662,8 +701,7 @@ mod tests {
         let budget: Budget = "size=0.5x".parse().unwrap();
         let mut pool = sample::pool(LAYERS);
         pool.outside = Footprint::default();
-        let program =
-            Program { config: &config, budget: &budget, pool: &pool, teacher: sample::cost(LAYERS) };
+        let program = Program::new(&config, &budget, &pool, sample::cost(LAYERS));
         let table = sample::priced(LAYERS, Deployment::default(), None, 1.0);
         let error = program.problem(None, &[table], 1.0).unwrap_err();
         assert!(error.hint().unwrap().contains("lana profile"), "{error}");

@@ -361,6 +361,12 @@ pub struct Candidate {
     pub size_bytes: u64,
     /// Whether it meets every limit of the budget, by measurement where there is one.
     pub meets_budget: bool,
+    /// The least share of its layer's multiply-accumulates that one of its operations has, the teacher's own and identities aside.
+    #[serde(default)]
+    pub thinnest: f64,
+    /// Of a finalist: its accuracy after a short fine-tuning, on training images held out from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<Accuracy>,
 }
 
 /// A network on one deployment.

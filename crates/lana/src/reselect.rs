@@ -148,7 +148,6 @@ pub fn reselect(
         .ok_or_else(|| missing("the scores", "score"))?;
     let mut found = Vec::new();
     for budget in &budgets {
-        let program = Program { config: &config, budget, pool: &pool, teacher: teacher.cost };
         let mut tables = Vec::new();
         for (deployment, amount) in budget.deployments(&config.latency.deployment())? {
             let latency = config.latency.on(deployment);
@@ -156,8 +155,9 @@ pub fn reselect(
                 profile::table(&run, &latency, progress)?.ok_or_else(|| tables::missing(&run, &latency))?;
             tables.push(Priced { deployment, amount, target: Target::of(&table), table, drift: 1.0 });
         }
+        let program = Program::new(&config, budget, &pool, teacher.cost);
         // What an evaluation found out about the identity, if there was one.
-        let scores = depth::stored(&run.budget_dir(budget), &scores, progress)?
+        let scores = depth::stored(&run.budget_dir(budget), &scores, &program, progress)?
             .map_or_else(|| scores.clone(), |depth| depth.applied(&scores));
         let problem = Problem { solutions: 1, gap: 0.0, ..program.problem(Some(&scores), &tables, 1.0)? };
         let outcome = lana_select::solve(&problem)?;

@@ -231,8 +231,10 @@ fn controls_stand_beside_the_student() {
     let (run, student) = whole(folder.path());
     let before = results(&run);
     let make = |name: &str, weights: Option<PathBuf>| {
-        let options =
-            ControlOptions { control: Control::new(name, weights.map(Into::into)).unwrap(), recipe: None };
+        let options = ControlOptions {
+            controls: vec![Control::new(name, weights.map(Into::into)).unwrap()],
+            recipe: None,
+        };
         control(&run, &options, &[], &Silent)
     };
     for name in ["skip-only", "random", "uniform"] {

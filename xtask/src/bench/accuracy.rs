@@ -47,7 +47,8 @@ pub(crate) struct Arguments {
     /// Images in a batch when latency is measured
     #[arg(long, default_value_t = 64)]
     batch: usize,
-    /// The run directory [default: target/bench-accuracy/TEACHER-RECIPE-eEPOCHS-sSEED]
+    /// The run directory, counted like all paths from the repository's root
+    /// [default: target/bench-accuracy/TEACHER-RECIPE-eEPOCHS-sSEED, with -bBATCH behind it for another batch than 64]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Look at rows again that are in the table already
@@ -109,26 +110,40 @@ fn file() -> PathBuf {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !arguments.show {
         setup::run()?;
-        let run = arguments.out.clone().unwrap_or_else(|| {
-            let name = format!(
-                "{}-{}-e{}-s{}",
-                arguments.subject.teacher, arguments.recipe, arguments.epochs, arguments.seed
-            );
-            workspace_root().join("target").join("bench-accuracy").join(name.replace('/', "-"))
-        });
+        let run = workspace_root().join(arguments.out.clone().unwrap_or_else(|| default_run(arguments)));
         let mut missing = Missing { arguments, run, settings: settings(&arguments.recipe)?, begun: false };
-        for name in arguments.controls.iter().filter(|name| !name.is_empty()) {
-            for budget in &arguments.budget {
-                missing.make(&Rival::selection(name), &[budget])?;
+        let budgets: Vec<&String> = arguments.budget.iter().collect();
+        let selections = arguments.controls.iter().filter(|name| !name.is_empty());
+        let selections = selections.map(|name| Rival::selection(name)).collect::<Vec<_>>();
+        let (pruned, selections): (Vec<_>, Vec<_>) =
+            selections.into_iter().partition(|rival| matches!(rival, Rival::Pruned));
+        for rival in &selections {
+            for budget in &budgets {
+                missing.make(rival, &[budget])?;
             }
         }
-        let budgets: Vec<&String> = arguments.budget.iter().collect();
         for network in arguments.networks.iter().filter(|name| !name.is_empty()) {
             missing.make(&Rival::network(network), &budgets)?;
+        }
+        // Last, since it needs Python and a package index.
+        for rival in &pruned {
+            for budget in &budgets {
+                missing.make(rival, &[budget])?;
+            }
         }
     }
     print(&load(&file())?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the run is unless that is said.
+fn default_run(arguments: &Arguments) -> PathBuf {
+    let Arguments { subject, recipe, epochs, seed, batch, .. } = arguments;
+    let mut name = format!("{}-{recipe}-e{epochs}-s{seed}", subject.teacher);
+    if *batch != 64 {
+        name += &format!("-b{batch}");
+    }
+    PathBuf::from("target/bench-accuracy").join(name.replace('/', "-"))
 }
 
 /// What a student is compared with.
@@ -192,6 +207,7 @@ impl Missing<'_> {
                     && (row.epochs, row.seed) == (*epochs, *seed)
                     && row.budget == budget
                     && row.network == network
+                    && row.deployment.contains(&format!("-b{batch}-"))
             })
         };
         if !again && budgets.iter().all(|budget| there(budget, &shown) && there(budget, STUDENT)) {

@@ -1,6 +1,6 @@
 //! The teacher with fewer channels, by Torch-Pruning: a rival of [`super::accuracy`] that users would take without lana.
 //!
-//! `xtask/bench/prune.py` takes away the share of channels that it is told, everywhere in the network at once. Which share meets a
+//! `xtask/bench/prune.py` takes away the share that it is told of the channels that may go, everywhere in the network at once. Which share meets a
 //! budget is found here, by halving intervals: each network is measured in turns with the teacher. What is kept is the widest that
 //! meets the budget.
 
@@ -29,9 +29,14 @@ pub(super) fn pruned(run: &Path, budget: &str, batch: usize) -> anyhow::Result<O
         return Ok(None);
     };
     let folder = run.join("pruned");
+    // There only when the search has ended; empty where it found nothing.
     let best = folder.join(file_name(budget));
-    if best.is_file() {
-        return Ok(Some(best));
+    if let Ok(data) = best.metadata() {
+        let found = data.len() > 0;
+        if !found {
+            eprintln!("no share of channels met {budget}; remove {} to look again", best.display());
+        }
+        return Ok(found.then_some(best));
     }
     let python = parity::python()?;
     std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -49,7 +54,7 @@ pub(super) fn pruned(run: &Path, budget: &str, batch: usize) -> anyhow::Result<O
     std::fs::write(folder.join("network.py"), &text.stdout).context("writing network.py")?;
 
     let teacher = run.join("teacher/teacher.onnx");
-    let trial = folder.join("trial.onnx");
+    let (trial, widest) = (folder.join("trial.onnx"), folder.join("widest.onnx"));
     let (mut least, mut most, mut found) = (0.0, 1.0, false);
     for _ in 0..TRIALS {
         let share = (least + most) / 2.0;
@@ -58,14 +63,24 @@ pub(super) fn pruned(run: &Path, budget: &str, batch: usize) -> anyhow::Result<O
         let made = prune.arg(share.to_string()).arg(&trial).status().context("starting python")?;
         anyhow::ensure!(made.success(), "{prune:?} failed");
         let ratio = ratio(&teacher, &trial, batch)?;
-        eprintln!("{:.1} % of the channels pruned: {ratio:.3} of the teacher's latency", 100.0 * share);
+        eprintln!(
+            "{:.1} % of the channels that may go pruned: {ratio:.3} of the teacher's latency",
+            100.0 * share
+        );
         if ratio <= limit * (1.0 - MARGIN) {
-            std::fs::rename(&trial, &best).with_context(|| format!("writing {}", best.display()))?;
+            std::fs::rename(&trial, &widest).with_context(|| format!("writing {}", widest.display()))?;
             (most, found) = (share, true);
         } else {
             least = share;
         }
     }
+    let ended = match found {
+        true => std::fs::rename(&widest, &best),
+        false => std::fs::write(&best, []),
+    };
+    ended.with_context(|| format!("writing {}", best.display()))?;
+    // What did not become a control; the next search writes it again.
+    let _ = std::fs::remove_file(&trial);
     Ok(found.then_some(best))
 }
 

@@ -18,9 +18,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use lana_graph::Cost;
+use lana_graph::{Cost, Graph, Weights};
 use lana_latency::Deployment;
-use lana_models::zoo;
+use lana_models::init;
+use lana_models::zoo::{self, ZooOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::teacher;
@@ -85,16 +86,55 @@ impl Control {
         Ok(Control::Network { name: name.into(), weights })
     }
 
-    /// Reads the files that it is made of, fetching what is on the hub: what is missing or broken should not be told after hours.
+    /// The network with its first weights, for a teacher's images and classes, fetching what is on the hub; random weights
+    /// depend on `seed`. Nothing for selections.
     ///
     /// # Errors
-    /// If one cannot be read.
-    pub fn check(&self, progress: &dyn Progress) -> Result<()> {
-        match self {
-            Control::Network { weights: Some(source), .. } => source.load(progress).map(drop),
-            Control::Network { name, .. } if teacher::is_file(name) => teacher::import(name).map(drop),
-            _ => Ok(()),
+    /// If a file cannot be read, or does not fit the teacher.
+    pub(crate) fn begin(
+        &self,
+        teacher: &Graph,
+        seed: u64,
+        progress: &dyn Progress,
+    ) -> Result<Option<(Graph, Weights)>> {
+        let Control::Network { name, weights } = self else { return Ok(None) };
+        let (input, classes) = (teacher.input_shape(), teacher.output_shape());
+        if teacher::is_file(name) {
+            let (graph, weights) = teacher::import(name)?;
+            return match (graph.input_shape(), graph.output_shape()) == (input, classes) {
+                true => Ok(Some((graph, weights))),
+                false => Err(Error::input(
+                    format!(
+                        "control {name} makes {} of {}, the teacher {classes} of {input}",
+                        graph.output_shape(),
+                        graph.input_shape(),
+                    ),
+                    "name a file that takes the teacher's images and knows its classes",
+                )),
+            };
         }
+        let options = ZooOptions {
+            num_classes: Some(classes.elements()),
+            resolution: input.dims().get(1).copied(),
+            ..ZooOptions::default()
+        };
+        let graph = zoo::build(name, &options)?;
+        if graph.input_shape() != input {
+            return Err(Error::input(
+                format!("control `{name}` takes {}, the teacher {input}", graph.input_shape()),
+                "name a network that takes the teacher's images",
+            ));
+        }
+        let weights = match weights {
+            None => init::random(&graph, seed),
+            Some(source) => {
+                source.warn_of_another(name, progress);
+                let weights = source.load(progress)?;
+                weights.check(&graph)?;
+                weights
+            }
+        };
+        Ok(Some((graph, weights)))
     }
 
     /// Where its files are: under a budget's folder for selections, under the run's for networks.
@@ -120,8 +160,9 @@ impl FromStr for Control {
     /// A control by its name, or `NETWORK=WEIGHTS`.
     fn from_str(text: &str) -> Result<Self> {
         match text.split_once('=') {
-            None => Control::new(text, None),
-            Some((name, weights)) => Control::new(name, Some(weights.parse()?)),
+            // A path may have the sign in it.
+            Some((name, weights)) if !Path::new(text).is_file() => Control::new(name, Some(weights.parse()?)),
+            _ => Control::new(text, None),
         }
     }
 }
@@ -171,7 +212,7 @@ pub struct NetworkControl {
     pub name: String,
     /// Where its first weights are from, if not from that file; none if they were random.
     pub weights: Option<String>,
-    /// SHA-256 of its first weights.
+    /// SHA-256 of its graph and first weights.
     pub start_sha256: String,
     /// How it was trained.
     pub recipe: Recipe,

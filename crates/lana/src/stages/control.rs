@@ -5,10 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use lana_graph::{Graph, Weights};
+use lana_graph::Graph;
 use lana_latency::Deployment;
-use lana_models::init;
-use lana_models::zoo::{self, ZooOptions};
+use lana_models::zoo;
 
 use crate::context::{Context, Teacher};
 use crate::controls::{Control, ControlMetrics, ControlTiming, NetworkControl, Timed};
@@ -27,10 +26,15 @@ use crate::{
 /// Rounds of a random selection, of one draw each: that it is unlucky says nothing about the budget.
 const DRAWS: usize = 24;
 
-/// Makes a control for budgets, unless that is done.
-pub(crate) fn run(context: &mut Context<'_>, control: &Control, budgets: &[Budget]) -> Result<()> {
+/// Makes a control for budgets, unless that is done. Gives the errors of budgets that such a selection cannot meet, which is no
+/// failure.
+pub(crate) fn run(
+    context: &mut Context<'_>,
+    control: &Control,
+    budgets: &[Budget],
+) -> Result<Vec<(Budget, Error)>> {
     if let Control::Network { name, weights } = control {
-        return network(context, control, name, weights.as_ref(), budgets);
+        return network(context, control, name, weights.as_ref(), budgets).map(|()| Vec::new());
     }
     let select = context.config.select.clone();
     match control {
@@ -38,19 +42,23 @@ pub(crate) fn run(context: &mut Context<'_>, control: &Control, budgets: &[Budge
         Control::Random => context.config.select.rounds = select.rounds.max(DRAWS),
         _ => {}
     }
-    if matches!(control, Control::Random | Control::Uniform) {
-        // What is thin is as good as any other there.
-        context.config.select.least_macs = 0.0;
-    }
+    // They are the rule by themselves.
+    context.config.select.floors = vec![0.0];
     context.control = Some(control.clone());
-    let made = budgets.iter().try_for_each(|budget| {
+    let make = |budget: &Budget| {
         select::run(context, budget)?;
         finetune::run(context, budget)?;
         export::run(context, budget).map(drop)
+    };
+    let missed = budgets.iter().filter_map(|budget| match make(budget) {
+        Ok(()) => None,
+        Err(error @ Error::Infeasible { .. }) => Some(Ok((budget.clone(), error))),
+        Err(other) => Some(Err(other)),
     });
+    let missed = missed.collect();
     context.control = None;
     context.config.select = select;
-    made
+    missed
 }
 
 /// Trains a network of the zoo and measures it on all deployments.
@@ -62,21 +70,31 @@ fn network(
     budgets: &[Budget],
 ) -> Result<()> {
     let (teacher, _) = context.teacher()?;
-    let (graph, start) = match teacher::is_file(name) {
-        true => read(name, &teacher)?,
-        false => begin(context, &teacher, name, source)?,
+    let Some((graph, start)) = control.begin(&teacher.graph, context.config.seed, context.progress)? else {
+        return Ok(());
     };
     let folder = context.run.path(control.folder());
     let path = folder.join("control.json");
     let title = format!("finetune {control}");
     let recipe = &context.config.finetune;
-    let start_sha256 = sha256(&start.to_bytes());
+    let mut first = [graph.to_json().as_bytes(), &start.to_bytes()].concat();
+    if teacher::is_file(name) {
+        first.push(context.config.restore_normalisation.into());
+    }
+    let start_sha256 = sha256(&first);
     let same = |record: &NetworkControl| {
         record.recipe.trains_like(recipe)
             && record.start_sha256 == start_sha256
             && record.seed == context.config.seed
     };
-    let before = read_or_redo::<NetworkControl>(&path, context.progress)?.filter(same);
+    let before = read_or_redo::<NetworkControl>(&path, context.progress)?;
+    if let Some(other) = before.as_ref().filter(|record| record.name != name) {
+        return Err(Error::input(
+            format!("{} is the control {}, not {name}", folder.display(), other.name),
+            "rename the new file, or remove that folder",
+        ));
+    }
+    let before = before.filter(same);
     let before = before.and_then(|record| match read_network(&folder, &record.sha256) {
         Ok((graph, weights)) => Some((record, graph, weights)),
         Err(error) => {
@@ -100,6 +118,10 @@ fn network(
             let mut first = Teacher { graph, weights: start, preprocessing: teacher.preprocessing };
             if teacher::is_file(name) {
                 first = restore_normalisation(context, first)?;
+            } else if source.is_some() && zoo::entry(name)?.preprocessing != teacher.preprocessing {
+                context.progress.warn(&format!(
+                    "`{name}` was made for other preprocessing than the teacher; it is trained and evaluated with the teacher's"
+                ));
             }
             let Teacher { graph, weights: start, .. } = first;
             let trained_by = trainable(context, recipe, &graph, &teacher, &title);
@@ -112,6 +134,7 @@ fn network(
                 key: format!("{control} {start_sha256} {}", context.config.seed),
                 folder: &folder,
                 images: None,
+                held_out: 0,
             };
             let trained = trainer.train(&graph, &start)?;
             let (_, export_difference) = write_verified(context, &teacher, &onnx, &graph, &trained.weights)?;
@@ -146,60 +169,6 @@ fn network(
         write_json(&path, &record)?;
     }
     Ok(())
-}
-
-/// The network of an ONNX file with its weights.
-fn read(name: &str, teacher: &Teacher) -> Result<(Graph, Weights)> {
-    let (graph, weights) = teacher::import(name)?;
-    let shapes = |graph: &Graph| (graph.input_shape().clone(), graph.output_shape().clone());
-    if shapes(&graph) != shapes(&teacher.graph) {
-        return Err(Error::input(
-            format!(
-                "control {name} makes {} of {}, the teacher {} of {}",
-                graph.output_shape(),
-                graph.input_shape(),
-                teacher.graph.output_shape(),
-                teacher.graph.input_shape()
-            ),
-            "name a file that takes the teacher's images and knows its classes",
-        ));
-    }
-    Ok((graph, weights))
-}
-
-/// A network of the zoo for the teacher's images and classes, with its first weights.
-fn begin(
-    context: &Context<'_>,
-    teacher: &Teacher,
-    name: &str,
-    source: Option<&WeightsSource>,
-) -> Result<(Graph, Weights)> {
-    let (input, classes) = (teacher.graph.input_shape(), teacher.graph.output_shape().elements());
-    let options = ZooOptions {
-        num_classes: Some(classes),
-        resolution: input.dims().get(1).copied(),
-        ..ZooOptions::default()
-    };
-    let graph = zoo::build(name, &options)?;
-    if graph.input_shape() != input {
-        return Err(Error::input(
-            format!("control `{name}` takes {}, the teacher {input}", graph.input_shape()),
-            "name a network that takes the teacher's images",
-        ));
-    }
-    let Some(source) = source else {
-        let weights = init::random(&graph, context.config.seed);
-        return Ok((graph, weights));
-    };
-    source.warn_of_another(name, context.progress);
-    let weights = source.load(context.progress)?;
-    weights.check(&graph)?;
-    if zoo::entry(name)?.preprocessing != teacher.preprocessing {
-        context.progress.warn(&format!(
-            "`{name}` was made for other preprocessing than the teacher; it is trained and evaluated with the teacher's"
-        ));
-    }
-    Ok((graph, weights))
 }
 
 /// The recipe, without matching feature maps where the network gives none like the teacher's, and without freezing where it has

@@ -13,7 +13,7 @@
 //! than the first score alone, and than the mean of both taken with the batch's statistics (docs/results.md).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lana_models::pool::Operation;
 use lana_select::Problem;
@@ -21,11 +21,11 @@ use lana_torch::Batch;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
-use crate::program::{Priced, Program};
+use crate::program::{Priced, Program, settings};
 use crate::stages::library::{Answers, Library};
 use crate::{Budget, Estimate, Result, Score, Scores, read_or_redo, write_json};
 
-/// `budgets/BUDGET/depth.json`: scores of the identity, given other identities.
+/// `budgets/BUDGET/depth.json`, for a floor above 0 `depth-FLOOR.json`: scores of the identity, given other identities.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Depth {
     /// Layers that the preliminary selection leaves out.
@@ -34,6 +34,9 @@ pub(crate) struct Depth {
     alone: BTreeMap<String, Score>,
     images: u64,
     seed: u64,
+    /// What else the preliminary selection depended on.
+    #[serde(default)]
+    settings: String,
     /// What leaving a layer out adds to the others.
     given: BTreeMap<String, Score>,
 }
@@ -48,7 +51,7 @@ pub(crate) fn aware(
     scores: &Scores,
     images: &[Batch],
 ) -> Result<Scores> {
-    if let Some(depth) = stored(&context.budget_dir(budget), scores, context.progress)? {
+    if let Some(depth) = stored(&context.budget_dir(budget), scores, program, context.progress)? {
         return Ok(depth.applied(scores));
     }
     let problem = Problem { solutions: 1, ..program.problem(Some(scores), tables, 1.0)? };
@@ -95,22 +98,31 @@ pub(crate) fn aware(
         alone: alone(scores),
         images: scores.images,
         seed: scores.seed,
+        settings: settings(program.config),
         given,
     };
-    write_json(&context.budget_dir(budget).join("depth.json"), &depth)?;
+    write_json(&path(&context.budget_dir(budget), program.floor), &depth)?;
     context.progress.finish(&format!("{} of {} layers left out at first", depth.left_out.len(), names.len()));
     Ok(depth.applied(scores))
 }
 
-/// What has been computed for a budget, in its folder, if it belongs to these scores.
+/// What has been computed for a budget, in its folder, if it belongs to these scores and settings of the selection.
 pub(crate) fn stored(
     folder: &Path,
     scores: &Scores,
+    program: &Program<'_>,
     progress: &dyn crate::Progress,
 ) -> Result<Option<Depth>> {
-    let path = folder.join("depth.json");
-    let belongs = |d: &Depth| d.alone == alone(scores) && d.images == scores.images && d.seed == scores.seed;
-    Ok(read_or_redo::<Depth>(&path, progress)?.filter(belongs))
+    let belongs = |d: &Depth| {
+        (d.images, d.seed) == (scores.images, scores.seed)
+            && d.alone == alone(scores)
+            && d.settings == settings(program.config)
+    };
+    Ok(read_or_redo::<Depth>(&path(folder, program.floor), progress)?.filter(belongs))
+}
+
+fn path(folder: &Path, floor: f64) -> PathBuf {
+    folder.join(if floor > 0.0 { format!("depth-{floor}.json") } else { "depth.json".into() })
 }
 
 /// The identity's own scores.
@@ -154,7 +166,14 @@ mod tests {
             scores.layers.insert(name.into(), BTreeMap::from([(Operation::IDENTITY.into(), same(0.1))]));
         }
         let left_out = names.iter().map(|n| n.to_string()).collect();
-        let depth = Depth { left_out, alone: alone(&scores), images: 10, seed: 0, given: of(0.7) };
+        let depth = Depth {
+            left_out,
+            alone: alone(&scores),
+            images: 10,
+            given: of(0.7),
+            seed: 0,
+            settings: String::new(),
+        };
         let applied = depth.applied(&scores);
         let sum: f64 = applied.layers.values().map(|l| l[Operation::IDENTITY].kl.mean).sum();
         assert!((sum - 1.2).abs() < 1e-12, "{sum}");

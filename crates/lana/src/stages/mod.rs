@@ -4,6 +4,7 @@
 pub(crate) mod control;
 pub(crate) mod depth;
 pub(crate) mod export;
+pub(crate) mod finals;
 pub(crate) mod finetune;
 pub(crate) mod library;
 pub(crate) mod precision;
@@ -113,11 +114,11 @@ pub fn finetune(
     each(&context, budgets, finetune::run)
 }
 
-/// What may be said to a control.
+/// What may be said to controls.
 #[derive(Clone, Debug)]
 pub struct ControlOptions {
     /// Which.
-    pub control: Control,
+    pub controls: Vec<Control>,
     /// The recipe that takes the place of the run's; the run's if absent.
     pub recipe: Option<Recipe>,
 }
@@ -133,9 +134,14 @@ pub struct Comparison {
     pub controls: Vec<ControlMetrics>,
 }
 
-/// Makes a control beside the students of an existing run: selects it where it is a selection, trains it by the run's recipe,
-/// exports and measures it, writes the report, and gives what there is to compare. For `budgets` or all of the run's; a network of
+/// Makes controls beside the students of an existing run: selects those that are selections, trains them by the run's recipe,
+/// exports and measures them, writes the report, and gives what there is to compare. For `budgets` or all of the run's; a network of
 /// the zoo is made once for all. What is done stays done.
+///
+/// A budget that such a selection cannot meet is told and passed over.
+///
+/// # Errors
+/// If no control can meet any of the budgets, or one of them fails.
 pub fn control(
     run: &Path,
     options: &ControlOptions,
@@ -153,10 +159,22 @@ pub fn control(
             export::run(&context, budget)?;
         }
     }
-    control::run(&mut context, &options.control, &budgets)?;
+    let (mut reached, mut missed) = (Vec::new(), Vec::new());
+    for control in &options.controls {
+        let out_of_reach = control::run(&mut context, control, &budgets)?;
+        let is_met = |budget: &&Budget| !out_of_reach.iter().any(|(other, _)| other == *budget);
+        reached.extend(budgets.iter().filter(is_met).cloned());
+        for (_, error) in out_of_reach {
+            progress.warn(&format!("{control}: {error}"));
+            missed.push(error);
+        }
+    }
     // Not before: a budget that is out of reach is not the run's.
-    context.add_budgets(&budgets)?;
+    context.add_budgets(&reached)?;
     report::run(&context)?;
+    if let (true, Some(error)) = (reached.is_empty(), missed.into_iter().next()) {
+        return Err(error);
+    }
     let compare = |budget: Budget| {
         let own = control::student(&context, &context.run.budget_dir(&budget))?;
         let (student, controls) = (own.map(|(metrics, _)| metrics), control::gather(&context, &budget)?);

@@ -3,7 +3,8 @@
 //! Summed scores are optimistic once many layers change, and a table is good to some percent at best. So the program only
 //! proposes: each solution is assembled and its loss computed on the scoring images (with batch statistics, as the paper
 //! does), each is exported and timed beside the teacher, on every deployment that the budget names. How these measurements
-//! lead to the selection is in [`crate::rounds`]; here is what they are.
+//! lead to the best selection above a floor is in [`crate::rounds`], and how one of these becomes the student in [`finals`]; here is
+//! what is measured.
 //!
 //! Where the lookup table is another device's, nothing can be timed: the selection goes by prediction, with more in
 //! reserve, and says so.
@@ -16,10 +17,10 @@ use crate::context::{Context, Teacher};
 use crate::controls::{self, Control};
 use crate::footprint::file_size;
 use crate::program::{Priced, Program, propose, settings};
-use crate::rounds::{Bench, Examined, Goal, Proposed, Rounds, Told, search};
+use crate::rounds::{Bench, Examined, Found, Goal, Proposed, Rounds, Told, search};
 use crate::stages::export::{measure_options, network_files, to_measured};
 use crate::stages::library::Library;
-use crate::stages::{depth, profile, score, tables};
+use crate::stages::{depth, finals, profile, score, tables};
 use crate::target::{Target, UNMEASURED};
 use crate::{
     Budget, Candidate, Candidates, Error, Footprint, Measured, Quantity, Result, Scores, Solutions, Timing,
@@ -45,21 +46,15 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let pool = context.pool(&teacher.graph)?;
     let library = Library::of(context, &teacher, &pool)?;
     let record = profile::record(&context.config.pool, &context.config.pool_rules, &teacher.graph, &pool)?;
-    let program =
-        Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
-    let folder = context.budget_dir(budget);
+    let program = Program::new(&context.config, budget, &record, teacher.graph.deployed_cost());
     let title = context.title("select", budget);
     let settings = settings(&context.config);
     let goal = goal(context, budget, &teacher)?;
     let images = score::scoring_images(context, &teacher)?;
-    // What is not solved for needs no better scores.
-    let scores = match context.control {
-        Some(Control::Random | Control::Uniform) => scores,
-        _ => depth::aware(context, &library, &program, budget, &tables, &scores, &images)?,
-    };
-    let mut rounds = read_or_redo::<Rounds>(&folder.join("rounds.json"), context.progress)?
-        .filter(|r| r.settings == settings && r.drift.len() == goal.deployments.len())
-        .unwrap_or_else(|| Rounds::new(settings.clone(), goal.deployments.len()));
+    let mut rounds =
+        read_or_redo::<Rounds>(&context.budget_dir(budget).join("rounds.json"), context.progress)?
+            .filter(|r| r.settings == settings && r.drift.len() == goal.deployments.len())
+            .unwrap_or_else(|| Rounds::new(settings.clone(), goal.deployments.len()));
     if let Some(Target::Elsewhere { differences }) = tables.iter().map(|t| &t.target).find(|t| !t.is_here()) {
         context.progress.warn(&format!(
             "{title}: the lookup table is another device's ({differences}): nothing can be measured here, the selection goes \
@@ -67,20 +62,57 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
             100.0 * UNMEASURED
         ));
     }
-    context.progress.begin(&title, (config.rounds * config.solutions) as u64, "candidates");
-    context.progress.advance(rounds.candidates.len() as u64, "");
-    let mut work = Work {
-        context,
-        budget,
-        goal: &goal,
-        teacher: &teacher,
-        library: &library,
-        images: &images,
-        scores: &scores,
-        program,
-        title: &title,
-    };
-    let found = search(&goal, &mut tables, &mut rounds, &mut work)?;
+    let mut floors = config.floors.clone();
+    floors.sort_by(f64::total_cmp);
+    floors.dedup();
+    let mut finalists: Vec<Found> = Vec::new();
+    let mut before = None;
+    for (number, floor) in floors.iter().enumerate() {
+        let program = program.above(*floor);
+        // A floor under which there is nothing more is none.
+        let forbidden = Some(program.problem(None, &tables, 1.0)?.forbidden);
+        if before == forbidden {
+            continue;
+        }
+        before = forbidden;
+        // What is not solved for needs no better scores.
+        let scores = match context.control {
+            Some(Control::Random | Control::Uniform) => scores.clone(),
+            _ => depth::aware(context, &library, &program, budget, &tables, &scores, &images)?,
+        };
+        let title = match number {
+            0 => title.clone(),
+            _ => format!("{title}, operations from {floor} of their layer"),
+        };
+        context.progress.begin(&title, (config.rounds * config.solutions) as u64, "candidates");
+        let mut work = Work {
+            context,
+            budget,
+            goal: &goal,
+            teacher: &teacher,
+            library: &library,
+            images: &images,
+            scores: &scores,
+            program,
+            title: &title,
+            before: rounds.candidates.len(),
+        };
+        match search(&goal, *floor, &mut tables, &mut rounds, &mut work) {
+            Ok(found) => {
+                let best = &rounds.candidates[found.winner];
+                context.progress.finish(&format!("loss {:.3}", best.loss));
+                if finalists.iter().all(|other| other.winner != found.winner) {
+                    finalists.push(found);
+                }
+            }
+            // Wide operations alone may be too slow.
+            Err(Error::Infeasible { .. }) if number > 0 => context.progress.finish("out of reach"),
+            Err(other) => return Err(other),
+        }
+    }
+    let indices: Vec<usize> = finalists.iter().map(|found| found.winner).collect();
+    let chosen = finals::chosen(context, budget, &teacher, &library, &mut rounds, &indices)?;
+    let found = finalists.swap_remove(chosen);
     let result = Candidates {
         budget: budget.to_string(),
         limit_ms: tables.first().and_then(|t| Some(t.amount?.most(t.table.teacher_ms(), t.deployment.batch))),
@@ -92,9 +124,9 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
         deployments: goal.deployments.iter().map(|(deployment, _)| deployment.to_string()).collect(),
         settings,
     };
-    write_json(&folder.join("candidates.json"), &result)?;
+    write_json(&context.budget_dir(budget).join("candidates.json"), &result)?;
     let best = &result.candidates[found.winner];
-    context.progress.finish(&format!("loss {:.3}; {}", best.loss, result.verdict()));
+    context.progress.say(&format!("{title}: loss {:.3}; {}", best.loss, result.verdict()));
     context.tell_skipped(&title)?;
     context.run.event(
         &title,
@@ -158,8 +190,7 @@ pub(crate) fn check_reachable(context: &Context<'_>, budget: &Budget) -> Result<
     let tables = tables(context, budget)?;
     let pool = context.pool(&teacher.graph)?;
     let record = profile::record(&context.config.pool, &context.config.pool_rules, &teacher.graph, &pool)?;
-    let program =
-        Program { config: &context.config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
+    let program = Program::new(&context.config, budget, &record, teacher.graph.deployed_cost());
     let problem = Problem { solutions: 1, ..program.problem(None, &tables, 1.0)? };
     let outcome = lana_select::solve(&problem)?;
     match outcome.status {
@@ -186,6 +217,8 @@ struct Work<'a> {
     scores: &'a Scores,
     program: Program<'a>,
     title: &'a str,
+    /// Candidates of the floors before.
+    before: usize,
 }
 
 impl Bench for Work<'_> {
@@ -299,6 +332,8 @@ impl Bench for Work<'_> {
                 memory_bytes: footprint.memory_bytes(precision),
                 size_bytes,
                 meets_budget: false,
+                thinnest: self.program.thinnest(&solution.choices),
+                tuned: None,
             };
             candidate.meets_budget = self.goal.is_met(
                 candidate.timings(),
@@ -344,7 +379,7 @@ impl Bench for Work<'_> {
     }
 
     fn keep(&mut self, rounds: &Rounds) -> Result<()> {
-        self.context.progress.advance(rounds.candidates.len() as u64, "");
+        self.context.progress.advance((rounds.candidates.len() - self.before) as u64, "");
         write_json(&self.context.budget_dir(self.budget).join("rounds.json"), rounds)
     }
 

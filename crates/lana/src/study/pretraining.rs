@@ -165,6 +165,7 @@ fn row(
         key: choices.join(","),
         folder: &context.run.path("finetune"),
         images: options.finetuned,
+        held_out: 0,
     };
     let epochs = trainer.train(&graph, &weights)?.epochs;
     let last = epochs.last().map(|epoch| epoch.val);

@@ -98,8 +98,6 @@ pub fn study(
     progress: &dyn Progress,
 ) -> Result<Vec<StudyRow>> {
     let mut context = Context::open(run, progress)?;
-    // All operations, so that selections of every kind are compared.
-    context.config.select.least_macs = 0.0;
     let (teacher, _) = context.teacher()?;
     let scores = score::run(&context)?;
     let pool = context.pool(&teacher.graph)?;
@@ -117,7 +115,7 @@ pub fn study(
     (context.config.seed, context.config.score.images) = (own_seed, own_images);
     let (mut rows, mut by_chance) = (Vec::new(), Vec::new());
     for budget in budgets {
-        let of = |config| Program { config, budget, pool: &record, teacher: teacher.graph.deployed_cost() };
+        let of = |config| Program::new(config, budget, &record, teacher.graph.deployed_cost());
         let tables = select::tables(&context, budget)?;
         let own = of(&context.config);
         let by_depth = depth::aware(&context, &library, &own, budget, &tables, &scores, &scoring)?;

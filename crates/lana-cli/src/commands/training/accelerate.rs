@@ -161,9 +161,13 @@ impl Arguments {
         }
         let controls = self.compare.iter().map(|text| text.parse());
         let controls = controls.collect::<lana::Result<Vec<Control>>>()?;
-        controls.iter().try_for_each(|control| control.check(terminal))?;
+        lana::check_controls(&config, &self.out, &controls, terminal)?;
         let students = lana::accelerate(&config, &self.out, terminal)?;
-        let comparisons = self.comparisons(controls, &students, terminal)?;
+        // A control that fails takes nothing away from the students.
+        let (comparisons, failed) = match self.comparisons(controls, &students, terminal) {
+            Ok(comparisons) => (comparisons, None),
+            Err(failure) => (Vec::new(), Some(failure)),
+        };
         let report = self.out.join("report.html");
         let files: Vec<PathBuf> =
             students.iter().map(|student| stage::student_file(&self.out, &student.budget)).collect();
@@ -193,9 +197,10 @@ impl Arguments {
             }
             output::results(&text)?;
         }
-        match students.iter().find(|student| !student.meets_budget) {
-            None => Ok(()),
-            Some(student) => Err(over_budget(student)),
+        match (students.iter().find(|student| !student.meets_budget), failed) {
+            (Some(student), _) => Err(over_budget(student)),
+            (None, Some(failure)) => Err(failure),
+            (None, None) => Ok(()),
         }
     }
 
@@ -208,12 +213,11 @@ impl Arguments {
     ) -> Result<Vec<Comparison>, Failure> {
         let budgets = students.iter().map(|student| student.budget.parse());
         let budgets = budgets.collect::<lana::Result<Vec<Budget>>>()?;
-        let mut comparisons = Vec::new();
-        for control in controls {
-            let options = ControlOptions { control, recipe: None };
-            comparisons = lana::control(&self.out, &options, &budgets, terminal)?;
+        if controls.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(comparisons)
+        let options = ControlOptions { controls, recipe: None };
+        Ok(lana::control(&self.out, &options, &budgets, terminal)?)
     }
 
     /// The second stage: a configuration file or the run's own, the options over it, all of it checked.

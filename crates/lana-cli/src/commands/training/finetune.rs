@@ -54,7 +54,8 @@ impl Arguments {
         let Some(control) = &self.control else {
             return Ok(lana::finetune(&self.run.run, &FinetuneOptions { recipe }, &budgets, terminal)?);
         };
-        let options = ControlOptions { control: Control::new(control, self.weights.clone())?, recipe };
+        let controls = vec![Control::new(control, self.weights.clone())?];
+        let options = ControlOptions { controls, recipe };
         let comparisons = lana::control(&self.run.run, &options, &budgets, terminal)?;
         if self.json {
             return output::json(&json!({ "comparisons": comparisons }));

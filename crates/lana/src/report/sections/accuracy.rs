@@ -1,12 +1,12 @@
 //! Accuracy against measured latency: teacher, candidates, students.
 
 use super::{legend, nothing};
-use crate::StudentMetrics;
 use crate::report::Report;
 use crate::report::axis::{Axis, Scale};
 use crate::report::chart::{Chart, Layout, both};
 use crate::report::format::{escape, fixed, ms, percent, put, standard_error};
 use crate::report::svg::{Marker, dashed_symbol, symbol};
+use crate::{Candidates, StudentMetrics};
 
 pub(in crate::report) fn accuracy(report: &Report) -> String {
     let students = report.finished();
@@ -52,8 +52,33 @@ pub(in crate::report) fn accuracy(report: &Report) -> String {
                 if student.metrics.measured.is_some() { "when measured" } else { "by prediction" }
             ),
         }
+        if let Some(finalists) = finalists(student.candidates) {
+            put!(out, "<p>{finalists}</p>\n");
+        }
     }
     out
+}
+
+/// What the short fine-tuning of the best of each floor gave, in a sentence.
+fn finalists(candidates: &Candidates) -> Option<String> {
+    let all = candidates.candidates.iter().enumerate();
+    let tuned = all.filter_map(|(index, candidate)| {
+        let made_of = match candidate.thinnest {
+            share if share < 1.0 => {
+                format!("operations from {share:.2} of their layer's multiply-accumulates")
+            }
+            _ => "the teacher's layers and identities".into(),
+        };
+        let taken = if index == candidates.winner { ", taken" } else { "" };
+        Some(format!("{} ({made_of}{taken})", percent(candidate.tuned?.top1, 2)))
+    });
+    let tuned: Vec<String> = tuned.collect();
+    (!tuned.is_empty()).then(|| {
+        format!(
+            "The best of each kind after a short fine-tuning, on training images held out from it: {}.",
+            tuned.join("; ")
+        )
+    })
 }
 
 /// The interval of a student's latency; a point where it was not measured.

@@ -1,9 +1,10 @@
 //! Phase 3: the chosen student learns from labels and from what the teacher makes of the same images.
 //!
 //! [`train`] is the training of any network under a [`Recipe`]; [`trial`] measures before it begins what a recipe leaves open (the
-//! batch that fits into memory, number formats, how the cores are used); [`position`] is how far it is, and its files. Here is
-//! what the stage reads and writes for the student of a budget.
+//! batch that fits into memory, number formats, how the cores are used); [`position`] is how far it is, and its files; [`answers`]
+//! keeps what the teacher said for the trainings that follow. Here is what the stage reads and writes for the student of a budget.
 
+mod answers;
 mod position;
 mod train;
 mod trial;
@@ -130,6 +131,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
         key: choices.join(","),
         folder: &folder,
         images: None,
+        held_out: 0,
     };
     let trained = trainer.train(&graph, &weights)?;
     let bytes = trained.weights.to_bytes();

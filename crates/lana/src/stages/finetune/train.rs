@@ -2,19 +2,21 @@
 //!
 //! Batches are decoded ahead on threads of their own. The teacher's forward shares each decoded batch with the student: it runs ahead on
 //! another thread, or before the student on the same, then with the kernels of both on all cores, whichever is faster here
-//! ([`super::trial`]).
+//! ([`super::trial`]). What it said in an earlier training of the run is known ([`super::answers`]).
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use lana_data::{Dataset, Loader, LoaderConfig};
 use lana_graph::{Graph, Precision, Weights};
 use lana_torch::{Answers, Batch, BatchNorm, Device, Distiller, Network, Training};
 
+use super::answers::{AnswerBook, Page};
 use super::position::{Best, Position};
 use super::trial::Settled;
 use crate::context::{Context, Teacher};
-use crate::{Accuracy, Assessment, EpochRecord, Error, Recipe, Result, write_atomic};
+use crate::{Accuracy, Assessment, EpochRecord, Error, Progress, Recipe, Result, sha256, write_atomic};
 
 /// Trains a network under a recipe.
 pub(crate) struct Trainer<'a> {
@@ -31,6 +33,8 @@ pub(crate) struct Trainer<'a> {
     pub(crate) folder: &'a Path,
     /// How many of the training images, evenly spread, it is given; all if absent.
     pub(crate) images: Option<usize>,
+    /// Of these, so many, evenly spread too, are held out: it is validated on them in place of the validation images. 0 for none.
+    pub(crate) held_out: usize,
 }
 
 /// What a training gives.
@@ -57,11 +61,18 @@ pub(super) struct Course<'a> {
     pub(super) teacher: Option<Network>,
     frozen: Vec<String>,
     pub(super) matched: Vec<String>,
-    pub(super) train: std::sync::Arc<Dataset>,
+    train: Arc<Dataset>,
+    /// Of the training images those that are learned from; all if absent.
+    given: Option<Vec<u32>>,
     pub(super) val: Loader,
 }
 
 impl Course<'_> {
+    /// Training images that are learned from.
+    pub(super) fn images(&self) -> usize {
+        self.given.as_ref().map_or(self.train.len(), Vec::len)
+    }
+
     /// How the network is trained, in a number format.
     pub(super) fn training(&self, precision: Precision) -> Training {
         let recipe = self.trainer.recipe;
@@ -79,11 +90,9 @@ impl Course<'_> {
     /// Training images in batches.
     pub(super) fn loader(&self, batch: usize) -> Result<Loader> {
         let Trainer { context, recipe, input, .. } = self.trainer;
-        let all = self.train.len();
-        let given = self.trainer.images.filter(|&count| count < all);
         let config = LoaderConfig {
             batch,
-            subset: given.map(|count| (0..count).map(|at| (at * all / count) as u32).collect()),
+            subset: self.given.clone(),
             shuffle: true,
             seed: context.config.seed.wrapping_add(1),
             drop_last: true,
@@ -92,10 +101,26 @@ impl Course<'_> {
         context.loader(&self.train, input, Some(recipe.augment.clone()), config)
     }
 
-    /// What the teacher, if there is one, makes of a batch.
-    fn answers(&self, batch: &Batch) -> Result<Option<Answers>> {
-        let teacher = self.teacher.as_ref();
-        Ok(teacher.map(|t| Answers::of(t, &batch.images, &self.matched)).transpose()?)
+    /// Where the teacher's answers to the batches of `loader` are kept; nowhere without a teacher, and with feature maps, which
+    /// take too much.
+    pub(super) fn book(&self, loader: &Loader, batch: usize) -> Option<Arc<AnswerBook>> {
+        let Trainer { context, recipe, input, images, held_out, .. } = self.trainer;
+        let teacher = self.trainer.teacher.filter(|_| self.matched.is_empty())?;
+        let augment = serde_json::to_string(&recipe.augment).unwrap_or_default();
+        let key = format!(
+            "{} {:?} {} {augment} {batch} {} {} {images:?} {held_out} {:?}",
+            sha256(&teacher.weights.to_bytes()),
+            input.preprocessing,
+            context.config.train,
+            self.train.len(),
+            context.config.seed,
+            context.device,
+        );
+        let classes = teacher.graph.output_shape().elements();
+        let folder = context.run.path("teacher/answers");
+        // What is left of an epoch behind its last update is not learned from.
+        let batches = loader.batches() / recipe.accumulate * recipe.accumulate;
+        AnswerBook::new(&folder, &key, (batch, classes), (recipe.epochs, batches)).map(Arc::new)
     }
 
     /// One update on the next batches that `feed` gives.
@@ -117,10 +142,8 @@ impl Course<'_> {
         let (epochs, done) = position;
         let (rate, mixture) = (recipe.rate(epochs, settled.batch), recipe.mixture(done));
         let step = || -> Result<f64> {
-            if !settled.overlapped {
-                for part in &mut parts {
-                    part.answers = self.answers(&part.batch)?;
-                }
+            for part in &mut parts {
+                part.answer(self.teacher.as_ref(), &self.matched, self.trainer.context.progress)?;
             }
             let parts = parts.iter().map(|part| (&part.batch, part.answers.as_ref()));
             Ok(distiller.step_in_parts(parts, &mixture, rate)?)
@@ -134,19 +157,16 @@ impl Course<'_> {
     pub(super) fn feed<'s, 'e: 's>(
         &'s self,
         scope: &'s std::thread::Scope<'s, 'e>,
-        batches: impl Iterator<Item = Result<Batch>> + Send + 's,
+        batches: impl Iterator<Item = Result<Fed>> + Send + 's,
         overlapped: bool,
     ) -> crossbeam_channel::Receiver<Result<Fed>> {
         let (send, receive) = crossbeam_channel::bounded(3);
         let teacher = self.teacher.as_ref().filter(|_| overlapped).map(Network::share);
-        let matched = self.matched.clone();
+        let (matched, progress) = (self.matched.clone(), self.trainer.context.progress);
         scope.spawn(move || {
-            for batch in batches {
-                let fed = batch.and_then(|batch| {
-                    let answers =
-                        teacher.as_ref().map(|t| Answers::of(t, &batch.images, &matched)).transpose()?;
-                    Ok(Fed { batch, answers })
-                });
+            for fed in batches {
+                let fed =
+                    fed.and_then(|mut fed| fed.answer(teacher.as_ref(), &matched, progress).map(|()| fed));
                 let failed = fed.is_err();
                 // The receiver is gone when training stopped with an error of its own.
                 if send.send(fed).is_err() || failed {
@@ -160,8 +180,29 @@ impl Course<'_> {
 
 /// A batch to learn from.
 pub(super) struct Fed {
-    batch: Batch,
-    answers: Option<Answers>,
+    pub(super) batch: Batch,
+    /// Those of the teacher, once they are known.
+    pub(super) answers: Option<Answers>,
+    /// Where they are kept.
+    pub(super) page: Option<Page>,
+}
+
+impl Fed {
+    /// Asks the teacher, if there is one, what is not known yet.
+    fn answer(
+        &mut self,
+        teacher: Option<&Network>,
+        matched: &[String],
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let Some(teacher) = teacher.filter(|_| self.answers.is_none()) else { return Ok(()) };
+        let answers = Answers::of(teacher, &self.batch.images, matched)?;
+        if let Some(page) = &self.page {
+            page.write(&answers.to_vec()?, progress);
+        }
+        self.answers = Some(answers);
+        Ok(())
+    }
 }
 
 impl Trainer<'_> {
@@ -179,7 +220,7 @@ impl Trainer<'_> {
             return Err(Error::input(
                 format!(
                     "{} training images make no update of {} batches of {}",
-                    course.train.len(),
+                    course.images(),
                     recipe.accumulate,
                     settled.batch
                 ),
@@ -189,18 +230,42 @@ impl Trainer<'_> {
         let images = (settled.batch * recipe.accumulate) as u64;
         let total = per_epoch * recipe.epochs as u64;
         let progress = self.context.progress;
+        let book = course.book(&loader, settled.batch);
+        if let Some(book) = &book {
+            if book.is_whole() {
+                progress.say(&format!("{}: what the teacher says of these images is known", self.title));
+            }
+            book.make_room();
+        }
         progress.begin(self.title, total * images, "images");
         progress.advance(position.step * images, "");
         while position.step < total {
             let clock = Instant::now();
-            self.epoch(&course, &loader, per_epoch, &mut distiller, &mut position, clock)?;
+            self.epoch(&course, (&loader, book.as_ref()), per_epoch, &mut distiller, &mut position, clock)?;
         }
         self.conclude(&course, &distiller, position)
     }
 
+    /// Of so many training images those that are learned from, all if absent, and those that are held out.
+    fn parts(&self, all: usize) -> (Option<Vec<u32>>, Vec<u32>) {
+        let count = self.images.unwrap_or(all).min(all);
+        if count == all && self.held_out == 0 {
+            return (None, Vec::new());
+        }
+        let image = |at: usize| (at * all / count) as u32;
+        let is_held_out = |at: &usize| (at + 1) * self.held_out / count > at * self.held_out / count;
+        let (held_out, given): (Vec<usize>, Vec<usize>) = (0..count).partition(is_held_out);
+        (Some(given.into_iter().map(image).collect()), held_out.into_iter().map(image).collect())
+    }
+
     fn course(&self, graph: &Graph) -> Result<Course<'_>> {
         let Trainer { context, recipe, input, .. } = self;
-        let val = context.dataset(&context.config.val, input)?;
+        let train = context.dataset(&context.config.train, input)?;
+        let (given, held_out) = self.parts(train.len());
+        let val = match held_out.is_empty() {
+            true => context.plain_loader(&context.dataset(&context.config.val, input)?, input, 250, None)?,
+            false => context.plain_loader(&train, input, 250, Some(held_out))?,
+        };
         let teacher =
             self.teacher.map(|t| Network::frozen(&t.graph, &t.weights, context.device)).transpose()?;
         let matched = self.teacher.map(|t| recipe.matched(graph, &t.graph)).transpose()?;
@@ -210,8 +275,9 @@ impl Trainer<'_> {
             teacher,
             frozen: recipe.frozen(graph)?,
             matched: matched.unwrap_or_default(),
-            train: context.dataset(&context.config.train, input)?,
-            val: context.plain_loader(&val, input, 250, None)?,
+            train,
+            given,
+            val,
         })
     }
 
@@ -219,7 +285,7 @@ impl Trainer<'_> {
     fn epoch(
         &self,
         course: &Course<'_>,
-        loader: &Loader,
+        (loader, book): (&Loader, Option<&Arc<AnswerBook>>),
         per_epoch: u64,
         distiller: &mut Distiller,
         position: &mut Position,
@@ -234,8 +300,13 @@ impl Trainer<'_> {
         let first = (position.step % per_epoch) as usize * recipe.accumulate;
         let left = per_epoch as usize * recipe.accumulate - first;
         let shape = input.graph.input_shape().clone();
-        let batches =
-            loader.epoch_from(epoch, first).take(left).map(|batch| on(batch, &shape, context.device));
+        let batches = loader.epoch_from(epoch, first).take(left).enumerate().map(|(at, batch)| {
+            let page = batch.as_ref().ok().and_then(|raw| book.map(|book| book.page(epoch, first + at, raw)));
+            let batch = on(batch, &shape, context.device)?;
+            let known = page.as_ref().and_then(Page::read);
+            let answers = known.map(|logits| Answers::known(&logits, &batch)).transpose()?;
+            Ok(Fed { batch, answers, page })
+        });
         let mut saved = Instant::now();
         std::thread::scope(|scope| -> Result<()> {
             let feed = course.feed(scope, batches, settled.overlapped);
@@ -288,11 +359,12 @@ impl Trainer<'_> {
         (position.loss_sum, position.loss_count, position.seconds) = (0.0, 0, 0.0);
         let averaged = average.map_or(String::new(), |a| format!(", of the average {:.2} %", 100.0 * a.top1));
         progress.say(&format!(
-            "{}: epoch {} of {}, loss {:.3}, validation top-1 {:.2} %{averaged}",
+            "{}: epoch {} of {}, loss {:.3}, {} top-1 {:.2} %{averaged}",
             self.title,
             record.epoch,
             recipe.epochs,
             record.train_loss,
+            if self.held_out > 0 { "held-out" } else { "validation" },
             100.0 * val.top1
         ));
         context.run.event(self.title, serde_json::json!(record))?;

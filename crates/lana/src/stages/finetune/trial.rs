@@ -3,11 +3,12 @@
 
 use std::time::Instant;
 
+use lana_data::Loader;
 use lana_graph::{Precision, Weights};
-use lana_torch::{Batch, Device, Distiller};
+use lana_torch::{Answers, Batch, Device, Distiller};
 use serde::{Deserialize, Serialize};
 
-use super::train::{Course, Trainer, on};
+use super::train::{Course, Fed, Trainer, on};
 use crate::stages::{precision, pretrain};
 use crate::{BatchSize, Error, Memory, Result};
 
@@ -18,8 +19,8 @@ pub(crate) struct Settled {
     pub(crate) batch: usize,
     /// Number format of the student's convolutions.
     pub(crate) precision: Precision,
-    /// Whether the teacher runs ahead on a thread of its own, and every kernel on one; else both run in turn, with their kernels on
-    /// all cores.
+    /// Whether the teacher runs ahead on a thread of its own, unless its answers are known, and every kernel on one; else both run in
+    /// turn, with their kernels on all cores.
     pub(crate) overlapped: bool,
 }
 
@@ -35,7 +36,7 @@ impl Trainer<'_> {
     /// Settles what the recipe leaves open.
     pub(super) fn settle(&self, weights: &Weights, course: &Course<'_>) -> Result<Settled> {
         let (context, recipe) = (self.context, self.recipe);
-        let images = course.train.len();
+        let images = course.images();
         if images < recipe.accumulate {
             return Err(Error::input(
                 format!(
@@ -58,7 +59,7 @@ impl Trainer<'_> {
                 precision::faster(context.progress, "the student is trained", time)?.0
             }
         };
-        // There must be something to overlap, and a core for it.
+        // There must be a teacher to overlap with, and a core for it.
         if self.teacher.is_some() && context.device == Device::Cpu && context.workers() > 1 {
             let together = self.time(weights, course, &settled)?;
             let overlapped = self.time(weights, course, &Settled { overlapped: true, ..settled })?;
@@ -74,11 +75,17 @@ impl Trainer<'_> {
     /// Seconds of an update of a network that is made for it and thrown away.
     fn time(&self, weights: &Weights, course: &Course<'_>, settled: &Settled) -> Result<f64> {
         let accumulate = self.recipe.accumulate;
-        let batch = self.first_batch(course, settled.batch)?;
+        let loader = course.loader(settled.batch)?;
+        let batch = self.first_batch(course, &loader)?;
+        let known = course.book(&loader, settled.batch).is_some_and(|book| book.is_whole());
+        let answers = course.teacher.as_ref().filter(|_| known);
+        let answers = answers.map(|teacher| Answers::of(teacher, &batch.images, &[])).transpose()?;
         let mut distiller =
             Distiller::new(&course.graph, weights, &course.training(settled.precision), self.context.device)?;
-        let batches = std::iter::repeat_with(|| Ok(batch.share())).take((TIMED + 1) * accumulate);
-        let batches: Vec<Result<Batch>> = batches.collect();
+        let fed =
+            || Ok(Fed { batch: batch.share(), answers: answers.as_ref().map(Answers::share), page: None });
+        let batches = std::iter::repeat_with(fed).take((TIMED + 1) * accumulate);
+        let batches: Vec<Result<Fed>> = batches.collect();
         std::thread::scope(|scope| {
             let feed = course.feed(scope, batches.into_iter(), settled.overlapped);
             let mut begun = Instant::now();
@@ -94,9 +101,8 @@ impl Trainer<'_> {
         })
     }
 
-    fn first_batch(&self, course: &Course<'_>, batch: usize) -> Result<Batch> {
+    fn first_batch(&self, course: &Course<'_>, loader: &Loader) -> Result<Batch> {
         let none = || Error::input("there is no training image", "check --train");
-        let loader = course.loader(batch)?;
         let first = loader.epoch(0).next().ok_or_else(none)?;
         on(first, course.graph.input_shape(), self.context.device)
     }
@@ -105,7 +111,7 @@ impl Trainer<'_> {
     /// small ones take, then tried. On a GPU the largest that does not fail.
     fn largest_batch(&self, weights: &Weights, course: &Course<'_>) -> Result<usize> {
         let context = self.context;
-        let largest = LARGEST.min(course.train.len() / self.recipe.accumulate);
+        let largest = LARGEST.min(course.images() / self.recipe.accumulate);
         let sizes = || (0..).map(|power| 1usize << power).take_while(|&size| size <= largest);
         let occupied = Memory::occupied().unwrap_or(Memory(0));
         let limit = pretrain::memory_limit(self.recipe.memory, occupied);

@@ -1,0 +1,87 @@
+//! The last choice of a selection: the best of each floor is fine-tuned for a short while, and the one that does best becomes the
+//! student.
+//!
+//! Before fine-tuning a network of thin operations has the lower loss and a network of few wide ones the higher, and after it may be the
+//! other way round: by how much depends on network, budget and device. So it is tried. The finalists learn from the same few images
+//! by the recipe of the run, and are judged on other training images, which they have not seen: validation images choose nothing.
+
+use std::fs;
+
+use crate::context::{Context, Teacher};
+use crate::rounds::Rounds;
+use crate::stages::finetune::Trainer;
+use crate::stages::library::Library;
+use crate::{BatchSize, Budget, Error, Recipe, Result, write_json};
+
+/// Images that finalists are judged on, where there are enough.
+const HELD_OUT: usize = 5_000;
+/// Share of the training images that may be held out, and of all that the recipe trains on that all finalists together may take.
+const SHARE: usize = 4;
+/// Fewer updates than these tell nothing: then the loss before fine-tuning decides.
+const LEAST: usize = 8;
+
+/// Which of `finalists`, indices of candidates, becomes the student: its place among them.
+pub(crate) fn chosen(
+    context: &Context<'_>,
+    budget: &Budget,
+    teacher: &Teacher,
+    library: &Library<'_>,
+    rounds: &mut Rounds,
+    finalists: &[usize],
+) -> Result<usize> {
+    let recipe = &context.config.finetune;
+    let all = context.dataset(&context.config.train, teacher)?.len();
+    let held_out = HELD_OUT.min(all / SHARE);
+    let affordable = recipe.epochs.saturating_mul(all) / SHARE / finalists.len().max(1);
+    let images = context.config.select.finalist_images.min(all - held_out).min(affordable);
+    let by_loss = |rounds: &Rounds| {
+        let loss = |&place: &usize| rounds.candidates[finalists[place]].loss;
+        (0..finalists.len()).min_by(|a, b| loss(a).total_cmp(&loss(b))).unwrap_or(0)
+    };
+    let update = recipe.accumulate * if let BatchSize::Images(batch) = recipe.batch { batch } else { 1 };
+    if finalists.len() < 2 || held_out == 0 || images < LEAST * update {
+        return Ok(by_loss(rounds));
+    }
+    let short = short(recipe);
+    let folder = context.budget_dir(budget).join("finalist");
+    for (place, &index) in finalists.iter().enumerate() {
+        if rounds.candidates[index].tuned.is_some() {
+            continue;
+        }
+        let choices = rounds.candidates[index].choices.clone();
+        let (graph, weights) = library.assemble(&choices)?;
+        let trainer = Trainer {
+            context,
+            teacher: Some(teacher),
+            recipe: &short,
+            input: teacher,
+            title: &format!(
+                "{}, finalist {} of {}",
+                context.title("select", budget),
+                place + 1,
+                finalists.len()
+            ),
+            key: choices.join(","),
+            folder: &folder,
+            images: Some(images + held_out),
+            held_out,
+        };
+        match trainer.train(&graph, &weights) {
+            Ok(trained) => rounds.candidates[index].tuned = Some(trained.assessment.accuracy),
+            // What cannot be trained is no student.
+            Err(error @ Error::Diverged { .. }) => context.progress.warn(&error.to_string()),
+            Err(other) => return Err(other),
+        }
+        write_json(&context.budget_dir(budget).join("rounds.json"), rounds)?;
+        fs::remove_dir_all(&folder).map_err(Error::io(&folder))?;
+    }
+    let best = (0..finalists.len())
+        .filter_map(|place| Some((place, rounds.candidates[finalists[place]].tuned?)))
+        .reduce(|a, b| if b.1.is_better_than(&a.1) { b } else { a });
+    Ok(best.map_or_else(|| by_loss(rounds), |(place, _)| place))
+}
+
+/// The recipe for a single pass over few images.
+fn short(recipe: &Recipe) -> Recipe {
+    Recipe { epochs: 1, warmup_epochs: recipe.warmup_epochs.min(0.1), ema: 0.0, ..recipe.clone() }
+}
