@@ -27,6 +27,9 @@ use crate::{
     fresh, read_or_redo, write_atomic, write_json,
 };
 
+/// Rounds for a floor but the first, at most: the tables are corrected by then.
+const FURTHER_ROUNDS: usize = 2;
+
 /// Share of a budget that a random selection uses at least, by the tables.
 const RANDOM_USES: f64 = 0.98;
 
@@ -84,7 +87,11 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
             0 => title.clone(),
             _ => format!("{title}, operations from {floor} of their layer"),
         };
-        context.progress.begin(&title, (config.rounds * config.solutions) as u64, "candidates");
+        let goal = Goal {
+            rounds: if number > 0 { goal.rounds.min(FURTHER_ROUNDS) } else { goal.rounds },
+            ..goal.clone()
+        };
+        context.progress.begin(&title, (goal.rounds * config.solutions) as u64, "candidates");
         let mut work = Work {
             context,
             budget,
