@@ -6,7 +6,7 @@
 //! names are such a part of the network, because blocks are; those that are not still have to hold their modules, and the
 //! `forward` of whatever holds them reaches in. [`Kind`] says which is which.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use lana_graph::{Graph, Node, Value};
 
@@ -308,20 +308,21 @@ fn live(graph: &Graph) -> Vec<bool> {
 }
 
 /// The name by which each node stands in the tree. Those of nodes with parameters are given; others are free, and give way where
-/// they are no names in Python, or would be inside something else than their layer.
+/// they are no names in Python, or would be inside something else than their layer. A module that is alone in what holds it, as
+/// PyTorch's exporters name `relu.Relu` what the module `relu` does, takes the place of that.
 fn places(graph: &Graph) -> Vec<String> {
     let nodes: HashSet<&str> = graph.nodes().iter().map(|node| node.name.as_str()).collect();
     let layers: HashSet<&str> = graph.layers().iter().map(|layer| layer.name.as_str()).collect();
     // Names that have others inside.
-    let outer: HashSet<&str> = nodes
-        .iter()
-        .chain(&layers)
-        .flat_map(|name| name.match_indices('.').map(|(at, _)| &name[..at]))
-        .chain(layers.iter().copied())
-        .collect();
+    let outer: HashSet<&str> =
+        nodes.iter().chain(&layers).flat_map(|name| around(name)).chain(layers.iter().copied()).collect();
     let mut taken: HashSet<String> = nodes.union(&outer).map(|name| name.to_string()).collect();
+    let is_bound = |index: usize| {
+        let op = &graph.nodes()[index].op;
+        !op.parameters(&graph.input_shapes(index)).is_empty()
+    };
     let place = |(index, node): (usize, &Node)| {
-        if !node.op.parameters(&graph.input_shapes(index)).is_empty() {
+        if is_bound(index) {
             return node.name.clone();
         }
         let layer = graph.layers().iter().find(|layer| layer.nodes.contains(&index));
@@ -342,5 +343,31 @@ fn places(graph: &Graph) -> Vec<String> {
         }
         place
     };
-    graph.nodes().iter().enumerate().map(place).collect()
+    let places: Vec<String> = graph.nodes().iter().enumerate().map(place).collect();
+    // How many nodes, and layers that are left out, each name has inside.
+    let mut inside: HashMap<&str, usize> = HashMap::new();
+    let left_out = graph.layers().iter().filter(|layer| layer.nodes.is_empty());
+    for name in places.iter().map(String::as_str).chain(left_out.map(|layer| layer.name.as_str())) {
+        std::iter::once(name).chain(around(name)).for_each(|name| *inside.entry(name).or_default() += 1);
+    }
+    let alone = |(index, place): (usize, &String)| {
+        if is_bound(index) || !matches!(form(graph, index), Form::Module(_)) {
+            return place.clone();
+        }
+        let mut found = place.as_str();
+        for holder in around(place) {
+            // What is a layer is called so.
+            if inside[holder] > 1 || layers.contains(found) {
+                break;
+            }
+            found = holder;
+        }
+        found.to_string()
+    };
+    places.iter().enumerate().map(alone).collect()
+}
+
+/// The names that a name is inside of, from the innermost out.
+fn around(name: &str) -> impl Iterator<Item = &str> {
+    name.rmatch_indices('.').map(|(at, _)| &name[..at])
 }

@@ -312,6 +312,83 @@ fn a_module_may_hold_others_beside_its_own_parameters() {
     assert_eq!(forward(&network), ["x = self.conv(x)", "x = self.conv.bn(x)", "return x"]);
 }
 
+/// PyTorch's older exporter names what the module `act` does `act.Relu`.
+#[test]
+fn a_module_that_is_alone_in_another_takes_its_place() {
+    let window = Window::square(2, 2, 0);
+    let network = graph(&[4, 8, 8], |b, x| {
+        let x = b.conv("features.0", x, 4, 3, 1, 1)?;
+        let x = b.activation("features.1.Relu", x, Activation::Relu)?;
+        let x = b.node("features.2.MaxPool", Op::MaxPool { window }, &[x])?;
+        let mut x = b.activation("outer.inner.act.HardSwish", x, Activation::HardSwish)?;
+        for block in ["layer.0", "layer.1"] {
+            let y = b.conv(&format!("{block}.conv"), x, 4, 3, 1, 1)?;
+            let y = b.activation(&format!("{block}.relu.Relu"), y, Activation::Relu)?;
+            let y = b.add(&format!("{block}.Add"), y, x)?;
+            x = b.activation(&format!("{block}.relu_1.Relu"), y, Activation::Relu)?;
+        }
+        let x = b.node("avgpool.GlobalAveragePool", Op::GlobalAveragePool, &[x])?;
+        b.node("Flatten", Op::Flatten, &[x])
+    });
+    let text = text(&network);
+    let expected = r#"
+
+class Layer_0(nn.Module):
+    """layer.0, layer.1: [n, 4, 4, 4] to [n, 4, 4, 4]."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.relu = nn.ReLU()
+        self.relu_1 = nn.ReLU()
+
+    def forward(self, x):
+        y = self.conv(x)
+        y = self.relu(y)
+        y = y + x
+        y = self.relu_1(y)
+        return y
+
+
+class Student(nn.Module):
+    """net: images [n, 4, 8, 8] to [n, 4]."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(4, 4, 3, padding=1, bias=False),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+        self.outer = nn.Hardswish()
+        self.layer = nn.Sequential(
+            Layer_0(),
+            Layer_0(),
+        )
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.Flatten = nn.Flatten()
+"#;
+    assert!(text.contains(expected), "{text}");
+}
+
+/// What holds a parameter, another module, or the place of a layer that is left out, holds it still.
+#[test]
+fn modules_that_are_not_alone_stay_where_they_are() {
+    let network = graph(&[4, 8, 8], |b, x| {
+        let x = b.batch_norm("norm.bn", x)?;
+        let x = b.activation("both.a", x, Activation::Relu)?;
+        let x = b.activation("both.b", x, Activation::Silu)?;
+        let x = b.layer("kept.0", "kept", x, |_, x| Ok(x))?;
+        b.activation("kept.1.Relu", x, Activation::Relu)
+    });
+    let text = text(&network);
+    for line in ["self.bn = nn.BatchNorm2d(4)", "self.a = nn.ReLU()", "self.b = nn.SiLU()"] {
+        assert!(text.contains(&format!("        {line}\n")), "{text}");
+    }
+    let sequence = "            nn.Identity(),  # kept.0 is left out\n            nn.ReLU(),\n";
+    assert!(text.contains(sequence), "{text}");
+}
+
 #[test]
 fn what_the_output_does_not_need_is_loaded_but_not_called() {
     let conv = |name: &str| Node {
