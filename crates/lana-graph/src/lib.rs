@@ -59,7 +59,7 @@ pub use op::{Activation, Conv2d, Op, Role, Window};
 pub use pattern::fits;
 pub use precision::Precision;
 pub use shape::Shape;
-pub use unfold::{ChannelStatistics, folded_convolutions, unfold_batch_norm};
+pub use unfold::{ChannelStatistics, unfold_batch_norm, unnormalised_convolutions};
 pub use weights::{Tensor, Weights};
 
 /// What functions of this crate return.

@@ -13,19 +13,31 @@ pub struct ChannelStatistics {
 const EPS: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
-/// The convolutions of a network that may have swallowed a BatchNorm: those with a bias that give maps of more than one pixel, in a
-/// network that has neither BatchNorm nor LayerNorm.
-pub fn folded_convolutions(graph: &Graph) -> Vec<usize> {
+/// The convolutions of a network that are not normalised and may be: those with a bias that give maps of more than one pixel and
+/// are not the last with weights, as a classifier is that is a convolution; in a network that has neither BatchNorm nor LayerNorm.
+///
+/// Whether they ever were normalised a network does not say: a convolution with a bias is the same whether a BatchNorm was folded
+/// into it or it was trained so.
+pub fn unnormalised_convolutions(graph: &Graph) -> Vec<usize> {
     let normalises = |op: &Op| matches!(op, Op::BatchNorm { .. } | Op::LayerNorm { .. });
     if graph.nodes().iter().any(|node| normalises(&node.op)) {
         return Vec::new();
     }
-    let is_folded = |index: &usize| {
-        let shape = graph.shape(Value::of_node(*index));
+    let has_weights = |op: &Op| matches!(op, Op::Conv2d(_) | Op::Conv3d { .. } | Op::Linear { .. });
+    // Values that something with weights is made of.
+    let mut goes_on = vec![false; graph.nodes().len() + 1];
+    for (index, node) in graph.nodes().iter().enumerate().rev() {
+        if has_weights(&node.op) || goes_on[index + 1] {
+            node.inputs.iter().for_each(|value| goes_on[value.index()] = true);
+        }
+    }
+    let is_one = |index: &usize| {
+        let value = Value::of_node(*index);
         matches!(&graph.nodes()[*index].op, Op::Conv2d(conv) if conv.bias)
-            && matches!(shape.dims(), [_, height, width] if height * width > 1)
+            && matches!(graph.shape(value).dims(), [_, height, width] if height * width > 1)
+            && goes_on[value.index()]
     };
-    (0..graph.nodes().len()).filter(is_folded).collect()
+    (0..graph.nodes().len()).filter(is_one).collect()
 }
 
 /// Puts a BatchNorm behind each of these convolutions that changes nothing in evaluation: the reverse of
@@ -33,7 +45,8 @@ pub fn folded_convolutions(graph: &Graph) -> Vec<usize> {
 ///
 /// With mean m and variance v of what a convolution with bias b gives (`statistics`, one for each convolution), the BatchNorm has the
 /// running mean m − b and the running variance v, γ = sqrt(v + ε) and β = m, and the bias goes: then what comes out is what the
-/// convolution gave. While training it normalises by the batch, as the BatchNorm that was folded did.
+/// convolution gave, whatever the statistics are. While training it normalises by the batch, as a BatchNorm that was folded did;
+/// a network that never had any is trained otherwise than it was.
 pub fn unfold_batch_norm(
     graph: &Graph,
     weights: &Weights,
@@ -122,19 +135,22 @@ mod tests {
             &[x],
         );
         let x = b.node("act", Op::Activation { kind: crate::Activation::Relu }, &[x.unwrap()]).unwrap();
+        let x = b.node("flatten", Op::Flatten, &[x]).unwrap();
+        let x = b.node("fc", Op::Linear { out_features: 5, bias: false }, &[x]).unwrap();
         let graph = b.finish(x).unwrap();
         let mut weights = Weights::new();
         let kernel = Tensor { shape: vec![2, 3, 1, 1], data: vec![0.5, -1.0, 2.0, 0.1, 0.2, 0.3] };
         weights.insert("conv.weight", kernel.clone());
         weights.insert("conv.bias", Tensor { shape: vec![2], data: vec![0.25, -4.0] });
-        assert_eq!(folded_convolutions(&graph), [0]);
+        weights.insert("fc.weight", Tensor::full(&[5, 32], 1.0));
+        assert_eq!(unnormalised_convolutions(&graph), [0]);
         let own = ChannelStatistics { mean: vec![0.7, 3.0], variance: vec![2.5, 0.0] };
         let (unfolded, new) = unfold_batch_norm(&graph, &weights, &[0], &[own]).unwrap();
         new.check(&unfolded).unwrap();
-        assert_eq!(unfolded.nodes().len(), 3);
-        assert!(folded_convolutions(&unfolded).is_empty());
+        assert_eq!(unfolded.nodes().len(), 5);
+        assert!(unnormalised_convolutions(&unfolded).is_empty());
         let (folded, back) = fold_batch_norm(&unfolded, &new).unwrap();
-        assert_eq!(folded.nodes().len(), 2);
+        assert_eq!(folded.nodes().len(), 4);
         let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
         assert!(close(&back.get("conv.weight").unwrap().data, &kernel.data));
         assert!(close(&back.get("conv.bias").unwrap().data, &[0.25, -4.0]));
@@ -145,5 +161,30 @@ mod tests {
             &[ChannelStatistics { mean: vec![], variance: vec![] }],
         );
         assert!(error.unwrap_err().to_string().contains("conv.bias"));
+    }
+    /// A fire module and a classifier as SqueezeNet has them: nothing was ever normalised, and the file does not say so. What gives
+    /// the classes is no feature map, though.
+    #[test]
+    fn a_classifier_that_is_a_convolution_is_not_normalised() {
+        let mut b = GraphBuilder::new("squeezenet", Shape::image(3, 9, 9));
+        let relu =
+            |b: &mut GraphBuilder, name: &str, x| b.activation(name, x, crate::Activation::Relu).unwrap();
+        let x = b.input();
+        let x = b.conv_full("squeeze", x, 4, 1, 1, 1, true).unwrap();
+        let x = relu(&mut b, "squeeze_act", x);
+        let one = b.conv_full("expand1x1", x, 8, 1, 1, 1, true).unwrap();
+        let three = b.conv_full("expand3x3", x, 8, 3, 1, 1, true).unwrap();
+        let x = b.node("concat", Op::Concat { axis: 0 }, &[one, three]).unwrap();
+        let x = relu(&mut b, "act", x);
+        let x = b.conv_full("classifier.1", x, 10, 1, 1, 1, true).unwrap();
+        let x = relu(&mut b, "classifier.2", x);
+        let x = b.node("pool", Op::GlobalAveragePool, &[x]).unwrap();
+        let x = b.node("flatten", Op::Flatten, &[x]).unwrap();
+        let graph = b.finish(x).unwrap();
+        let names: Vec<&str> = unnormalised_convolutions(&graph)
+            .into_iter()
+            .map(|index| graph.nodes()[index].name.as_str())
+            .collect();
+        assert_eq!(names, ["squeeze", "expand1x1", "expand3x3"]);
     }
 }

@@ -33,7 +33,8 @@ pub struct Config {
     /// How images become its input, where that is not what the zoo says.
     #[serde(skip_serializing_if = "is_default")]
     pub preprocessing: PreprocessingConfig,
-    /// Whether the normalisation that was folded into an ONNX file's convolutions is put back, with statistics of the training images.
+    /// Whether convolutions of an ONNX file that has no normalisation get it (back, where it was folded into them), with statistics
+    /// of the training images.
     pub restore_normalisation: bool,
     /// Training images, as `cifar10:PATH`, `imagefolder:PATH`, `webdataset:PATH`, `parquet:PATH` or `generated:NAME`.
     pub train: String,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use lana_graph::{Value, folded_convolutions, unfold_batch_norm};
+use lana_graph::{Value, unfold_batch_norm, unnormalised_convolutions};
 use lana_torch::{BatchNorm, ChannelSums, Network, without_gradients};
 
 use crate::context::{Context, Teacher};
@@ -119,13 +119,14 @@ const STATISTICS: usize = 512;
 /// Elements of all feature maps that are held at a time.
 const HELD: usize = 1 << 26;
 
-/// Puts back the normalisation that was folded into the convolutions of a file, if it was, with the statistics of training images;
-/// unless the configuration wants it left as it is.
+/// Puts normalisation behind the convolutions of a file that have none, with the statistics of training images: back, where it
+/// was folded into them, which the file does not say. The network computes what it did. Unless the configuration wants it left as
+/// it is.
 pub(super) fn restore_normalisation(context: &Context<'_>, teacher: Teacher) -> Result<Teacher> {
     if !context.config.restore_normalisation {
         return Ok(teacher);
     }
-    let convolutions = folded_convolutions(&teacher.graph);
+    let convolutions = unnormalised_convolutions(&teacher.graph);
     if convolutions.is_empty() {
         return Ok(teacher);
     }
@@ -147,7 +148,7 @@ pub(super) fn restore_normalisation(context: &Context<'_>, teacher: Teacher) -> 
     }
     let statistics: Vec<_> = sums.iter().map(ChannelSums::statistics).collect();
     let (graph, weights) = unfold_batch_norm(&teacher.graph, &teacher.weights, &convolutions, &statistics)?;
-    context.progress.finish(&format!("put back behind {} convolutions", convolutions.len()));
+    context.progress.finish(&format!("put behind {} convolutions that had none", convolutions.len()));
     Ok(Teacher { graph, weights, ..teacher })
 }
 
