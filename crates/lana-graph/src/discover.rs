@@ -13,7 +13,8 @@
 //! 3. A **convolution** outside of branches is a layer with the normalisation, activation and gate behind it. A depthwise one takes the
 //!    pointwise ones before and behind it along (an inverted residual without its shortcut, a separable convolution); any other
 //!    takes along a pointwise one behind it that narrows and has no activation (a fused inverted residual without its
-//!    shortcut). A pointwise one that narrows in front of branches that are joined side by side is theirs (a fire module).
+//!    shortcut). A pointwise one that narrows in front of branches that are joined side by side is theirs (a fire module). Layer
+//!    normalisation directly in front of a convolution, as ConvNeXt's downsampling has it, is part of its layer.
 //!
 //! Where regions are nested, the outermost that is no chain is taken: an inner branch is never a layer of its own.
 //!
@@ -87,6 +88,10 @@ enum Kind {
     Normalisation,
     /// An activation.
     Activation,
+    /// Layer normalisation.
+    LayerNorm,
+    /// The dimensions in another order.
+    Turning,
     /// Pooling over windows.
     Pooling,
     /// The beginning of what makes a vector of a map.
@@ -214,20 +219,30 @@ impl<'a> Finder<'a> {
                     _ => end,
                 }
             }
+            Kind::LayerNorm | Kind::Turning => {
+                // It works on what is last, so that channels are put there and back.
+                let turned = |at: usize| at + usize::from(kinds.get(at) == Some(&Kind::Turning));
+                let norm = turned(at);
+                let behind = turned(norm + 1);
+                let is_norm = kinds.get(norm) == Some(&Kind::LayerNorm);
+                if is_norm && is(behind, |_| true) { self.end(kinds, behind) } else { at }
+            }
             _ => at,
         }
     }
 
     fn piece(&self, units: Range<usize>, replaceable: bool) -> Piece {
         let nodes = self.units[units.start].nodes.start..self.units[units.end - 1].nodes.end;
-        // What follows a convolution or a branch stays with it.
-        let mut parts: Vec<Range<usize>> = Vec::new();
+        // What follows a convolution or a branch stays with it, and what comes before the first.
+        let mut parts: Vec<Range<usize>> = vec![nodes.start..nodes.start];
+        let mut begun = false;
         for unit in &self.units[units] {
             let stands_alone = matches!(unit.kind, Kind::Branch { .. } | Kind::Convolution(_));
             match parts.last_mut() {
-                Some(last) if !stands_alone => last.end = unit.nodes.end,
+                Some(last) if !(stands_alone && begun) => last.end = unit.nodes.end,
                 _ => parts.push(unit.nodes.clone()),
             }
+            begun |= stands_alone;
         }
         Piece { name: name(self.graph, &nodes), nodes, parts, replaceable }
     }
@@ -280,6 +295,8 @@ fn kind(graph: &Graph, nodes: &Range<usize>) -> Kind {
         Op::Conv2d(conv) => Kind::Convolution(form(conv)),
         Op::BatchNorm { .. } | Op::Dropout { .. } | Op::DropPath { .. } => Kind::Normalisation,
         Op::Activation { .. } => Kind::Activation,
+        Op::LayerNorm { .. } => Kind::LayerNorm,
+        Op::Transpose { .. } => Kind::Turning,
         Op::MaxPool { .. } | Op::AveragePool { .. } => Kind::Pooling,
         Op::GlobalAveragePool | Op::Flatten => Kind::Global,
         _ => Kind::Other,
@@ -497,6 +514,54 @@ mod tests {
         assert_eq!(stages, ["stage1", "stage2", "stage2"]);
         // The layers take part in everything else: any of them can be cut out.
         assert_eq!(found.layer_graph("features.6").unwrap().nodes().len(), 3);
+    }
+
+    /// Two stages of a ConvNeXt with one block each, and a convolution that reduces the map between them.
+    fn convnext() -> Built {
+        let norm = |b: &mut GraphBuilder, name: &str, x| {
+            let x = b.node(&format!("{name}.Transpose"), Op::Transpose { order: vec![1, 2, 0] }, &[x])?;
+            let x = b.node(name, Op::LayerNorm { eps: 1e-6 }, &[x])?;
+            b.node(&format!("{name}.Transpose_1"), Op::Transpose { order: vec![2, 0, 1] }, &[x])
+        };
+        let mut b = GraphBuilder::new("convnext", Shape::image(3, 32, 32));
+        let x = b.input();
+        let x = b.conv("features.0.0", x, 8, 4, 4, 1)?;
+        let mut x = norm(&mut b, "features.0.1", x)?;
+        for (stage, channels) in [(1, 8), (3, 16)] {
+            let name = |part: &str| format!("features.{stage}.0.{part}");
+            let y = b.conv(&name("dw"), x, channels, 7, 1, channels)?;
+            let y = norm(&mut b, &name("norm"), y)?;
+            let y = b.conv(&name("expand"), y, 4 * channels, 1, 1, 1)?;
+            let y = b.activation(&name("act"), y, Activation::Gelu)?;
+            let y = b.conv(&name("project"), y, channels, 1, 1, 1)?;
+            x = b.add(&name("add"), y, x)?;
+            if stage == 1 {
+                x = norm(&mut b, "features.2.0", x)?;
+                x = b.conv("features.2.1", x, 16, 2, 2, 1)?;
+            }
+        }
+        let x = b.node("pool", Op::GlobalAveragePool, &[x])?;
+        let x = norm(&mut b, "norm", x)?;
+        let x = b.node("flatten", Op::Flatten, &[x])?;
+        let x = b.node("head", Op::Linear { out_features: 10, bias: true }, &[x])?;
+        b.finish(x)
+    }
+
+    #[test]
+    fn layer_normalisation_belongs_to_the_convolution_behind_it() {
+        let graph = convnext().unwrap();
+        let found = discover(&graph, &LayerRules::default()).unwrap();
+        let nodes = |at: usize| {
+            let nodes = &graph.nodes()[found.layers()[at].nodes.clone()];
+            nodes.iter().map(|node| node.op.kind()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&graph, &LayerRules::default()), ["features.1.0", "features.2", "features.3.0"]);
+        assert_eq!(nodes(1), ["transpose", "layer_norm", "transpose", "conv2d"]);
+        // They are one unit: there is nothing to split.
+        let split = LayerRules { split: vec!["features.2".into()], ..LayerRules::default() };
+        assert!(discover(&graph, &split).unwrap_err().to_string().contains("has parts"));
+        // What normalises in front of a block is the block's or stays outside, as behind the stem.
+        assert_eq!(found.layers()[0].nodes.start, 4);
     }
 
     #[test]
