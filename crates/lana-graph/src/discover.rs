@@ -234,7 +234,7 @@ impl<'a> Finder<'a> {
     fn piece(&self, units: Range<usize>, replaceable: bool) -> Piece {
         let nodes = self.units[units.start].nodes.start..self.units[units.end - 1].nodes.end;
         // What follows a convolution or a branch stays with it, and what comes before the first.
-        let mut parts: Vec<Range<usize>> = vec![nodes.start..nodes.start];
+        let mut parts: Vec<Range<usize>> = std::iter::once(nodes.start..nodes.start).collect();
         let mut begun = false;
         for unit in &self.units[units] {
             let stands_alone = matches!(unit.kind, Kind::Branch { .. } | Kind::Convolution(_));
