@@ -560,10 +560,15 @@ mod tests {
         let (program, wide) = solve("0.4x", &config).unwrap();
         assert!(thin(&wide) == 0 && wide.score > free.score, "{:?}", wide.choices);
         assert!(program.thinnest(&wide.choices) >= 0.4);
-        // At the top the teacher's own layers and identities are left.
+        // At the top the teacher's own layers, identities and what has more are left.
         config.select.floors = vec![1.0];
         let (program, skipped) = solve("0.4x", &config).unwrap();
-        assert!(skipped.choices.iter().all(|choice| ["teacher", "identity"].contains(&choice.as_str())));
+        let left = ["teacher", "identity", "wide"];
+        assert!(
+            skipped.choices.iter().all(|choice| left.contains(&choice.as_str())),
+            "{:?}",
+            skipped.choices
+        );
         assert!(skipped.score >= wide.score && program.thinnest(&skipped.choices) == 1.0);
         // What the user asks for by name may stand there.
         config.select.floors = vec![0.4];
@@ -573,7 +578,7 @@ mod tests {
         config.select.force.clear();
         config.select.caps = vec!["*:eighth>=2".into()];
         let (_, capped) = solve("0.4x", &config).unwrap();
-        assert!(thin(&capped) == 2 && !capped.choices.contains(&"quarter".into()), "{:?}", capped.choices);
+        assert!(thin(&capped) >= 2 && !capped.choices.contains(&"quarter".into()), "{:?}", capped.choices);
         config.select.caps.clear();
         for floors in [vec![0.0, 1.5], Vec::new(), vec![f64::NAN]] {
             config.select.floors = floors;

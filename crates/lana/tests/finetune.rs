@@ -305,6 +305,18 @@ fn controls_stand_beside_the_student() {
     fs::write(&rival, lana_onnx::export(&graph, &init::random(&graph, 1), &options).unwrap()).unwrap();
     let error = make(rival.to_str().unwrap(), None).unwrap_err().to_string();
     assert!(error.contains("rival.onnx makes 5 of"), "{error}");
+    // Another file of the same name would take the place of what was trained.
+    let elsewhere = folder.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let namesake = elsewhere.join("rival.onnx");
+    fs::copy(run.join("teacher/teacher.onnx"), &namesake).unwrap();
+    let error = make(namesake.to_str().unwrap(), None).unwrap_err();
+    assert!(error.to_string().contains("rival.onnx, not") && error.exit_status() == 2, "{error}");
+    let both = [&rival, &namesake].map(|file| Control::new(file.to_str().unwrap(), None).unwrap());
+    let config = lana::Run::open(&run).unwrap().config().unwrap();
+    fs::copy(&namesake, &rival).unwrap();
+    let error = lana::check_controls(&config, &run, &both, &Silent).unwrap_err();
+    assert!(error.to_string().contains("two controls are called rival.onnx"), "{error}");
 
     // Weights of another network are named with what is wrong.
     let graph = zoo::build("resnet32_cifar", &ZooOptions::default()).unwrap();
