@@ -61,6 +61,7 @@ NETWORKS = {
     "timm/nf_regnet_b1": 64,
     "timm/dla34": 64,
     "timm/vgg11_bn": 224,
+    "timm/edgenext_xx_small": 64,
 }
 
 

@@ -144,6 +144,37 @@ fn what_keras_does_with_channels_last_is_done_with_channels_first() {
     assert_eq!(conv.padding, [0, 0, 1, 2]);
 }
 
+/// EdgeNeXt mixes the sines of its positions by a convolution, for a batch of the size of the image's.
+#[test]
+fn a_convolution_of_a_constant_is_a_constant() {
+    let model = |kernel: &[i64]| {
+        Model::new(17, &[0, 2, 2, 2])
+            .numbers("grid", &[1, 3, 2, 2], &(1..13).map(|v| v as f32).collect::<Vec<_>>())
+            .numbers("w", kernel, &[1.0, 0.0, 0.0, 0.0, 2.0, -1.0])
+            .numbers("b", &[2], &[0.5, 0.0])
+            .integers("zero", &[], &[0])
+            .integers("first", &[1], &[0])
+            .integers("sizes", &[3], &[3, 2, 2])
+            .integers("rows", &[2], &[-1, 4])
+            .node("shape", "Shape", &["x"], &[])
+            .node("n", "Gather", &["shape", "zero"], &[int("axis", 0)])
+            .node("n1", "Unsqueeze", &["n", "first"], &[])
+            .node("grid_dims", "Concat", &["n1", "sizes"], &[int("axis", 0)])
+            .node("grids", "Expand", &["grid", "grid_dims"], &[])
+            .node("mixed", "Conv", &["grids", "w", "b"], &[ints("kernel_shape", &kernel[2..])])
+            .node("dims", "Concat", &["n1", "rows"], &[int("axis", 0)])
+            .node("positions", "Reshape", &["mixed", "dims"], &[])
+            .node("tokens", "Reshape", &["x", "dims"], &[])
+            .node("y", "Add", &["tokens", "positions"], &[])
+    };
+    let (graph, weights) = model(&[2, 3, 1, 1]).graph();
+    assert_eq!(*graph.output_shape(), Shape::of(&[2, 4]));
+    assert_eq!(weights.get("y.weight").unwrap().data, [1.5, 2.5, 3.5, 4.5, 1.0, 2.0, 3.0, 4.0]);
+    // Wider kernels are not what anybody mixes constants by.
+    assert!(model(&[1, 3, 1, 2]).refusal().contains("`mixed` (Conv: input 0 is a constant)"));
+    assert!(model(&[2, 3]).refusal().contains("`mixed` (Conv"));
+}
+
 /// One average over all of a map is what others write as GlobalAveragePool.
 #[test]
 fn a_window_that_is_the_whole_map() {

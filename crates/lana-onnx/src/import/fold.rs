@@ -76,6 +76,13 @@ impl Importer<'_> {
                 }
                 clipped
             }
+            // Positions that are mixed once and for all, as EdgeNeXt has them.
+            "Conv" if is_pointwise(node) => {
+                let Some(kernel) = second() else { return Ok(None) };
+                let products = x.len().saturating_mul(kernel.dims.first().copied().unwrap_or(0));
+                self.charge(products)?;
+                mixed(x, kernel, arrays.get(2).copied().flatten())?
+            }
             // Weights that are standardised, as NFNets and BiTs have them.
             "BatchNormalization" if flag(node, "training_mode", false) => {
                 let (Some(scale), Some(shift)) = (second(), arrays.get(2).copied().flatten()) else {
@@ -95,7 +102,12 @@ impl Importer<'_> {
                 self.choice(condition, yes, no)?
             }
             "Reshape" => {
-                let wanted = self.list(node, 1, "shape")?.unwrap_or_default();
+                // A constant that was made for the open batch has what it is for one image.
+                let of_image = |size: i64| if size % ANY_BATCH == 0 { size / ANY_BATCH } else { size };
+                let mut wanted = self.list(node, 1, "shape")?.unwrap_or_default();
+                if self.batch == ANY_BATCH {
+                    wanted.iter_mut().for_each(|size| *size = of_image(*size));
+                }
                 let dims: Vec<i64> = x.dims.iter().map(|&d| d as i64).collect();
                 let whole = super::shapes::target(&dims, &wanted, flag(node, "allowzero", false))?;
                 x.regrouped(whole.into_iter().map(size).collect::<Read<_>>()?)?
@@ -389,6 +401,45 @@ fn cast(x: &Array, to: i64) -> Read<Array> {
         _ => return obstacle(format!("to ONNX data type {to}")),
     };
     Ok(Array { data, ..x.clone() })
+}
+
+/// Whether a convolution has nothing but a kernel of one pixel: no step, padding or groups.
+fn is_pointwise(node: &NodeProto) -> bool {
+    let all = |name: &str, wanted: i64| ints(node, name).is_none_or(|v| v.iter().all(|&v| v == wanted));
+    all("kernel_shape", 1)
+        && all("strides", 1)
+        && all("pads", 0)
+        && matches!(int(node, "group"), None | Some(1))
+}
+
+/// The channels of every pixel times a matrix, as a convolution with a kernel of one pixel has them.
+fn mixed(x: &Array, kernel: &Array, bias: Option<&Array>) -> Read<Array> {
+    let (&[images, channels, ref pixels @ ..], &[outputs, inputs, ref window @ ..]) =
+        (&x.dims[..], &kernel.dims[..])
+    else {
+        return obstacle(format!("of {:?} by {:?}", x.dims, kernel.dims));
+    };
+    let bias = bias.map_or_else(|| vec![0.0; outputs], Array::to_floats);
+    let fits = inputs == channels && window.iter().all(|&size| size == 1) && window.len() == pixels.len();
+    // Nothing to compute with might be asked for very often.
+    if !fits || bias.len() != outputs || x.len() == 0 || kernel.len() == 0 {
+        return obstacle(format!("of {:?} by {:?} and {} terms", x.dims, kernel.dims, bias.len()));
+    }
+    let count: usize = pixels.iter().product();
+    let (x, kernel) = (x.to_floats(), kernel.to_floats());
+    let mut data = Vec::new();
+    for image in 0..images {
+        for output in 0..outputs {
+            let mut sums = vec![f64::from(bias[output]); count];
+            for channel in 0..channels {
+                let factor = f64::from(kernel[output * channels + channel]);
+                let values = &x[(image * channels + channel) * count..][..count];
+                sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += factor * f64::from(v));
+            }
+            data.extend(sums.into_iter().map(|sum| sum as f32));
+        }
+    }
+    Ok(Array::floats([&[images, outputs], pixels].concat(), data))
 }
 
 /// Every slice along the second dimension with mean 0 and variance 1, scaled and moved.
