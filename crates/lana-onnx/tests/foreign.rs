@@ -144,6 +144,75 @@ fn what_keras_does_with_channels_last_is_done_with_channels_first() {
     assert_eq!(conv.padding, [0, 0, 1, 2]);
 }
 
+/// Keras on PyTorch holds maps with channels last, and turns them in front of each convolution and back behind it.
+#[test]
+fn what_is_turned_for_each_convolution_is_turned_no_more() {
+    let conv = |m: Model, name: &str, x: &str, dims: [i64; 4]| {
+        let [kernel, first, inner] = ["kernel", "first", "inner"].map(|part| format!("{name}/{part}"));
+        let pad = dims[2] / 2;
+        m.floats(&kernel, &dims)
+            .node(&first, "Transpose", &[x], &[ints("perm", &[0, 3, 1, 2])])
+            .node(&inner, "Conv", &[&first, &kernel], &[ints("pads", &[pad; 4])])
+            .node(name, "Transpose", &[&inner], &[ints("perm", &[0, 2, 3, 1])])
+    };
+    let base = || Model::new(17, &[0, 6, 5, 3]).numbers("shift", &[4], &[0.1, 0.2, 0.3, 0.4]);
+    let m = conv(base(), "stem", "x", [4, 3, 3, 3]).node("relu", "Relu", &["stem"], &[]);
+    // A residual branch, the sum of which is gated.
+    let m = conv(m, "branch", "relu", [4, 4, 3, 3])
+        .node("sum", "Add", &["branch", "relu"], &[])
+        .node("out", "Relu", &["sum"], &[])
+        .node("squeezed", "ReduceMean", &["out"], &[ints("axes", &[1, 2])]);
+    let m = conv(m, "gate", "squeezed", [4, 4, 1, 1])
+        .node("sigmoid", "Sigmoid", &["gate"], &[])
+        .node("gated", "Mul", &["out", "sigmoid"], &[])
+        .node("moved", "Add", &["gated", "shift"], &[])
+        .node("both", "Concat", &["moved", "relu"], &[int("axis", -1)]);
+    let (graph, weights) = conv(m, "last", "both", [5, 8, 1, 1])
+        .node("mean", "ReduceMean", &["last"], &[ints("axes", &[1, 2]), int("keepdims", 0)])
+        .graph();
+    let kinds: Vec<&str> = graph.nodes().iter().map(|n| n.op.kind()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "conv2d",
+            "activation",
+            "conv2d",
+            "add",
+            "activation",
+            "global_average_pool",
+            "conv2d",
+            "activation",
+            "mul",
+            "add_parameter",
+            "concat",
+            "conv2d",
+            "global_average_pool",
+            "reshape"
+        ],
+        "{graph:?}"
+    );
+    let find = |name: &str| &graph.nodes()[graph.nodes().iter().position(|n| n.name == name).unwrap()];
+    assert_eq!(find("both").op, Op::Concat { axis: 0 });
+    assert_eq!(find("moved").op, Op::AddParameter { shared: vec![1, 2] });
+    assert_eq!(weights.get("moved.weight").unwrap().shape, [4, 1, 1]);
+    assert_eq!(*graph.output_shape(), Shape::vector(5));
+
+    // What reads channels last gets them so, once for all.
+    let m = conv(base(), "stem", "x", [4, 3, 1, 1])
+        .node("relu", "Relu", &["stem"], &[])
+        .floats("dense", &[4, 4])
+        .node("a", "MatMul", &["relu", "dense"], &[]);
+    let m = conv(m, "again", "relu", [4, 4, 1, 1]).node("y", "Add", &["again", "a"], &[]);
+    let (graph, _) = m.graph();
+    let kinds: Vec<&str> = graph.nodes().iter().map(|n| n.op.kind()).collect();
+    assert_eq!(
+        kinds,
+        ["conv2d", "activation", "transpose", "linear", "conv2d", "transpose", "add"],
+        "{graph:?}"
+    );
+    assert_eq!(*graph.output_shape(), Shape::of(&[6, 5, 4]));
+}
+
 /// EdgeNeXt mixes the sines of its positions by a convolution, for a batch of the size of the image's.
 #[test]
 fn a_convolution_of_a_constant_is_a_constant() {

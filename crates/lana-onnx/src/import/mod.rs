@@ -4,7 +4,7 @@
 //! ([`fold`]): so end the computations with shapes, by which exporters say what sizes they do not want to write down. What
 //! depends on the image becomes operations of lana ([`conv`], [`elementwise`], [`matrix`], [`norm`], [`pieces`],
 //! [`shapes`]), value by value ([`held`] says what a value is meanwhile). In the end operations that are one together, as
-//! other tools spell out what lana has a word for, are made one ([`simplify`]).
+//! other tools spell out what lana has a word for, are made one ([`simplify`], [`turning`]).
 //!
 //! A file may hold anything: sizes are bounded before they are multiplied, and [`Importer::charge`] bounds the memory that
 //! few bytes of a file can ask for.
@@ -20,6 +20,7 @@ mod norm;
 mod pieces;
 mod shapes;
 mod simplify;
+mod turning;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;

@@ -22,7 +22,15 @@ type Rule = fn(&mut Draft, usize, &[usize]) -> bool;
 
 impl Draft {
     /// The same network of fewer operations.
-    pub(super) fn simplified(mut self) -> Self {
+    pub(super) fn simplified(self) -> Self {
+        let mut plain = self.by_rules();
+        match plain.carry_turning() {
+            true => plain.by_rules(),
+            false => plain,
+        }
+    }
+
+    fn by_rules(mut self) -> Self {
         // What one rule makes another may need.
         let rules: [Rule; 11] = [
             Draft::nothing,
@@ -445,7 +453,7 @@ impl Draft {
 }
 
 /// An operation on single elements or single dimensions for a value whose dimensions are in another order.
-fn by_other_dimensions(op: &Op, order: &[usize]) -> Option<Op> {
+pub(super) fn by_other_dimensions(op: &Op, order: &[usize]) -> Option<Op> {
     let now = |old: &usize| order.iter().position(|at| at == old);
     let shared = |old: &[usize]| (0..order.len()).filter(|&at| old.contains(&order[at])).collect();
     let padded = |pads: &[[usize; 2]]| order.iter().map(|&at| pads[at]).collect();
