@@ -366,6 +366,35 @@ fn constants_of_channels() {
     assert_eq!(graph.cost().params, 4 * 3 + 4 + 4 + 4);
 }
 
+/// BatchNorm by its numbers, as Keras on PyTorch has it, is folded into the convolution: `((w * x) - 1) * f + t`.
+#[test]
+fn a_factor_and_a_term_for_each_channel() {
+    let model = |scale: &str, dims: &[i64]| {
+        let model = Model::new(17, &[0, 1, 2, 2])
+            .numbers("conv.weight", &[2, 1, 1, 2], &[1.0, 2.0, 3.0, 4.0])
+            .numbers("mean", &[2, 1, 1], &[1.0, 1.0])
+            .numbers("channels", &[2, 1, 1], &[0.5, -2.0])
+            .numbers("pixels", &[2, 2, 1], &[0.5, 0.5, -2.0, -2.5])
+            .numbers("beta", dims, &[10.0, 20.0])
+            .node("conv", "Conv", &["x", "conv.weight"], &[])
+            .node("centred", "Sub", &["conv", "mean"], &[]);
+        model.node("scaled", "Mul", &["centred", scale], &[]).node("y", "Add", &["scaled", "beta"], &[])
+    };
+    let folded = model("channels", &[2, 1, 1]);
+    assert_eq!(folded.read(), (vec!["conv2d"], vec![2, 2, 1]));
+    let (_, weights) = folded.graph();
+    assert_eq!(weights.get("conv.weight").unwrap().data, [0.5, 1.0, -6.0, -8.0]);
+    assert_eq!(weights.get("conv.bias").unwrap().data, [9.5, 22.0]);
+    // What differs from pixel to pixel is no convolution's.
+    for other in [model("pixels", &[2, 1, 1]), model("channels", &[1, 2, 1])] {
+        assert_eq!(other.read().0, ["conv2d", "mul_parameter", "add_parameter"]);
+    }
+    // Nor is a factor alone, as of a layer scale, which is trained as such.
+    let scale = Model::new(17, &[0, 1, 2, 2]).floats("w", &[2, 1, 1, 1]).floats("scale", &[2, 1, 1]);
+    let scale = scale.node("conv", "Conv", &["x", "w"], &[]).node("y", "Mul", &["conv", "scale"], &[]);
+    assert_eq!(scale.read().0, ["conv2d", "mul_parameter"]);
+}
+
 /// TensorFlow pads by what is needed, the odd row at the end.
 #[test]
 fn padding_as_tensorflow_has_it() {

@@ -32,7 +32,7 @@ impl Draft {
 
     fn by_rules(mut self) -> Self {
         // What one rule makes another may need.
-        let rules: [Rule; 11] = [
+        let rules: [Rule; 12] = [
             Draft::nothing,
             Draft::turned_back,
             Draft::turned_twice,
@@ -41,6 +41,7 @@ impl Draft {
             Draft::product,
             Draft::layer_norm,
             Draft::bias,
+            Draft::factor_and_term,
             Draft::sum_of_parameters,
             Draft::padded_conv,
             Draft::padded_average,
@@ -356,13 +357,10 @@ impl Draft {
     fn bias(&mut self, node: usize, uses: &[usize]) -> bool {
         let Op::AddParameter { shared } = &self.nodes[node].op else { return false };
         let Some((layer, op, _)) = self.inner(self.nodes[node].inputs[0], uses) else { return false };
-        let rank = self.shapes[layer + 1].dims().len();
-        let whole = |at: usize| self.shapes[layer + 1].dims()[at] == 1;
-        let along = |axis: usize| {
-            (0..rank).all(|at| at == axis || shared.contains(&at) || whole(at)) && !shared.contains(&axis)
-        };
+        let shape = &self.shapes[layer + 1];
+        let along = |axis: usize| is_along(axis, shape, shared);
         let fits = match op {
-            Op::Linear { bias: false, .. } => along(rank - 1),
+            Op::Linear { bias: false, .. } => along(shape.dims().len() - 1),
             Op::Conv2d(conv) => !conv.bias && along(0),
             _ => false,
         };
@@ -374,6 +372,43 @@ impl Draft {
             _ => return false,
         }
         self.weights.insert(format!("{}.bias", self.nodes[layer].name), tensor);
+        self.redirect(Value::of_node(node), Value::of_node(layer));
+        true
+    }
+
+    /// A factor and a term for each channel behind a convolution, as some tools write BatchNorm: folded into it, as others do.
+    fn factor_and_term(&mut self, node: usize, uses: &[usize]) -> bool {
+        let Op::AddParameter { shared } = &self.nodes[node].op else { return false };
+        let found = match self.inner(self.nodes[node].inputs[0], uses) {
+            Some((at, Op::MulParameter { shared: same }, x)) if same == shared => Some((at, x)),
+            _ => None,
+        };
+        let Some((scale, x)) = found else { return false };
+        let Some((layer, Op::Conv2d(conv), _)) = self.inner(x, uses) else { return false };
+        let (mut conv, name) = (conv.clone(), self.nodes[layer].name.clone());
+        let bias = conv.bias.then(|| self.weight(layer, "bias").cloned()).flatten();
+        let (Some(factors), Some(terms), Some(kernel), true) = (
+            self.weight(scale, "weight"),
+            self.weight(node, "weight"),
+            self.weight(layer, "weight"),
+            is_along(0, &self.shapes[layer + 1], shared) && bias.is_some() == conv.bias,
+        ) else {
+            return false;
+        };
+        let channels = conv.out_channels;
+        if [factors.data.len(), terms.data.len()] != [channels; 2] {
+            return false;
+        }
+        let (mut kernel, mut sums) = (kernel.clone(), terms.data.clone());
+        let each = kernel.data.len() / channels;
+        for (channel, &factor) in factors.data.iter().enumerate() {
+            kernel.data[channel * each..][..each].iter_mut().for_each(|v| *v *= factor);
+            sums[channel] += bias.as_ref().map_or(0.0, |bias| factor * bias.data[channel]);
+        }
+        conv.bias = true;
+        self.nodes[layer].op = Op::Conv2d(conv);
+        self.weights.insert(format!("{name}.weight"), kernel);
+        self.weights.insert(format!("{name}.bias"), Tensor { shape: vec![channels], data: sums });
         self.redirect(Value::of_node(node), Value::of_node(layer));
         true
     }
@@ -450,6 +485,12 @@ impl Draft {
         }
         Draft { nodes, shapes, weights, output: now[self.output.index()] }
     }
+}
+
+/// Whether a parameter for values of a shape has one number for each place along a dimension, the same along all others.
+fn is_along(axis: usize, shape: &Shape, shared: &[usize]) -> bool {
+    let dims = shape.dims();
+    (0..dims.len()).all(|at| at == axis || shared.contains(&at) || dims[at] == 1) && !shared.contains(&axis)
 }
 
 /// An operation on single elements or single dimensions for a value whose dimensions are in another order.
