@@ -43,6 +43,14 @@ pub struct LayerRules {
     /// Layers that shall be one: for each pattern those that fit it and follow each other, with what stands between.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub merge: Vec<String>,
+    /// Layers of a stage that follow each other and shall be one, at most; 0 and 1 leave each alone. A stage is divided evenly:
+    /// seven layers by threes are groups of three, two and two.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub group: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// A graph with the layers that are found in it, in the place of those that it had.
@@ -53,7 +61,7 @@ pub fn discover(graph: &Graph, rules: &LayerRules) -> Result<Graph> {
     let plain = without_layers(graph)?;
     let mut pieces = Finder::new(&plain).pieces();
     apply(&plain, &mut pieces, rules)?;
-    let layers = layers(&plain, &pieces);
+    let layers = grouped(layers(&plain, &pieces), rules.group);
     if layers.is_empty() {
         let reason = match pieces.is_empty() || rules.exclude.is_empty() {
             true => "holds no region with one input and one output that could be replaced",
@@ -137,9 +145,9 @@ struct Finder<'a> {
 
 impl<'a> Finder<'a> {
     fn new(graph: &'a Graph) -> Self {
-        let cuts = cuts(graph);
+        let cuts = graph.cuts();
         let units = cuts.windows(2).map(|pair| {
-            let nodes = pair[0]..pair[1];
+            let nodes = pair[0].index()..pair[1].index();
             let kind = kind(graph, &nodes);
             Unit { nodes, kind }
         });
@@ -252,28 +260,6 @@ impl<'a> Finder<'a> {
         piece.parts.len() == 1
             && first.is_some_and(|unit| matches!(unit.kind, Kind::Convolution(Form::Pointwise { .. })))
     }
-}
-
-/// Positions among the nodes at which only one value is alive: 0 for the input, then behind each node whose result every path
-/// passes.
-fn cuts(graph: &Graph) -> Vec<usize> {
-    let nodes = graph.nodes();
-    let mut last_use = vec![0; nodes.len() + 1];
-    for (index, node) in nodes.iter().enumerate() {
-        node.inputs.iter().for_each(|value| last_use[value.index()] = index + 1);
-    }
-    last_use[graph.output().index()] = nodes.len() + 1;
-    let mut found = vec![0];
-    // How far values are read that are older than the one that is looked at.
-    let mut reach = last_use[0];
-    for (value, &last) in last_use.iter().enumerate().skip(1) {
-        // Read by nodes up to number `reach`, counted from one: the node that makes this value at most.
-        if reach <= value && last > 0 {
-            found.push(value);
-        }
-        reach = reach.max(last);
-    }
-    found
 }
 
 fn kind(graph: &Graph, nodes: &Range<usize>) -> Kind {
@@ -404,31 +390,70 @@ fn apply(graph: &Graph, pieces: &mut Vec<Piece>, rules: &LayerRules) -> Result<(
         *pieces = std::mem::take(pieces).into_iter().flat_map(split).collect();
     }
     for pattern in &rules.merge {
-        let mut merged: Vec<Piece> = Vec::new();
+        // With the name of the last that is in it.
+        let mut merged: Vec<(Piece, String)> = Vec::new();
         let (mut open, mut any) = (false, false);
         for piece in std::mem::take(pieces) {
             let fitting = piece.replaceable && fits(pattern, &piece.name);
             match merged.last_mut() {
-                Some(last) if open && fitting => {
+                Some((last, end)) if open && fitting => {
                     last.nodes.end = piece.nodes.end;
                     last.parts.extend(piece.parts);
+                    *end = piece.name;
                     any = true;
                 }
-                _ => merged.push(piece),
+                _ => {
+                    let name = piece.name.clone();
+                    merged.push((piece, name));
+                }
             }
             open = fitting;
         }
-        for piece in &mut merged {
-            if piece.parts.len() > 1 && piece.replaceable && fits(pattern, &piece.name) {
-                piece.name = name(graph, &piece.nodes);
+        let named = merged.into_iter().map(|(mut piece, end)| {
+            if piece.name != end {
+                let all: Vec<usize> = (0..graph.nodes().len()).collect();
+                let own = shared_path(graph, &piece.nodes, &all, &['.']);
+                piece.name = own.unwrap_or_else(|| spanning(&piece.name, &end));
             }
-        }
-        *pieces = merged;
+            piece
+        });
+        *pieces = named.collect();
         if !any {
             return Err(unmatched("merge", "no layers that follow each other fit", pattern, pieces));
         }
     }
     mark(pieces, "exclude", &rules.exclude, false)
+}
+
+/// What is called that reaches from one layer to another: `layer1.0-2` from `layer1.0` to `layer1.2`.
+fn spanning(first: &str, last: &str) -> String {
+    let paths = (first.rsplit_once('.'), last.rsplit_once('.'));
+    match paths {
+        (Some((path, _)), Some((other, end))) if path == other && is_number(end) => format!("{first}-{end}"),
+        _ => format!("{first}-{last}"),
+    }
+}
+
+/// At most so many layers of a stage that follow each other as one.
+fn grouped(layers: Vec<Layer>, most: usize) -> Vec<Layer> {
+    if most < 2 {
+        return layers;
+    }
+    let mut groups = Vec::new();
+    for stage in layers.chunk_by(|a, b| a.stage == b.stage && a.output == b.input) {
+        let count = stage.len().div_ceil(most);
+        let bound = |group: usize| (group * stage.len()).div_ceil(count);
+        for group in (0..count).map(|group| &stage[bound(group)..bound(group + 1)]) {
+            if let [first, .., last] = group {
+                let name = spanning(&first.name, &last.name);
+                let nodes = first.nodes.start..last.nodes.end;
+                groups.push(Layer { name, nodes, output: last.output, ..first.clone() });
+            } else {
+                groups.extend_from_slice(group);
+            }
+        }
+    }
+    groups
 }
 
 fn layers(graph: &Graph, pieces: &[Piece]) -> Vec<Layer> {
@@ -478,7 +503,7 @@ fn stages(graph: &Graph, layers: &[Layer]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Activation, GraphBuilder, Shape};
+    use crate::{Activation, GraphBuilder, Shape, Tensor, Weights};
 
     type Built = Result<Graph>;
 
@@ -565,6 +590,35 @@ mod tests {
     }
 
     #[test]
+    fn layers_whose_nodes_are_called_otherwise_are_cut_out_and_put_back_with_their_weights() {
+        let graph = vgg().unwrap();
+        let rules = LayerRules { group: 2, ..LayerRules::default() };
+        for rules in [LayerRules::default(), rules] {
+            let found = discover(&graph, &rules).unwrap();
+            let weights: Weights = found
+                .parameters()
+                .into_iter()
+                .enumerate()
+                .map(|(at, p)| (p.name, Tensor::full(&p.shape, at as f32 + 1.0)))
+                .collect();
+            for layer in found.layers() {
+                let own = found.layer_graph(&layer.name).unwrap();
+                let own_weights = found.layer_weights(&layer.name, &weights).unwrap();
+                own_weights.check(&own).unwrap();
+                let student = found.replace(&layer.name, &own).unwrap();
+                let mut student_weights = weights.clone();
+                found.replace_weights(&layer.name, &mut student_weights, &own_weights).unwrap();
+                student_weights.check(&student).unwrap();
+                let values = |graph: &Graph, weights: &Weights| -> Vec<f32> {
+                    graph.parameters().iter().map(|p| weights.get(&p.name).unwrap().data[0]).collect()
+                };
+                assert_eq!(values(&student, &student_weights), values(&found, &weights));
+            }
+            assert!(found.layer_weights("nowhere", &weights).is_err());
+        }
+    }
+
+    #[test]
     fn rules_change_what_is_found() {
         let graph = vgg().unwrap();
         let rules = |change: fn(&mut LayerRules)| {
@@ -581,6 +635,10 @@ mod tests {
         let merged = discover(&graph, &merge).unwrap();
         assert_eq!(merged.layers().len(), 1);
         assert_eq!(merged.layers()[0].nodes, 3..13);
+        assert_eq!(merged.layers()[0].name, "features.3-9");
+        let group = rules(|r| r.group = 2);
+        // Of the first stage there is one alone, the pooling stands behind it.
+        assert_eq!(names(&graph, &group), ["features.3", "features.6-9"]);
         for wrong in [
             rules(|r| r.include = vec!["stem".into()]),
             rules(|r| r.exclude = vec!["stem".into()]),

@@ -284,6 +284,26 @@ impl Graph {
         list
     }
 
+    /// The values that every path from the input to the output passes, in order, both ends included.
+    pub fn cuts(&self) -> Vec<Value> {
+        let mut last_use = vec![0; self.shapes.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|value| last_use[value.0] = index + 1);
+        }
+        last_use[self.output.0] = self.nodes.len() + 1;
+        let mut found = vec![Value::INPUT];
+        // How far values are read that are older than the one that is looked at.
+        let mut reach = last_use[0];
+        for (value, &last) in last_use.iter().enumerate().skip(1) {
+            // Read by nodes up to number `reach`, counted from one: the node that makes this value at most.
+            if reach <= value && last > 0 {
+                found.push(Value(value));
+            }
+            reach = reach.max(last);
+        }
+        found
+    }
+
     /// How many nodes (and, for the last value, the outside world) read each value.
     pub fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.shapes.len()];

@@ -1,6 +1,6 @@
 //! Cutting networks and putting them together: how students are made.
 
-use crate::{Error, Graph, Layer, Node, Result, Value};
+use crate::{Error, Graph, Layer, Node, Parameter, Result, Value, Weights};
 
 impl Graph {
     /// The part of the network that makes `to` out of `from`, as a network of its own.
@@ -75,6 +75,40 @@ impl Graph {
         let graph = self.subgraph(found.input, found.output, &format!("{layer}."))?;
         let (_, input, nodes, output, _) = graph.into_parts();
         Graph::new(layer, input, nodes, output, Vec::new())
+    }
+
+    /// Of the weights of the network those of a layer, under the names that [`Graph::layer_graph`] gives its nodes. Nodes need not be
+    /// called as their layer is: one that was put together of several has none of their names.
+    ///
+    /// # Errors
+    /// If there is no such layer. Weights that are missing stay so.
+    pub fn layer_weights(&self, layer: &str, weights: &Weights) -> Result<Weights> {
+        let prefix = format!("{layer}.");
+        let own = self.layer_parameters(layer)?.into_iter().filter_map(|parameter| {
+            let node = &self.nodes()[parameter.node].name;
+            let removed = node.len() - node.strip_prefix(&prefix).unwrap_or(node).len();
+            Some((parameter.name[removed..].to_string(), weights.get(&parameter.name)?.clone()))
+        });
+        Ok(own.collect())
+    }
+
+    /// Puts the weights of an operation in the place of a layer's, as [`Graph::replace`] does with its nodes.
+    ///
+    /// # Errors
+    /// If there is no such layer.
+    pub fn replace_weights(&self, layer: &str, weights: &mut Weights, operation: &Weights) -> Result<()> {
+        for parameter in self.layer_parameters(layer)? {
+            weights.remove(&parameter.name);
+        }
+        for (name, tensor) in operation.iter() {
+            weights.insert(format!("{layer}.{name}"), tensor.clone());
+        }
+        Ok(())
+    }
+
+    fn layer_parameters(&self, layer: &str) -> Result<Vec<Parameter>> {
+        let (_, found) = self.layer(layer)?;
+        Ok(self.parameters().into_iter().filter(|parameter| found.nodes.contains(&parameter.node)).collect())
     }
 
     /// The network with `operation` in the place of a layer. The operation's nodes get the layer's name as prefix. An

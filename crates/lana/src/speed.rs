@@ -89,7 +89,7 @@ pub fn score_speed(run: &Path, operations: usize, progress: &dyn Progress) -> Re
             let begun = Instant::now();
             let graph = network.graph().replace(&layer.name, &operation.graph)?;
             let mut all = weights.clone();
-            all.replace_under(&layer.name, &operation.weights()?);
+            network.graph().replace_weights(&layer.name, &mut all, &operation.weights()?)?;
             let changed = Network::new(&graph, &all, context.device)?;
             let [whole, _] =
                 without_gradients(|| base.change(&changed.forward(&batch.images, BatchNorm::Batch)?))?.kl;

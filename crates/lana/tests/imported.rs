@@ -103,3 +103,25 @@ fn a_file_goes_through_every_step() {
     let again = accelerate(&real, &run, &Silent).unwrap().remove(0);
     assert_eq!(again, student);
 }
+
+#[test]
+fn layers_of_several_blocks_are_replaced_by_fewer() {
+    let folder = TempDir::new().unwrap();
+    let weights = folder.path().join("weights.safetensors");
+    let graph = zoo::build(NETWORK, &ZooOptions::default()).unwrap();
+    fs::write(&weights, init::random(&graph, 3).to_bytes()).unwrap();
+    let config = Config {
+        teacher: NETWORK.into(),
+        weights: Some(weights.into()),
+        layers: LayerRules { group: 3, ..LayerRules::default() },
+        pool: "depth-n1,depth-n2,identity".into(),
+        budgets: vec!["params=0.5x".parse::<Budget>().unwrap()],
+        ..config(Path::new(NETWORK))
+    };
+    let run = folder.path().join("run");
+    let student = accelerate(&config, &run, &Silent).unwrap().remove(0);
+    assert!(student.meets_budget);
+    let layers: Vec<&str> = student.choices.iter().map(|(layer, _)| layer.as_str()).collect();
+    assert_eq!(layers, ["layer1.0-2", "layer2.0-2", "layer3.0-2"]);
+    assert!(student.choices.iter().any(|(_, choice)| choice.starts_with("depth-n")), "{:?}", student.choices);
+}

@@ -22,6 +22,7 @@ mod acnet;
 mod attention;
 mod bottleneck;
 mod conv;
+mod depth;
 mod edit;
 mod fused;
 mod grouped;
@@ -58,10 +59,11 @@ pub use selection::{Pool, Pools};
 
 /// Every family, in the order in which pools list its members: the one place where a new one is named. Those that start
 /// from the teacher's weights come first, since of operations that are the same network somewhere the first one stands.
-static FAMILIES: [&Family; 19] = [
+static FAMILIES: [&Family; 20] = [
     &teacher::TEACHER,
     &teacher::IDENTITY,
     &narrow::FAMILY,
+    &depth::FAMILY,
     &own::FAMILY,
     &grouped::FAMILY,
     &radix::FAMILY,

@@ -86,7 +86,7 @@ impl<'a> Library<'a> {
                 )
             })?;
             graph = graph.replace(&layer.name, &trained.graph)?;
-            weights.replace_under(&layer.name, &trained.weights()?);
+            own.replace_weights(&layer.name, &mut weights, &trained.weights()?)?;
         }
         Ok((graph, weights))
     }

@@ -218,10 +218,13 @@ fn untrained(
         let seed = pretrain::seed(context, index);
         let own = match start {
             Start::Random => init::random(built, seed),
-            _ => operation.initialise(&place.graph, &teacher.weights.under(&place.layer), built, seed)?,
+            _ => {
+                let own = teacher.graph.layer_weights(&place.layer, &teacher.weights)?;
+                operation.initialise(&place.graph, &own, built, seed)?
+            }
         };
         graph = graph.replace(&place.layer, built)?;
-        weights.replace_under(&place.layer, &own);
+        teacher.graph.replace_weights(&place.layer, &mut weights, &own)?;
     }
     Ok((graph, weights))
 }

@@ -41,6 +41,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PATTERN")]
     merge: Vec<String>,
 
+    /// Layers of a stage that follow each other and shall be one, at most
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    group: usize,
+
     /// Print one JSON object instead of a tree
     #[arg(long)]
     json: bool,
@@ -53,6 +57,7 @@ impl Arguments {
             exclude: self.exclude.clone(),
             split: self.split.clone(),
             merge: self.merge.clone(),
+            group: self.group,
         };
         let found = lana::layers(&self.network, &self.options.options(), &rules)?;
         if self.json { output::json(&found) } else { output::results(&tree(&found)) }

@@ -92,7 +92,7 @@ pub(crate) fn run(context: &Context<'_>, shard: Option<Shard>) -> Result<()> {
     let mut setting = Setting {
         context,
         pool: &pool,
-        weights: &teacher.weights,
+        origin: &teacher,
         lesson,
         teacher: Precision::Fp32,
         steps,

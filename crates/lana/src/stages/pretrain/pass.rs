@@ -19,7 +19,7 @@ use super::plan::Need;
 use super::watch::{self, Price};
 use super::{Item, write};
 use crate::checkpoint;
-use crate::context::{Context, LayerPool};
+use crate::context::{Context, LayerPool, Teacher};
 use crate::{Error, OperationRecord, Result};
 
 /// Batches over which BatchNorm statistics are settled and the final error is taken.
@@ -81,8 +81,8 @@ pub(super) struct Position {
 pub(super) struct Setting<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) pool: &'a [LayerPool],
-    /// The teacher's weights as they were taken in, from which operations start.
-    pub(super) weights: &'a Weights,
+    /// The teacher as it was taken in, with the weights from which operations start.
+    pub(super) origin: &'a Teacher,
     pub(super) lesson: Lesson,
     /// In what format the teacher runs.
     pub(super) teacher: Precision,
@@ -578,7 +578,7 @@ fn cooling(steps: u64) -> u64 {
 pub(super) fn start(setting: &Setting<'_>, item: &Item, lesson: &Lesson) -> Result<Imitator> {
     let (context, place) = (setting.context, &setting.pool[item.layer]);
     let seed = super::seed(context, item.layer);
-    let weights = setting.weights.under(&place.layer);
+    let weights = setting.origin.graph.layer_weights(&place.layer, &setting.origin.weights)?;
     let start = item.operation.initialise(&place.graph, &weights, &item.graph, seed)?;
     Ok(Imitator::new(&item.graph, &start, &setting.own(item, lesson), context.device)?)
 }

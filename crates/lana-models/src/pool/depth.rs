@@ -1,0 +1,81 @@
+//! The first blocks of a layer of several.
+//!
+//! A layer may be put together of several blocks of the teacher ([`lana_graph::LayerRules`]: `group`, `merge`). Its operations
+//! then imitate what all of them do together, and may do so with fewer blocks: what a network of the same family
+//! with less depth has, and what leaving out blocks one by one, each judged by itself, does not find.
+//!
+//! A block ends where every path passes one value with the layer's output shape, made as the output is made: in a ResNet by the
+//! activation behind the sum. The first blocks stay, among them the one that changes the shape.
+
+use lana_graph::{Graph, Value, Weights};
+
+use super::name::{Arguments, Parameter, Range};
+use super::{Family, NotApplicable, Start, any};
+
+pub(super) static FAMILY: Family = Family {
+    name: "depth",
+    summary: "the first n blocks of a layer that is put together of more",
+    parameters: &[Parameter::new("n", Range::Whole(64.0))],
+    check: any,
+    members: |_| Vec::new(),
+    initialisation: "the teacher's weights",
+    build,
+    initialise,
+};
+
+/// Where blocks end, the last at the output.
+fn ends(layer: &Graph) -> Vec<Value> {
+    let maker = |value: Value| value.node().map(|node| layer.nodes()[node].op.kind());
+    let alike =
+        |value: &Value| layer.shape(*value) == layer.output_shape() && maker(*value) == maker(layer.output());
+    layer.cuts().into_iter().skip(1).filter(alike).collect()
+}
+
+fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
+    let (ends, blocks) = (ends(layer), arguments.whole("n"));
+    if ends.len() < 2 {
+        return Err(NotApplicable::new("the layer is one block; `layers.group` makes one of several"));
+    }
+    if blocks >= ends.len() {
+        return Err(NotApplicable::new(format!("the layer has only {} blocks", ends.len())));
+    }
+    Ok(layer.subgraph(Value::INPUT, ends[blocks - 1], "")?)
+}
+
+fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
+    let kept = start.operation.parameters().into_iter();
+    Ok(kept.filter_map(|p| Some((p.name.clone(), start.layer_weights.get(&p.name)?.clone()))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use lana_graph::{LayerRules, discover};
+
+    use crate::pool::Operation;
+    use crate::{init, zoo};
+
+    #[test]
+    fn the_first_blocks_stay_with_their_weights() {
+        let teacher = zoo::build("resnet20_cifar", &zoo::ZooOptions::default()).unwrap();
+        let grouped = discover(&teacher, &LayerRules { group: 3, ..LayerRules::default() }).unwrap();
+        let weights = init::random(&teacher, 0);
+        // The second begins with the block that halves the map.
+        for layer in ["layer1.0-2", "layer2.0-2"] {
+            let own = grouped.layer_graph(layer).unwrap();
+            let own_weights = grouped.layer_weights(layer, &weights).unwrap();
+            for blocks in 1..3 {
+                let operation: Operation = format!("depth-n{blocks}").parse().unwrap();
+                let graph = operation.build(&own).unwrap();
+                let convs = graph.nodes().iter().filter(|node| node.op.kind() == "conv2d").count();
+                assert_eq!(convs, 2 * blocks);
+                let start = operation.initialise(&own, &own_weights, &graph, 0).unwrap();
+                assert!(start.iter().all(|(name, tensor)| own_weights.get(name) == Some(tensor)));
+            }
+            let all: Operation = "depth-n3".parse().unwrap();
+            assert!(all.build(&own).unwrap_err().reason.contains("only 3 blocks"));
+        }
+        let one: Operation = "depth-n1".parse().unwrap();
+        let alone = one.build(&teacher.layer_graph("layer1.0").unwrap()).unwrap_err();
+        assert!(alone.reason.contains("layers.group"), "{alone}");
+    }
+}
