@@ -2,7 +2,8 @@
 
 Torch-Pruning (DepGraph, CVPR 2023) finds which channels must go together and takes away those whose weights have the smallest L2
 norm relative to the mean of their group (its `GroupMagnitudeImportance` as it comes), all layers compared with each other, until the given
-share of the channels that may go is gone. The classifier's outputs stay; so do channels on shortcuts that are padded with zeros
+share of the channels that may go is gone. Channels stay in eights, since ONNX Runtime works on blocks of so many: fewer take as
+long or longer. It goes in steps, because the library leaves a layer whole that it would have to empty. The classifier's outputs stay; so do channels on shortcuts that are padded with zeros
 (ResNets for CIFAR), which the library does not follow: of these networks only the inner channels of blocks go.
 
     python prune.py FOLDER SHARE OUT.onnx
@@ -19,6 +20,9 @@ from pathlib import Path
 import torch
 import torch_pruning
 from torch import nn
+
+# Steps in which a network is pruned.
+STEPS = 25
 
 
 def main(folder, share, out):
@@ -40,10 +44,12 @@ def main(folder, share, out):
         importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
         global_pruning=True,
         pruning_ratio=share,
-        max_pruning_ratio=0.95,  # of a layer: none may vanish
+        round_to=8,
+        iterative_steps=STEPS,
         ignored_layers=list(fixed),
     )
-    pruner.step()
+    for _ in range(STEPS):
+        pruner.step()
     torch.onnx.export(
         model,
         (images,),

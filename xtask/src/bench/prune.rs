@@ -2,7 +2,7 @@
 //!
 //! `xtask/bench/prune.py` takes away the share that it is told of the channels that may go, everywhere in the network at once. Which share meets a
 //! budget is found here, by halving intervals: each network is measured in turns with the teacher. What is kept is the widest that
-//! meets the budget.
+//! meets the budget, or if none does, the narrowest.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,22 +21,18 @@ const TRIALS: usize = 8;
 /// Share of a budget that is left for noise.
 const MARGIN: f64 = 0.015;
 
-/// The file of the widest network for a budget such as `0.5x`, made of the teacher of `run`; none if no share of channels meets it, or
-/// the budget is another kind.
+/// The file of the widest network for a budget such as `0.5x`, made of the teacher of `run`, or of the narrowest if none meets it; none
+/// if the budget is another kind.
 pub(super) fn pruned(run: &Path, budget: &str, batch: usize) -> anyhow::Result<Option<PathBuf>> {
     let Some(limit) = budget.strip_suffix('x').and_then(|share| share.parse::<f64>().ok()) else {
         eprintln!("channels are pruned to a share of the teacher's latency such as 0.5x, not to {budget}");
         return Ok(None);
     };
     let folder = run.join("pruned");
-    // There only when the search has ended; empty where it found nothing.
+    // There only when the search has ended.
     let best = folder.join(file_name(budget));
-    if let Ok(data) = best.metadata() {
-        let found = data.len() > 0;
-        if !found {
-            eprintln!("no share of channels met {budget}; remove {} to look again", best.display());
-        }
-        return Ok(found.then_some(best));
+    if best.exists() {
+        return Ok(Some(best));
     }
     let python = parity::python()?;
     std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
@@ -74,14 +70,14 @@ pub(super) fn pruned(run: &Path, budget: &str, batch: usize) -> anyhow::Result<O
             least = share;
         }
     }
-    let ended = match found {
-        true => std::fs::rename(&widest, &best),
-        false => std::fs::write(&best, []),
-    };
-    ended.with_context(|| format!("writing {}", best.display()))?;
+    if !found {
+        eprintln!("no share of channels meets {budget}: the narrowest network is taken");
+    }
+    std::fs::rename(if found { &widest } else { &trial }, &best)
+        .with_context(|| format!("writing {}", best.display()))?;
     // What did not become a control; the next search writes it again.
     let _ = std::fs::remove_file(&trial);
-    Ok(found.then_some(best))
+    Ok(Some(best))
 }
 
 /// What the network for a budget is called.
