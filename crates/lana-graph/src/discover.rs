@@ -53,6 +53,14 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
+impl LayerRules {
+    /// Whether they leave everything as it is.
+    pub fn is_empty(&self) -> bool {
+        let LayerRules { include, exclude, split, merge, group } = self;
+        [include, exclude, split, merge].iter().all(|patterns| patterns.is_empty()) && *group < 2
+    }
+}
+
 /// A graph with the layers that are found in it, in the place of those that it had.
 ///
 /// # Errors

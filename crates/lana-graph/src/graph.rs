@@ -48,7 +48,8 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layer {
-    /// Path of the block, such as `layer1.0`; unique in the graph, and the prefix of its nodes' names.
+    /// Path of the block, such as `layer1.0`; unique in the graph, and as a rule the prefix of its nodes' names
+    /// (not in one that is put together of several blocks, or found in a file that names nodes otherwise).
     pub name: String,
     /// The stage it belongs to, such as `layer1`: layers of one stage share their resolution.
     pub stage: String,

@@ -150,8 +150,7 @@ impl Weights {
         Weights { tensors: tensors.collect(), origin: self.origin.clone() }
     }
 
-    /// Replaces everything under `prefix` by `weights`, whose names get the prefix and a dot: the counterpart of
-    /// [`Graph::replace`].
+    /// Replaces everything under `prefix` by `weights`, whose names get the prefix and a dot.
     pub fn replace_under(&mut self, prefix: &str, weights: &Weights) {
         let dotted = format!("{prefix}.");
         self.tensors.retain(|name, _| !name.starts_with(&dotted));

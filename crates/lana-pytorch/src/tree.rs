@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use lana_graph::{Graph, Node, Value};
+use lana_graph::{Graph, Layer, Node, Value};
 
 use crate::names::{attribute, is_attribute, is_no_key, position};
 use crate::op::{Form, form};
@@ -321,15 +321,24 @@ fn places(graph: &Graph) -> Vec<String> {
         let op = &graph.nodes()[index].op;
         !op.parameters(&graph.input_shapes(index)).is_empty()
     };
+    let is_inside =
+        |node: &Node, layer: &str| node.name.strip_prefix(layer).is_some_and(|rest| rest.starts_with('.'));
+    // A layer that is put together of several has none of their names.
+    let has_own = |layer: &Layer| {
+        layer.nodes.clone().any(|index| is_bound(index) && is_inside(&graph.nodes()[index], &layer.name))
+    };
     let place = |(index, node): (usize, &Node)| {
         if is_bound(index) {
             return node.name.clone();
         }
         let layer = graph.layers().iter().find(|layer| layer.nodes.contains(&index));
-        let is_inside = |layer: &str| node.name.strip_prefix(layer).is_some_and(|rest| rest.starts_with('.'));
         let is_odd = |name: &str| !is_attribute(name) && position(name).is_none();
         let mut place = match layer {
-            Some(layer) if !is_inside(&layer.name) && !nodes.contains(layer.name.as_str()) => {
+            Some(layer)
+                if !is_inside(node, &layer.name)
+                    && !nodes.contains(layer.name.as_str())
+                    && has_own(layer) =>
+            {
                 let last = node.name.rsplit(['.', '/']).find(|word| !word.is_empty()).unwrap_or_default();
                 format!("{}.{}", layer.name, attribute(last))
             }

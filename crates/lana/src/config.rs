@@ -1,6 +1,7 @@
 //! The configuration of a run: what `run.toml` holds and `--config` takes. Every field has a default but the teacher
 //! and the images.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use lana_graph::LayerRules;
 use lana_latency::{CALM, Deployment, MeasureOptions, Precision, Processor, RuntimeKind, TableOptions};
 use lana_models::zoo::ZooOptions;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::rules::Rules;
 use crate::{Budget, Error, Memory, PreprocessingConfig, Recipe, Result, WeightsSource};
@@ -216,8 +218,8 @@ pub struct SelectConfig {
     /// Rounds of measuring, correcting the table and solving again.
     pub rounds: usize,
     /// Shares of its layer's multiply-accumulates that an operation must have to be selected, the identity aside. A selection is
-    /// searched for with each: what is thin imitates well and learns badly. 0 leaves out nothing, 1 everything but the teacher's
-    /// own layers and identities.
+    /// searched for with each: what is thin imitates well and learns badly. 0 leaves out nothing, 1 everything that is cheaper than
+    /// the teacher's own layers but identities.
     pub floors: Vec<f64>,
     /// Images that the best selection of each floor is fine-tuned on before the best of them is taken; 0 to take the one with the least
     /// loss before fine-tuning.
@@ -228,6 +230,13 @@ pub struct SelectConfig {
     pub force: Vec<String>,
     /// Limits on how many layers take one of some operations, as `LAYERS:OPERATIONS<=N` (or `>=N`, `=N`).
     pub caps: Vec<String>,
+}
+
+impl SelectConfig {
+    /// The lowest floor: what is below it can never be selected.
+    pub(crate) fn least_floor(&self) -> f64 {
+        self.floors.iter().copied().reduce(f64::min).unwrap_or(0.0)
+    }
 }
 
 impl Default for Config {
@@ -545,9 +554,13 @@ impl Config {
             ..c.clone()
         };
         let (mine, theirs) = (flatten(&fixed(self)), flatten(&fixed(stored)));
-        mine.iter().find(|(k, v)| theirs.get(*k) != Some(v)).map(|(key, value)| {
-            let before = theirs.get(key).map_or("not set".to_string(), ToString::to_string);
-            format!("`{key}` is {value}, the run was made with {before}")
+        // Some fields are not written where nothing is said of them.
+        let mut keys = mine.keys().chain(theirs.keys());
+        let value = |all: &BTreeMap<String, Value>, key: &str| {
+            all.get(key).map_or("not set".to_string(), ToString::to_string)
+        };
+        keys.find(|key| mine.get(*key) != theirs.get(*key)).map(|key| {
+            format!("`{key}` is {}, the run was made with {}", value(&mine, key), value(&theirs, key))
         })
     }
 }
@@ -558,12 +571,12 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// A configuration as dotted names and values.
-fn flatten(config: &Config) -> std::collections::BTreeMap<String, serde_json::Value> {
-    let mut flat = std::collections::BTreeMap::new();
-    if let Ok(serde_json::Value::Object(top)) = serde_json::to_value(config) {
+fn flatten(config: &Config) -> BTreeMap<String, Value> {
+    let mut flat = BTreeMap::new();
+    if let Ok(Value::Object(top)) = serde_json::to_value(config) {
         for (key, value) in top {
             match value {
-                serde_json::Value::Object(section) => {
+                Value::Object(section) => {
                     flat.extend(section.into_iter().map(|(k, v)| (format!("{key}.{k}"), v)));
                 }
                 other => {
@@ -578,6 +591,20 @@ fn flatten(config: &Config) -> std::collections::BTreeMap<String, serde_json::Va
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_out_conflicts_as_what_is_said() {
+        let plain = Config { teacher: "resnet20_cifar".into(), ..Config::default() };
+        let rules = LayerRules { group: 3, ..LayerRules::default() };
+        let grouped = Config { layers: rules, ..plain.clone() };
+        for (now, before) in [(&plain, &grouped), (&grouped, &plain)] {
+            let said = now.conflict(before).unwrap();
+            assert!(said.contains("`layers.group`") && said.contains("not set"), "{said}");
+        }
+        assert_eq!(grouped.conflict(&grouped), None);
+        let short = Config { select: SelectConfig { rounds: 1, ..SelectConfig::default() }, ..plain.clone() };
+        assert_eq!(short.conflict(&plain), None);
+    }
 
     #[test]
     fn what_older_runs_say_of_scores_is_read_or_refused_with_a_reason() {

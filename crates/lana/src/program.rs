@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use lana_graph::{Cost, fits};
 use lana_latency::{Deployment, Precision, Table};
 use lana_models::pool::Operation;
-use lana_select::{Cap, Choice, Layer, LimitKind, Members, Outcome, Problem, Solution};
+use lana_select::{Choice, Layer, LimitKind, Members, Outcome, Problem, Solution};
 
 use crate::rules::Rules;
 use crate::stages::tables;
@@ -118,7 +118,7 @@ impl Program<'_> {
         let Rules { mut forbidden, forced, caps } = Rules::parse(select)?;
         forbidden.extend(self.too_much_memory(&layers)?);
         let as_given = forbidden.len();
-        forbidden.extend(self.thin_operations(&layers, &forced, &caps));
+        forbidden.extend(self.thin_operations(&layers));
         let problem = Problem {
             forbidden,
             forced,
@@ -132,6 +132,13 @@ impl Program<'_> {
         // What the user wrote is checked without what is added to it.
         let given = Problem { forbidden: problem.forbidden[..as_given].to_vec(), ..problem.clone() };
         given.validate().map_err(|error| self.as_written(error))?;
+        problem.validate().map_err(|error| Error::Infeasible {
+            message: format!(
+                "operations from {} of their layer's multiply-accumulates alone leave no choice: {error}",
+                self.floor
+            ),
+            hint: format!("lower the least of `select.floors`{}", self.rules_hint()),
+        })?;
         Ok(problem)
     }
 
@@ -139,22 +146,13 @@ impl Program<'_> {
     ///
     /// Trained by themselves, thin operations imitate their layers well, and the sum of scores takes many of them where latency is
     /// short. But they leave a network that fine-tuning may not improve much: few wide layers start worse and can end better.
-    fn thin_operations(&self, layers: &[Layer], forced: &[Members], caps: &[Cap]) -> Vec<Members> {
-        let least = caps.iter().filter(|cap| cap.min.is_some());
-        let asked: Vec<(&[String], &[String])> = forced
-            .iter()
-            .map(|members| (members.layers.as_slice(), members.choices.as_slice()))
-            .chain(least.map(|cap| (cap.layers.as_slice(), cap.choices.as_slice())))
-            .collect();
-        let any = |patterns: &[String], name: &str| patterns.iter().any(|pattern| fits(pattern, name));
+    fn thin_operations(&self, layers: &[Layer]) -> Vec<Members> {
+        let asked = self.asked();
         let places = self.pool.layers.iter().zip(layers);
         let thin = places.filter_map(|(place, layer)| {
             let may_go = |choice: &&Choice| {
-                let is_asked = |(layers, choices): &(&[String], &[String])| {
-                    any(layers, &place.layer) && any(choices, &choice.name)
-                };
                 share(place, &choice.name).is_some_and(|share| share < self.floor)
-                    && !asked.iter().any(is_asked)
+                    && !is_asked(&asked, &place.layer, &choice.name)
             };
             let choices: Vec<String> = layer.choices.iter().filter(may_go).map(|c| c.name.clone()).collect();
             (!choices.is_empty()).then(|| Members { layers: vec![place.layer.clone()], choices })
@@ -162,11 +160,22 @@ impl Program<'_> {
         thin.collect()
     }
 
-    /// The least share of its layer's multiply-accumulates that an operation of a selection has, the teacher's own and the identity
-    /// aside; 1 at most.
+    /// The least share of its layer's multiply-accumulates that an operation of a selection has, what no floor is for aside; 1 at
+    /// most.
     pub(crate) fn thinnest(&self, choices: &[String]) -> f64 {
+        let asked = self.asked();
         let places = self.pool.layers.iter().zip(choices);
-        places.filter_map(|(place, choice)| share(place, choice)).fold(1.0, f64::min)
+        let free = places.filter(|(place, choice)| !is_asked(&asked, &place.layer, choice));
+        free.filter_map(|(place, choice)| share(place, choice)).fold(1.0, f64::min)
+    }
+
+    /// What the user's rules ask for by name: patterns of layers and of operations. None if they cannot be read, which is said where
+    /// they are.
+    fn asked(&self) -> Vec<(Vec<String>, Vec<String>)> {
+        let Ok(Rules { forced, caps, .. }) = Rules::parse(&self.config.select) else { return Vec::new() };
+        let least = caps.into_iter().filter(|cap| cap.min.is_some());
+        let forced = forced.into_iter().map(|members| (members.layers, members.choices));
+        forced.chain(least.map(|cap| (cap.layers, cap.choices))).collect()
     }
 
     fn precision(&self) -> Result<Precision> {
@@ -431,12 +440,19 @@ fn standard_error(scores: &Scores, by_kl: bool) -> f64 {
     errors.get(errors.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Share of its layer's multiply-accumulates that an operation has; none for the identity, which replaces nothing, and for the teacher's
-/// own.
+/// Whether patterns of layers and operations fit these.
+fn is_asked(asked: &[(Vec<String>, Vec<String>)], layer: &str, choice: &str) -> bool {
+    let any = |patterns: &[String], name: &str| patterns.iter().any(|pattern| fits(pattern, name));
+    asked.iter().any(|(layers, choices)| any(layers, layer) && any(choices, choice))
+}
+
+/// Share of its layer's multiply-accumulates that an operation has; none for what is as wide as the teacher: its own layer, some of
+/// the blocks of one, and the identity, which replaces nothing.
 fn share(place: &PoolLayer, operation: &str) -> Option<f64> {
     let macs = |name: &str| place.operations.iter().find(|o| o.name == name).map(|o| o.cost.macs as f64);
-    let changed = operation != Operation::IDENTITY && operation != Operation::TEACHER;
-    Some(macs(operation).filter(|_| changed)? / macs(Operation::TEACHER)?)
+    let is_wide = [Operation::IDENTITY, Operation::TEACHER].contains(&operation)
+        || operation.starts_with(Operation::DEPTH);
+    Some(macs(operation).filter(|_| !is_wide)? / macs(Operation::TEACHER)?)
 }
 
 /// What a selection depends on besides the run's trainings.
@@ -573,9 +589,21 @@ mod tests {
         // What the user asks for by name may stand there.
         config.select.floors = vec![0.4];
         config.select.force = vec!["stage1.0:quarter".into()];
-        let (_, forced) = solve("0.4x", &config).unwrap();
+        let (program, forced) = solve("0.4x", &config).unwrap();
         assert!(forced.choices[0] == "quarter" && thin(&forced) == 1, "{:?}", forced.choices);
+        assert!(program.thinnest(&forced.choices) >= 0.4);
         config.select.force.clear();
+        // A floor that leaves a layer nothing is out of reach, not a contradiction in rules that the user did not write.
+        config.select.exclude = vec!["stage1.0:teacher,identity,wide".into()];
+        config.select.floors = vec![1.0];
+        let error = solve("0.4x", &config).err().unwrap();
+        assert!(
+            matches!(error, Error::Infeasible { .. }) && error.to_string().contains("stage1.0"),
+            "{error}"
+        );
+        assert!(error.hint().unwrap().contains("select.floors"));
+        config.select.exclude.clear();
+        config.select.floors = vec![0.4];
         config.select.caps = vec!["*:eighth>=2".into()];
         let (_, capped) = solve("0.4x", &config).unwrap();
         assert!(thin(&capped) >= 2 && !capped.choices.contains(&"quarter".into()), "{:?}", capped.choices);

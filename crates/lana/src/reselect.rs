@@ -155,7 +155,7 @@ pub fn reselect(
                 profile::table(&run, &latency, progress)?.ok_or_else(|| tables::missing(&run, &latency))?;
             tables.push(Priced { deployment, amount, target: Target::of(&table), table, drift: 1.0 });
         }
-        let program = Program::new(&config, budget, &pool, teacher.cost);
+        let program = Program::new(&config, budget, &pool, teacher.cost).above(config.select.least_floor());
         // What an evaluation found out about the identity, if there was one.
         let scores = depth::stored(&run.budget_dir(budget), &scores, &program, progress)?
             .map_or_else(|| scores.clone(), |depth| depth.applied(&scores));

@@ -53,6 +53,9 @@ pub(crate) struct Rounds {
     /// The floor of each round.
     #[serde(default)]
     pub(crate) floors: Vec<f64>,
+    /// What finalists have been fine-tuned by.
+    #[serde(default)]
+    pub(crate) tuned_by: String,
     /// The teacher's latency now, as a multiple of that when the table was made; for each deployment.
     pub(crate) drift: Vec<f64>,
     /// How much larger files are than the sum of their parts, at most.
@@ -132,6 +135,8 @@ pub(crate) struct Found {
     pub(crate) used: Option<f64>,
     /// Measured over predicted in the last round, on the first deployment.
     pub(crate) correction: f64,
+    /// Whether it meets the budget with the reserve.
+    pub(crate) keeps_reserve: bool,
 }
 
 impl Goal {
@@ -212,7 +217,8 @@ impl Goal {
 impl Rounds {
     pub(crate) fn new(settings: String, deployments: usize) -> Self {
         let (candidates, floors) = (Vec::new(), Vec::new());
-        Rounds { settings, candidates, floors, drift: vec![1.0; deployments], size_error: 1.0 }
+        let tuned_by = String::new();
+        Rounds { settings, candidates, floors, tuned_by, drift: vec![1.0; deployments], size_error: 1.0 }
     }
 }
 
@@ -253,11 +259,11 @@ pub(crate) fn search(
         }
         correct(tables, &rounds.candidates)?;
         tables.iter_mut().zip(&rounds.drift).for_each(|(table, drift)| table.drift = *drift);
-        let around = best(goal, floor, &rounds.candidates).map(|index| &rounds.candidates[index]);
+        let around = best(goal, floor, rounds).map(|index| &rounds.candidates[index]);
         let solutions = match bench.solve(tables, rounds.size_error, around, &rounds.candidates)? {
             Proposed::Solutions(solutions) => solutions,
             // What the corrected table calls out of reach may have been reached by measurement.
-            Proposed::OutOfReach(_) if best(goal, floor, &rounds.candidates).is_some() => {
+            Proposed::OutOfReach(_) if best(goal, floor, rounds).is_some() => {
                 break Ended::OutOfReach;
             }
             Proposed::OutOfReach(error) => return Err(error),
@@ -266,6 +272,8 @@ pub(crate) fn search(
         let fresh: Vec<(usize, Solution)> =
             solutions.into_iter().enumerate().filter(|(_, s)| is_new(s)).collect();
         if fresh.is_empty() {
+            // All of this floor may have been examined for those before, and none of it measured by itself.
+            settle(goal, floor, rounds, bench)?;
             break Ended::Exhausted;
         }
         let examined = bench.examine(tables, rounds.floors.len(), &fresh)?;
@@ -278,8 +286,8 @@ pub(crate) fn search(
         rounds.size_error = rounds.size_error.max(examined.size_error);
         bench.keep(rounds)?;
     };
-    let candidates = &rounds.candidates;
-    let Some(winner) = best(goal, floor, candidates).or_else(|| any(goal, floor, candidates)) else {
+    let well = best(goal, floor, rounds);
+    let Some(winner) = well.or_else(|| any(goal, floor, rounds)) else {
         return Err(out_of_luck(goal, &rounds.candidates));
     };
     let used = goal.used(&rounds.candidates[winner]);
@@ -288,29 +296,39 @@ pub(crate) fn search(
         Ended::OutOfRounds | Ended::Exhausted if used.is_some_and(|used| used >= ENOUGH) => Ended::Inside,
         other => other,
     };
-    Ok(Found { winner, ended, used, correction })
+    Ok(Found { winner, ended, used, correction, keeps_reserve: well.is_some() })
+}
+
+/// The candidates of a floor: above it, and found when it was searched or before. What later floors find is theirs, so that a search
+/// that goes on after an interruption ends as it would have.
+fn of_floor(floor: f64, rounds: &Rounds) -> impl Iterator<Item = usize> {
+    let is_known = move |c: &Candidate| rounds.floors.get(c.round).is_none_or(|found| *found <= floor);
+    let is_of = move |c: &Candidate| c.thinnest >= floor && is_known(c);
+    (0..rounds.candidates.len()).filter(move |&index| is_of(&rounds.candidates[index]))
+}
+
+/// Of some candidates the one with the least loss that is as wanted.
+fn least_loss(floor: f64, rounds: &Rounds, is_wanted: impl Fn(&Candidate) -> bool) -> Option<usize> {
+    let wanted = of_floor(floor, rounds).filter(|&index| is_wanted(&rounds.candidates[index]));
+    wanted.min_by(|&a, &b| rounds.candidates[a].loss.total_cmp(&rounds.candidates[b].loss))
 }
 
 /// The candidate with the least loss that fits with the reserve, where that is settled.
-fn best(goal: &Goal, floor: f64, candidates: &[Candidate]) -> Option<usize> {
+fn best(goal: &Goal, floor: f64, rounds: &Rounds) -> Option<usize> {
     let settled = |c: &Candidate| c.confirmed || !goal.limits_latency() || !c.is_measured();
-    let is_fit = |c: &Candidate| c.thinnest >= floor && settled(c) && goal.fits_well(c);
-    let fit = (0..candidates.len()).filter(|&i| is_fit(&candidates[i]));
-    fit.min_by(|&a, &b| candidates[a].loss.total_cmp(&candidates[b].loss))
+    least_loss(floor, rounds, |c| settled(c) && goal.fits_well(c))
 }
 
 /// The candidate with the least loss that meets the budget without reserve, where nothing keeps it.
-fn any(goal: &Goal, floor: f64, candidates: &[Candidate]) -> Option<usize> {
-    let meets = |c: &Candidate| c.thinnest >= floor && c.meets_budget && (c.confirmed || !c.is_measured());
-    let fit = (0..candidates.len()).filter(|&i| meets(&candidates[i]) && goal.fits_exactly(&candidates[i]));
-    fit.min_by(|&a, &b| candidates[a].loss.total_cmp(&candidates[b].loss))
+fn any(goal: &Goal, floor: f64, rounds: &Rounds) -> Option<usize> {
+    let meets = |c: &Candidate| c.meets_budget && (c.confirmed || !c.is_measured());
+    least_loss(floor, rounds, |c| meets(c) && goal.fits_exactly(c))
 }
 
 /// Measures the most accurate candidates that may fit one by one, until one does: among many short timings the one that
 /// just fits is likely to have been lucky.
 fn settle(goal: &Goal, floor: f64, rounds: &mut Rounds, bench: &mut dyn Bench) -> Result<Option<usize>> {
-    let mut order: Vec<usize> =
-        (0..rounds.candidates.len()).filter(|&i| rounds.candidates[i].thinnest >= floor).collect();
+    let mut order: Vec<usize> = of_floor(floor, rounds).collect();
     order.sort_by(|&a, &b| rounds.candidates[a].loss.total_cmp(&rounds.candidates[b].loss));
     let mut confirmed = 0;
     for index in order {
@@ -344,7 +362,7 @@ fn settle(goal: &Goal, floor: f64, rounds: &mut Rounds, bench: &mut dyn Bench) -
             return Ok(Some(index));
         }
     }
-    Ok(best(goal, floor, &rounds.candidates))
+    Ok(best(goal, floor, rounds))
 }
 
 /// How well the tables predicted a round.
@@ -773,7 +791,7 @@ mod tests {
         let mut rounds = Rounds::new(String::new(), 1);
         let goal = world.goal.clone();
         let mut tables = world.tables();
-        let mut winners = Vec::new();
+        let (mut winners, mut found_at) = (Vec::new(), Vec::new());
         for floor in [0.0, 0.4, 1.0] {
             world.floor = floor;
             let before = rounds.floors.len();
@@ -787,9 +805,13 @@ mod tests {
             let off = off.iter().map(|off| off.abs()).sum::<f64>() / off.len() as f64;
             assert!(if floor == 0.0 { off > 0.03 } else { off < 0.03 }, "{floor}: off by {off}");
             winners.push(winner.loss);
-            // What is found for a higher floor counts for a lower one too, were it better.
+            found_at.push((floor, found.winner));
+        }
+        // A search that goes on after it was killed takes each floor's candidates again, not what later floors found.
+        for (floor, winner) in found_at {
+            world.floor = floor;
             let again = search(&goal, floor, &mut tables, &mut rounds.clone(), &mut world).unwrap();
-            assert_eq!(again.winner, found.winner);
+            assert_eq!(again.winner, winner, "{floor}");
         }
         assert!(winners[0] <= winners[2]);
     }

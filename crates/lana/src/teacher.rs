@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use lana_graph::{Graph, LayerRules, Op, Shape, Value, Weights, discover};
+use lana_graph::{Graph, Op, Shape, Value, Weights, discover};
 use lana_models::zoo::{self, Preprocessing};
 
 use crate::{Config, Error, Result};
@@ -40,8 +40,7 @@ pub(crate) fn title(name: &str) -> String {
 pub(crate) fn read(config: &Config) -> Result<Origin> {
     if !is_file(&config.teacher) {
         let graph = zoo::build(&config.teacher, &config.zoo_options())?;
-        let graph =
-            if config.layers == LayerRules::default() { graph } else { discover(&graph, &config.layers)? };
+        let graph = if config.layers.is_empty() { graph } else { discover(&graph, &config.layers)? };
         let preprocessing = preprocessing(config, &graph)?;
         return Ok(Origin { graph, weights: None, preprocessing });
     }
@@ -58,7 +57,7 @@ pub(crate) fn read(config: &Config) -> Result<Origin> {
         ));
     }
     let (graph, weights) = import(name)?;
-    let known = !graph.layers().is_empty() && config.layers == LayerRules::default();
+    let known = !graph.layers().is_empty() && config.layers.is_empty();
     let graph = if known { graph } else { discover(&graph, &config.layers)? };
     let preprocessing = preprocessing(config, &graph)?;
     Ok(Origin { graph, weights: Some(weights), preprocessing })
@@ -143,7 +142,7 @@ fn softmax_at_the_end(graph: &Graph) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use lana_graph::GraphBuilder;
+    use lana_graph::{GraphBuilder, LayerRules};
     use lana_models::{init, zoo::ZooOptions};
     use lana_onnx::ExportOptions;
     use tempfile::TempDir;

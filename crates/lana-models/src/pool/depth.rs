@@ -5,7 +5,8 @@
 //! with less depth has, and what leaving out blocks one by one, each judged by itself, does not find.
 //!
 //! A block ends where every path passes one value with the layer's output shape, made as the output is made: in a ResNet by the
-//! activation behind the sum. The first blocks stay, among them the one that changes the shape.
+//! activation behind the sum. The first blocks stay, among them the one that changes the shape. In a transformer block, whose
+//! two halves both end in a sum, each half counts as one.
 
 use lana_graph::{Graph, Value, Weights};
 

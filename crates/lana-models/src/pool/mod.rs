@@ -152,6 +152,8 @@ impl Operation {
     pub const TEACHER: &'static str = "teacher";
     /// The operation that skips a layer.
     pub const IDENTITY: &'static str = "identity";
+    /// How the names of those begin that keep some blocks of a layer of several.
+    pub const DEPTH: &'static str = "depth-";
 
     /// Its name, such as `mbconv-e3-k5-se0.08`.
     pub fn name(&self) -> &str {

@@ -7,6 +7,7 @@ use lana_graph::{Graph, Layer, Node, Op, Result, Value};
 pub(super) fn add(graph: &Graph, drop_rate: f64, path_rate: impl Fn(usize, usize) -> f64) -> Result<Graph> {
     let nodes = graph.nodes();
     let is = |index: usize, wanted: fn(&Op) -> bool| wanted(&nodes[index].op);
+    let cuts = graph.cuts();
     let mut drops: Vec<Option<Node>> = vec![None; nodes.len()];
     if drop_rate > 0.0
         && let Some(last) = (0..nodes.len()).rev().find(|&n| is(n, |op| matches!(op, Op::Linear { .. })))
@@ -16,10 +17,16 @@ pub(super) fn add(graph: &Graph, drop_rate: f64, path_rate: impl Fn(usize, usize
     }
     for (block, layer) in graph.layers().iter().enumerate() {
         let rate = path_rate(block, graph.layers().len());
-        // A block ends in the sum of its branch and its shortcut, see `crate::blocks::Ending`.
-        let sum = layer.nodes.clone().rev().find(|&n| is(n, |op| *op == Op::Add));
-        if let (Some(sum), true) = (sum, rate > 0.0) {
-            let name = format!("{}.drop_path", layer.name);
+        // A block ends in the sum of its branch and its shortcut, see `crate::blocks::Ending`. There are several where the layer is put
+        // together of them.
+        let last = layer.nodes.clone().rev().find(|&n| is(n, |op| *op == Op::Add));
+        let ends = cuts.iter().filter_map(|cut| cut.node()).filter(|n| layer.nodes.contains(n));
+        let sums = ends.filter(|&n| is(n, |op| *op == Op::Add)).chain(last);
+        for sum in sums.filter(|_| rate > 0.0) {
+            let name = match Some(sum) == last {
+                true => format!("{}.drop_path", layer.name),
+                false => format!("{}.drop_path{sum}", layer.name),
+            };
             let inputs = vec![nodes[sum].inputs[0]];
             drops[sum] = Some(Node { name, op: Op::DropPath { rate }, inputs });
         }

@@ -124,7 +124,7 @@ fn network(
                 ));
             }
             let Teacher { graph, weights: start, .. } = first;
-            let trained_by = trainable(context, recipe, &graph, &teacher, &title);
+            let trained_by = finetune::trainable(context, recipe, &graph, &teacher, &title);
             let trainer = Trainer {
                 context,
                 teacher: Some(&teacher),
@@ -169,27 +169,6 @@ fn network(
         write_json(&path, &record)?;
     }
     Ok(())
-}
-
-/// The recipe, without matching feature maps where the network gives none like the teacher's, and without freezing where it has
-/// nothing of those names.
-fn trainable(
-    context: &Context<'_>,
-    recipe: &Recipe,
-    graph: &Graph,
-    teacher: &Teacher,
-    title: &str,
-) -> Recipe {
-    let mut recipe = recipe.clone();
-    if let Err(error) = recipe.matched(graph, &teacher.graph) {
-        context.progress.warn(&format!("{title}: {error}; it learns from logits and labels alone"));
-        recipe.features = 0.0.into();
-    }
-    if let Err(error) = recipe.frozen(graph) {
-        context.progress.warn(&format!("{title}: {error}; all of it is trained"));
-        recipe.freeze.clear();
-    }
-    recipe
 }
 
 /// Where these budgets and those of the run are measured; as the run says if there is none.

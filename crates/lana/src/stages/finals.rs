@@ -9,7 +9,7 @@ use std::fs;
 
 use crate::context::{Context, Teacher};
 use crate::rounds::Rounds;
-use crate::stages::finetune::Trainer;
+use crate::stages::finetune::{self, Trainer};
 use crate::stages::library::Library;
 use crate::{Accuracy, BatchSize, Budget, Error, Recipe, Result, write_json};
 
@@ -17,6 +17,8 @@ use crate::{Accuracy, BatchSize, Budget, Error, Recipe, Result, write_json};
 const HELD_OUT: usize = 5_000;
 /// Share of the training images that may be held out, and of all that the recipe trains on that all finalists together may take.
 const SHARE: usize = 4;
+/// Images in a batch where the recipe leaves that to the memory there is.
+const BATCH: usize = 64;
 /// Fewer updates than these tell nothing: then the loss before fine-tuning decides.
 const LEAST: usize = 8;
 
@@ -38,11 +40,16 @@ pub(crate) fn chosen(
         let loss = |&place: &usize| rounds.candidates[finalists[place]].loss;
         (0..finalists.len()).min_by(|a, b| loss(a).total_cmp(&loss(b))).unwrap_or(0)
     };
-    let update = recipe.accumulate * if let BatchSize::Images(batch) = recipe.batch { batch } else { 1 };
+    let short = short(recipe);
+    let update = short.accumulate * if let BatchSize::Images(batch) = short.batch { batch } else { BATCH };
     if finalists.len() < 2 || held_out == 0 || images < LEAST * update {
         return Ok(by_loss(rounds));
     }
-    let short = short(recipe);
+    let tuned_by = format!("{short:?} on {images} images, judged on {held_out}");
+    if rounds.tuned_by != tuned_by {
+        rounds.candidates.iter_mut().for_each(|candidate| candidate.tuned = None);
+        rounds.tuned_by.clone_from(&tuned_by);
+    }
     let folder = context.budget_dir(budget).join("finalist");
     for (place, &index) in finalists.iter().enumerate() {
         if rounds.candidates[index].tuned.is_some() {
@@ -50,18 +57,17 @@ pub(crate) fn chosen(
         }
         let choices = rounds.candidates[index].choices.clone();
         let (graph, weights) = library.assemble(&choices)?;
+        let title = context.title("select", budget);
+        let title = format!("{title}, finalist {} of {}", place + 1, finalists.len());
+        // A layer that is frozen may be one that this finalist leaves out.
+        let recipe = finetune::trainable(context, &short, &graph, teacher, &title);
         let trainer = Trainer {
             context,
             teacher: Some(teacher),
-            recipe: &short,
+            recipe: &recipe,
             input: teacher,
-            title: &format!(
-                "{}, finalist {} of {}",
-                context.title("select", budget),
-                place + 1,
-                finalists.len()
-            ),
-            key: choices.join(","),
+            title: &title,
+            key: format!("{}; {tuned_by}", choices.join(",")),
             folder: &folder,
             images: Some(images + held_out),
             held_out,
@@ -90,9 +96,15 @@ fn widest_of_the_best(tuned: &[Option<Accuracy>]) -> Option<usize> {
     tuned.iter().rposition(|accuracy| accuracy.as_ref().is_some_and(as_good))
 }
 
-/// The recipe for a single pass over few images.
+/// The recipe for a single pass over few images. Where the batch is as large as memory allows it would make few updates of them, and not
+/// the same number for all.
 fn short(recipe: &Recipe) -> Recipe {
-    Recipe { epochs: 1, warmup_epochs: recipe.warmup_epochs.min(0.1), ema: 0.0, ..recipe.clone() }
+    let (batch, accumulate) = match recipe.batch {
+        BatchSize::Images(_) => (recipe.batch, recipe.accumulate),
+        _ => (BATCH.into(), 1),
+    };
+    let warmup_epochs = recipe.warmup_epochs.min(0.1);
+    Recipe { epochs: 1, batch, accumulate, warmup_epochs, ema: 0.0, ..recipe.clone() }
 }
 
 #[cfg(test)]

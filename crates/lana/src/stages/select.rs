@@ -73,7 +73,12 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     for (number, floor) in floors.iter().enumerate() {
         let program = program.above(*floor);
         // A floor under which there is nothing more is none.
-        let forbidden = Some(program.problem(None, &tables, 1.0)?.forbidden);
+        let forbidden = match program.problem(None, &tables, 1.0) {
+            Ok(problem) => Some(problem.forbidden),
+            // It leaves a layer without any choice.
+            Err(Error::Infeasible { .. }) if number > 0 => continue,
+            Err(other) => return Err(other),
+        };
         if before == forbidden {
             continue;
         }
@@ -116,6 +121,10 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
             Err(Error::Infeasible { .. }) if number > 0 => context.progress.finish("out of reach"),
             Err(other) => return Err(other),
         }
+    }
+    // What exceeds the reserve is the last resort.
+    if finalists.iter().any(|found| found.keeps_reserve) {
+        finalists.retain(|found| found.keeps_reserve);
     }
     let indices: Vec<usize> = finalists.iter().map(|found| found.winner).collect();
     let chosen = finals::chosen(context, budget, &teacher, &library, &mut rounds, &indices)?;
@@ -197,7 +206,8 @@ pub(crate) fn check_reachable(context: &Context<'_>, budget: &Budget) -> Result<
     let tables = tables(context, budget)?;
     let pool = context.pool(&teacher.graph)?;
     let record = profile::record(&context.config.pool, &context.config.pool_rules, &teacher.graph, &pool)?;
-    let program = Program::new(&context.config, budget, &record, teacher.graph.deployed_cost());
+    let program = Program::new(&context.config, budget, &record, teacher.graph.deployed_cost())
+        .above(context.config.select.least_floor());
     let problem = Problem { solutions: 1, ..program.problem(None, &tables, 1.0)? };
     let outcome = lana_select::solve(&problem)?;
     match outcome.status {

@@ -67,7 +67,7 @@ fn finalists(candidates: &Candidates) -> Option<String> {
             share if share < 1.0 => {
                 format!("operations from {share:.2} of their layer's multiply-accumulates")
             }
-            _ => "the teacher's layers and identities".into(),
+            _ => "nothing thinner than the teacher's layers".into(),
         };
         let taken = if index == candidates.winner { ", taken" } else { "" };
         Some(format!("{} ({made_of}{taken})", percent(candidate.tuned?.top1, 2)))

@@ -60,6 +60,27 @@ pub(crate) struct Finetuned {
     pub(crate) record: Record,
 }
 
+/// The recipe, without matching feature maps where the network gives none like the teacher's, and without freezing where it has
+/// nothing of those names.
+pub(crate) fn trainable(
+    context: &Context<'_>,
+    recipe: &Recipe,
+    graph: &Graph,
+    teacher: &Teacher,
+    title: &str,
+) -> Recipe {
+    let mut recipe = recipe.clone();
+    if let Err(error) = recipe.matched(graph, &teacher.graph) {
+        context.progress.warn(&format!("{title}: {error}; it learns from logits and labels alone"));
+        recipe.features = 0.0.into();
+    }
+    if let Err(error) = recipe.frozen(graph) {
+        context.progress.warn(&format!("{title}: {error}; all of it is trained"));
+        recipe.freeze.clear();
+    }
+    recipe
+}
+
 fn folder(context: &Context<'_>, budget: &Budget) -> PathBuf {
     context.budget_dir(budget).join("finetune")
 }
