@@ -27,7 +27,10 @@ pub(super) fn add(graph: &Graph, drop_rate: f64, path_rate: impl Fn(usize, usize
                 true => format!("{}.drop_path", layer.name),
                 false => format!("{}.drop_path{sum}", layer.name),
             };
-            let inputs = vec![nodes[sum].inputs[0]];
+            // Networks of other tools may add the branch to the shortcut, which comes from between two blocks.
+            let inputs = &nodes[sum].inputs;
+            let inputs =
+                vec![inputs.iter().copied().find(|value| !cuts.contains(value)).unwrap_or(inputs[0])];
             drops[sum] = Some(Node { name, op: Op::DropPath { rate }, inputs });
         }
     }
@@ -39,8 +42,10 @@ pub(super) fn add(graph: &Graph, drop_rate: f64, path_rate: impl Fn(usize, usize
         let moved = |node: &Node| node.inputs.iter().map(|v| place[v.index()]).collect::<Vec<_>>();
         let mut inputs = moved(node);
         if let Some(drop) = drop {
+            let dropped = Value::of_node(list.len());
+            let read = node.inputs.iter().position(|old| *old == drop.inputs[0]).unwrap_or(0);
+            inputs[read] = dropped;
             list.push(Node { inputs: moved(&drop), ..drop });
-            inputs[0] = Value::of_node(list.len() - 1);
         }
         list.push(Node { inputs, ..node.clone() });
         place.push(Value::of_node(list.len() - 1));
@@ -54,4 +59,50 @@ pub(super) fn add(graph: &Graph, drop_rate: f64, path_rate: impl Fn(usize, usize
     });
     let (input, output) = (graph.input_shape().clone(), place[graph.output().index()]);
     Graph::new(graph.name(), input, list, output, layers.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use lana_graph::{Activation, GraphBuilder, LayerRules, Shape, discover};
+
+    use super::*;
+
+    /// Three residual blocks that add the branch to the shortcut.
+    fn blocks() -> Result<Graph> {
+        let mut b = GraphBuilder::new("blocks", Shape::image(3, 8, 8));
+        let x = b.input();
+        let mut x = b.conv("stem", x, 8, 3, 1, 1)?;
+        for block in 0..3 {
+            let y = b.conv(&format!("blocks.{block}.conv"), x, 8, 3, 1, 1)?;
+            let y = b.activation(&format!("blocks.{block}.act"), y, Activation::Relu)?;
+            x = b.add(&format!("blocks.{block}.add"), x, y)?;
+        }
+        let x = b.node("pool", Op::GlobalAveragePool, &[x])?;
+        let x = b.node("flatten", Op::Flatten, &[x])?;
+        let x = b.node("head", Op::Linear { out_features: 10, bias: true }, &[x])?;
+        b.finish(x)
+    }
+
+    #[test]
+    fn every_branch_of_a_layer_is_dropped_and_no_shortcut() {
+        for group in [0, 3] {
+            let found = discover(&blocks().unwrap(), &LayerRules { group, ..LayerRules::default() }).unwrap();
+            assert_eq!(found.layers().len(), if group == 0 { 3 } else { 1 });
+            let dropped = add(&found, 0.0, |_, _| 0.1).unwrap();
+            let drops: Vec<&Node> =
+                dropped.nodes().iter().filter(|node| matches!(node.op, Op::DropPath { .. })).collect();
+            assert_eq!(drops.len(), 3);
+            for (number, node) in drops.into_iter().enumerate() {
+                let from = &dropped.nodes()[node.inputs[0].node().unwrap()];
+                assert_eq!(from.name, format!("blocks.{number}.act"));
+            }
+            for (number, name) in (0..3).map(|number| (number, format!("blocks.{number}.add"))) {
+                let add = dropped.nodes().iter().find(|node| node.name == name).unwrap();
+                let read = |at: usize| &dropped.nodes()[add.inputs[at].node().unwrap()];
+                assert!(matches!(read(1).op, Op::DropPath { .. }), "{name}");
+                let before = if number == 0 { "stem".into() } else { format!("blocks.{}.add", number - 1) };
+                assert_eq!(read(0).name, before);
+            }
+        }
+    }
 }
