@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Weights};
+use lana_graph::{Activation, Graph, GraphBuilder, LayerRules, Op, Shape, Weights, discover};
 use lana_models::blocks::{AverageDown, Ending, ResNestBlock, Shortcut, Stem};
 use lana_models::init;
 use lana_models::pool::{self, Operation};
@@ -23,6 +23,8 @@ use lana_onnx::ExportOptions;
 const RESOLUTION: usize = 65;
 /// What students are made of, beside [`narrow_resnest`].
 const TEACHERS: [&str; 2] = ["resnet56_cifar", "tf_efficientnetv2_b0"];
+/// The family of what keeps some blocks of a layer.
+const DEPTH: &str = "depth";
 /// Members of each family that stand in students of each teacher.
 const MEMBERS: usize = 4;
 /// Of each stage of [`narrow_resnest`].
@@ -169,8 +171,15 @@ fn students() -> Result<Vec<Graph>, Failure> {
     let mut students = Vec::new();
     let mut stood: HashSet<&str> = HashSet::new();
     let teachers = TEACHERS.iter().map(|name| teacher(name)).collect::<Result<Vec<_>, _>>()?;
-    for teacher in teachers.into_iter().chain([narrow_resnest()?]) {
+    // The last for what can only stand in layers of several blocks.
+    let rules = LayerRules { group: 3, ..LayerRules::default() };
+    let grouped = discover(&teacher("resnet20_cifar")?, &rules)?.renamed("resnet20_cifar by threes");
+    let several = grouped.name().to_string();
+    for teacher in teachers.into_iter().chain([narrow_resnest()?, grouped]) {
         let mut waiting = operations()?;
+        if teacher.name() == several {
+            waiting.retain(|operation| !stood.contains(operation.family()));
+        }
         while !waiting.is_empty() {
             let mut student = teacher.clone();
             let before = waiting.len();
@@ -205,6 +214,10 @@ fn operations() -> Result<Vec<Operation>, lana_models::Error> {
             let mut names: Vec<String> = family.members.into_iter().flat_map(|(_, names)| names).collect();
             names.sort();
             names.dedup();
+            if family.name == DEPTH {
+                // In no preset.
+                names = ["depth-n1", "depth-n2"].map(String::from).to_vec();
+            }
             let step = names.len().div_ceil(MEMBERS).max(1);
             names.into_iter().step_by(step).collect()
         })
