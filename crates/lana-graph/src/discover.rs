@@ -64,12 +64,18 @@ impl LayerRules {
 /// A graph with the layers that are found in it, in the place of those that it had.
 ///
 /// # Errors
-/// If a pattern of a rule fits nothing, or nothing replaceable is found.
+/// If a pattern of a rule fits nothing, nothing can be grouped that shall be, or nothing replaceable is found.
 pub fn discover(graph: &Graph, rules: &LayerRules) -> Result<Graph> {
     let plain = without_layers(graph)?;
     let mut pieces = Finder::new(&plain).pieces();
     apply(&plain, &mut pieces, rules)?;
-    let layers = grouped(layers(&plain, &pieces), rules.group);
+    let alone = layers(&plain, &pieces);
+    let count = alone.len();
+    let layers = grouped(alone, rules.group);
+    if rules.group > 1 && count > 0 && layers.len() == count {
+        let reason = "`layers.group`: no two layers of a stage follow each other directly".into();
+        return Err(Error::Graph { graph: graph.name().into(), reason });
+    }
     if layers.is_empty() {
         let reason = match pieces.is_empty() || rules.exclude.is_empty() {
             true => "holds no region with one input and one output that could be replaced",
@@ -661,6 +667,7 @@ mod tests {
             (rules(|r| r.split = vec!["features.3".into()]), "has parts"),
             (rules(|r| r.merge = vec!["features.3".into()]), "follow each other"),
             (rules(|r| r.exclude = vec!["*".into()]), "leaves no layer"),
+            (rules(|r| (r.group, r.exclude) = (2, vec!["features.6".into()])), "`layers.group`"),
         ] {
             let error = discover(&graph, &wrong).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

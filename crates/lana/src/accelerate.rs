@@ -84,7 +84,7 @@ pub(crate) fn take_up<'a>(config: &Config, out: &Path, progress: &'a dyn Progres
         if let (true, Some(conflict)) = (begun, config.conflict(&stored)) {
             return Err(Error::input(
                 format!("{}: {conflict}", out.display()),
-                "leave the option out to go on with the run, or give another --out",
+                "say the same again or leave the option (or --config) out to go on with the run, or give another --out",
             ));
         }
         if begun && weights != stored.weights {

@@ -40,8 +40,7 @@ pub(crate) fn chosen(
         let loss = |&place: &usize| rounds.candidates[finalists[place]].loss;
         (0..finalists.len()).min_by(|a, b| loss(a).total_cmp(&loss(b))).unwrap_or(0)
     };
-    let short = short(recipe);
-    let update = short.accumulate * if let BatchSize::Images(batch) = short.batch { batch } else { BATCH };
+    let (short, update) = short(recipe);
     if finalists.len() < 2 || held_out == 0 || images < LEAST * update {
         return Ok(by_loss(rounds));
     }
@@ -96,15 +95,17 @@ fn widest_of_the_best(tuned: &[Option<Accuracy>]) -> Option<usize> {
     tuned.iter().rposition(|accuracy| accuracy.as_ref().is_some_and(as_good))
 }
 
-/// The recipe for a single pass over few images. Where the batch is as large as memory allows it would make few updates of them, and not
+/// The recipe for a single pass over few images, and the images of an update. Where the batch is as large as memory allows it would make few updates of them, and not
 /// the same number for all.
-fn short(recipe: &Recipe) -> Recipe {
+fn short(recipe: &Recipe) -> (Recipe, usize) {
     let (batch, accumulate) = match recipe.batch {
-        BatchSize::Images(_) => (recipe.batch, recipe.accumulate),
-        _ => (BATCH.into(), 1),
+        BatchSize::Images(batch) => (batch, recipe.accumulate),
+        _ => (BATCH, 1),
     };
     let warmup_epochs = recipe.warmup_epochs.min(0.1);
-    Recipe { epochs: 1, batch, accumulate, warmup_epochs, ema: 0.0, ..recipe.clone() }
+    let short =
+        Recipe { epochs: 1, batch: batch.into(), accumulate, warmup_epochs, ema: 0.0, ..recipe.clone() };
+    (short, batch * accumulate)
 }
 
 #[cfg(test)]
