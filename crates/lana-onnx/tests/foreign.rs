@@ -244,6 +244,42 @@ fn a_convolution_of_a_constant_is_a_constant() {
     assert!(model(&[2, 3]).refusal().contains("`mixed` (Conv"));
 }
 
+/// NFNets and BiTs standardise their weights in every pass; LeViT looks up biases by distance.
+#[test]
+fn weights_that_are_computed_are_constants() {
+    let model = |at: &[i64]| {
+        Model::new(20, &[0, 2, 2, 2])
+            .numbers("w", &[1, 2, 4], &[1.0, 3.0, 1.0, 3.0, -1.0, -1.0, 3.0, 3.0])
+            .numbers("gain", &[2], &[1.0, 2.0])
+            .numbers("none", &[2], &[0.0, 0.5])
+            .numbers("mean", &[2], &[2.0, 1.0])
+            .numbers("variance", &[2], &[1.0, 4.0])
+            .numbers("biases", &[2, 2], &[10.0, 20.0, 30.0, 40.0])
+            .integers("at", &[4, at.len() as i64 / 4], at)
+            .integers("kernel", &[4], &[4, 2, 1, 1])
+            .integers("bias", &[3], &[4, 1, 1])
+            .node(
+                "standard",
+                "BatchNormalization",
+                &["w", "gain", "none", "mean", "variance"],
+                &[float("epsilon", 0.0)],
+            )
+            .node("square", "Reshape", &["standard", "kernel"], &[])
+            .node("found", "GatherND", &["biases", "at"], &[])
+            .node("map", "Conv", &["x", "square"], &[ints("kernel_shape", &[1, 1])])
+            .node("term", "Reshape", &["found", "bias"], &[])
+            .node("y", "Add", &["map", "term"], &[])
+    };
+    let (graph, weights) = model(&[0, 1, 1, 0, -1, -1, 0, 0]).graph();
+    let kernel = weights.iter().find(|(_, tensor)| tensor.shape == [4, 2, 1, 1]).unwrap().1;
+    let standard = [-1.0, 1.0, -1.0, 1.0, -1.5, -1.5, 2.5, 2.5];
+    assert_eq!(kernel.data, standard);
+    assert!(weights.iter().any(|(_, tensor)| tensor.data == [20.0, 30.0, 40.0, 10.0]), "{graph:?}");
+    for wrong in [&[0, 1, 2, 0, 0, 0, 0, 0][..], &[0; 12]] {
+        assert!(model(wrong).refusal().contains("`found` (GatherND: "));
+    }
+}
+
 /// One average over all of a map is what others write as GlobalAveragePool.
 #[test]
 fn a_window_that_is_the_whole_map() {

@@ -81,7 +81,7 @@ fn nodes_that_say_something_else() {
         "Add Mul Sub Div Pow Conv Gemm MatMul Concat Split Slice Gather Reshape Transpose Flatten Squeeze Unsqueeze Expand \
          Tile Pad Resize Softmax ReduceMean ReduceSum MaxPool AveragePool GlobalAveragePool LayerNormalization \
          BatchNormalization InstanceNormalization GroupNormalization Shape Size Range ConstantOfShape Where Cast Clip \
-         DepthToSpace SpaceToDepth CumSum Identity Constant"
+         DepthToSpace SpaceToDepth CumSum GatherND Identity Constant"
             .split_whitespace()
             .map(str::to_string)
             .collect();

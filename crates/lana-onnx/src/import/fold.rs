@@ -84,11 +84,13 @@ impl Importer<'_> {
                 mixed(x, kernel, arrays.get(2).copied().flatten())?
             }
             // Weights that are standardised, as NFNets and BiTs have them.
-            "BatchNormalization" if flag(node, "training_mode", false) => {
-                let (Some(scale), Some(shift)) = (second(), arrays.get(2).copied().flatten()) else {
+            "BatchNormalization" => {
+                let other = |at: usize| arrays.get(at).copied().flatten();
+                let [Some(scale), Some(shift), mean, variance] = [1, 2, 3, 4].map(other) else {
                     return Ok(None);
                 };
-                standardised(x, scale, shift, number(node, "epsilon", 1e-5))?
+                let given = mean.zip(variance).filter(|_| !flag(node, "training_mode", false));
+                normalised(x, [scale, shift], given, number(node, "epsilon", 1e-5))?
             }
             "CumSum" => {
                 let Some(axis) = second().and_then(Array::as_number) else { return Ok(None) };
@@ -180,6 +182,14 @@ impl Importer<'_> {
                 self.charge_for(&dims)?;
                 x.selected(axis, &at).regrouped(dims)?
             }
+            // Biases by the distance of two positions, as LeViT has them.
+            "GatherND" => {
+                let Some(indices) = second() else { return Ok(None) };
+                if int(node, "batch_dims").unwrap_or(0) != 0 {
+                    return obstacle("with batch_dims");
+                }
+                self.pointed(x, indices)?
+            }
             "Slice" => {
                 let mut sliced = x.clone();
                 for Cut { axis, start, end, step } in self.cuts(node, x.dims.len())? {
@@ -240,7 +250,7 @@ impl Importer<'_> {
         } else {
             return obstacle("holds neither a tensor nor numbers");
         };
-        self.spare = self.spare.saturating_add(array.len().saturating_mul(4));
+        self.spare = self.spare.saturating_add(array.len().saturating_mul(super::MOST_STEPS));
         Ok(Array { origin: node.output.first().cloned(), ..array })
     }
 
@@ -306,6 +316,27 @@ impl Importer<'_> {
         let (a, b) = (yes.to_floats(), no.to_floats());
         let data = choose.iter().zip(a.iter().zip(&b)).map(|(c, (a, b))| if *c != 0 { *a } else { *b });
         Ok(Array::floats(dims, data.collect()))
+    }
+
+    /// The parts of `x` to which the rows along the last dimension of `indices` point by their first dimensions.
+    fn pointed(&mut self, x: &Array, indices: &Array) -> Read<Array> {
+        let fits = |depth: &usize| (1..=x.dims.len()).contains(depth) && x.len() > 0;
+        let Some((&depth, rows)) = indices.dims.split_last().filter(|(depth, _)| fits(depth)) else {
+            return obstacle(format!("of {:?} by {:?}", x.dims, indices.dims));
+        };
+        let (front, back) = x.dims.split_at(depth);
+        let dims = [rows, back].concat();
+        self.charge_for(&dims)?;
+        let steps = strides(front);
+        let place = |row: &[i64]| -> Read<usize> {
+            let along =
+                row.iter().zip(front).map(|(at, &length)| positions(std::slice::from_ref(at), length));
+            along.zip(&steps).try_fold(0, |sum, (at, step)| Ok(sum + at?[0] * step))
+        };
+        let places: Vec<usize> =
+            indices.as_integers()?.chunks_exact(depth).map(place).collect::<Read<_>>()?;
+        let parts = x.regrouped(vec![front.iter().product(), back.iter().product()])?;
+        parts.selected(0, &places).regrouped(dims)
     }
 
     fn range(&mut self, start: &Array, limit: &Array, step: &Array) -> Read<Array> {
@@ -442,25 +473,35 @@ fn mixed(x: &Array, kernel: &Array, bias: Option<&Array>) -> Read<Array> {
     Ok(Array::floats([&[images, outputs], pixels].concat(), data))
 }
 
-/// Every slice along the second dimension with mean 0 and variance 1, scaled and moved.
-fn standardised(x: &Array, scale: &Array, shift: &Array, eps: f32) -> Read<Array> {
+/// Every slice along the second dimension less its mean, by its standard deviation, then scaled and moved: by the mean and the variance
+/// that are given, or its own.
+fn normalised(x: &Array, terms: [&Array; 2], given: Option<(&Array, &Array)>, eps: f32) -> Read<Array> {
     let &[outer, channels, ..] = &x.dims[..] else { return obstacle(format!("of {:?}", x.dims)) };
-    if scale.len() != channels || shift.len() != channels || x.len() == 0 {
-        return obstacle(format!(
-            "{} factors and {} terms for {channels} channels",
-            scale.len(),
-            shift.len()
-        ));
+    let of_channels = |array: &Array| array.len() == channels;
+    if !terms.into_iter().all(of_channels)
+        || given.is_some_and(|(mean, variance)| !of_channels(mean) || !of_channels(variance))
+        || x.len() == 0
+    {
+        let terms = terms.into_iter().chain(given.into_iter().flat_map(|(mean, variance)| [mean, variance]));
+        let lengths: Vec<usize> = terms.map(Array::len).collect();
+        return obstacle(format!("terms of {lengths:?} numbers for {channels} channels"));
     }
-    let (mut data, scale, shift) = (x.to_floats(), scale.to_floats(), shift.to_floats());
+    let [scale, shift] = terms.map(Array::to_floats);
+    let given = given.map(|(mean, variance)| (mean.to_floats(), variance.to_floats()));
+    let mut data = x.to_floats();
     let run = x.len() / outer / channels;
     for channel in 0..channels {
         let of = |data: &[f32], f: &dyn Fn(f64) -> f64| {
             let runs = (0..outer).flat_map(|o| &data[(o * channels + channel) * run..][..run]);
             runs.map(|&v| f(f64::from(v))).sum::<f64>() / (outer * run) as f64
         };
-        let mean = of(&data, &|v| v);
-        let variance = of(&data, &|v| (v - mean).powi(2));
+        let (mean, variance) = match &given {
+            Some((mean, variance)) => (f64::from(mean[channel]), f64::from(variance[channel])),
+            None => {
+                let mean = of(&data, &|v| v);
+                (mean, of(&data, &|v| (v - mean).powi(2)))
+            }
+        };
         let factor = f64::from(scale[channel]) / (variance + f64::from(eps)).sqrt();
         for o in 0..outer {
             for v in &mut data[(o * channels + channel) * run..][..run] {

@@ -40,6 +40,9 @@ use node::{LARGEST, Obstacle, Read, attribute, obstacle};
 /// Elements beside those of the file that constants, parameters and positions may take: 256 MiB as floats.
 const SPARE_ELEMENTS: usize = 1 << 26;
 
+/// How often the elements of the file may be computed with, one step after the other.
+const MOST_STEPS: usize = 16;
+
 /// Types of nodes that can be read, some of them as parts of shapes alone.
 const KINDS: &[&str] = &[
     "Abs",
@@ -68,6 +71,7 @@ const KINDS: &[&str] = &[
     "Flatten",
     "Floor",
     "Gather",
+    "GatherND",
     "Gelu",
     "Gemm",
     "GlobalAveragePool",
@@ -380,6 +384,9 @@ impl<'a> Importer<'a> {
         };
         let output = output.name.as_deref().unwrap_or_default();
         let needed = self.needed(output)?;
+        let last: HashMap<&str, usize> = (self.file.node.iter().enumerate().filter(|(at, _)| needed[*at]))
+            .flat_map(|(at, node)| node.input.iter().map(move |name| (name.as_str(), at)))
+            .collect();
         let mut unsupported = Vec::new();
         for (at, node) in self.file.node.iter().enumerate() {
             if !needed[at] {
@@ -402,6 +409,10 @@ impl<'a> Importer<'a> {
             let mut results = results.into_iter();
             for name in node.output.iter().filter(|name| !name.is_empty()) {
                 self.known.insert(name, results.next().unwrap_or(Known::Unknown));
+            }
+            // What nobody reads any more takes no memory.
+            for name in node.input.iter().filter(|name| last[name.as_str()] == at && *name != output) {
+                self.known.remove(name.as_str());
             }
         }
         if !unsupported.is_empty() {
@@ -509,7 +520,7 @@ impl<'a> Importer<'a> {
             "Pad" => self.pad(node),
             "Where" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "And" | "Or"
             | "Not" | "Mod" | "Floor" | "Ceil" | "Round" | "Exp" | "Log" | "Sin" | "Cos" | "CumSum"
-            | "ReduceProd" | "ReduceMin" | "Range" | "ConstantOfShape" | "Shape" | "Size" => {
+            | "GatherND" | "ReduceProd" | "ReduceMin" | "Range" | "ConstantOfShape" | "Shape" | "Size" => {
                 return obstacle("only of constants");
             }
             _ => self.activation(node, kind),
@@ -536,8 +547,8 @@ impl<'a> Importer<'a> {
             ));
         };
         let mut array = self.decoded(tensor).map_err(|e| format!("`{name}`: {e}"))?;
-        // What constants are turned into takes as much again.
-        self.spare = self.spare.saturating_add(array.len().saturating_mul(4));
+        // What constants are turned into step by step takes as much again each time.
+        self.spare = self.spare.saturating_add(array.len().saturating_mul(MOST_STEPS));
         array.origin = Some(name.to_string());
         let known = Known::Constant(Rc::new(array));
         self.known.insert(name, known.clone());
