@@ -47,8 +47,14 @@ pub(crate) struct Arguments {
     /// Images in a batch when latency is measured
     #[arg(long, default_value_t = 64)]
     batch: usize,
+    /// Another setting of the run, a line of run.toml such as 'layers.group = 3'; may be repeated
+    #[arg(long, value_name = "KEY = VALUE", requires = "name")]
+    with: Vec<String>,
+    /// What the students of such settings are called in the table, behind LANA
+    #[arg(long, requires = "with")]
+    name: Option<String>,
     /// The run directory, counted like all paths from the repository's root
-    /// [default: target/bench-accuracy/TEACHER-RECIPE-eEPOCHS-sSEED, with -bBATCH behind it for another batch than 64]
+    /// [default: target/bench-accuracy/TEACHER-RECIPE-eEPOCHS-sSEED, with -bBATCH behind it for another batch than 64, and the name]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Look at rows again that are in the table already
@@ -59,7 +65,7 @@ pub(crate) struct Arguments {
     show: bool,
 }
 
-/// The keys of a recipe.
+/// Keys of a recipe, or of a run.
 type Settings = BTreeMap<String, Value>;
 
 /// A network under a budget.
@@ -73,6 +79,10 @@ struct Row {
     epochs: usize,
     seed: u64,
     network: String,
+    /// What a selection is found by: layers, pool, phase 1, scores and the search, as run.toml has them. Empty for networks that lana
+    /// does not select, and for rows made before it was kept.
+    #[serde(default)]
+    method: Settings,
     /// The training images.
     train: String,
     /// Label of the deployment that latency is of.
@@ -95,10 +105,11 @@ struct Row {
 
 impl Row {
     /// What tells rows apart.
-    fn key(&self) -> ([String; 7], usize, u64) {
+    fn key(&self) -> ([String; 8], usize, u64) {
         let Row { teacher, budget, recipe, epochs, seed, network, train, deployment, .. } = self.clone();
-        let settings = serde_json::json!(self.settings).to_string();
-        ([teacher, budget, recipe, settings, train, deployment, network], epochs, seed)
+        let [settings, method] =
+            [&self.settings, &self.method].map(|keys| serde_json::json!(keys).to_string());
+        ([teacher, budget, recipe, settings, train, deployment, network, method], epochs, seed)
     }
 }
 
@@ -113,6 +124,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let run = workspace_root().join(arguments.out.clone().unwrap_or_else(|| default_run(arguments)));
         let mut missing = Missing { arguments, run, settings: settings(&arguments.recipe)?, begun: false };
         let budgets: Vec<&String> = arguments.budget.iter().collect();
+        if arguments.again || !missing.there(&missing.title(STUDENT), &budgets)? {
+            missing.students()?;
+        }
         let selections = arguments.controls.iter().filter(|name| !name.is_empty());
         let selections = selections.map(|name| Rival::selection(name)).collect::<Vec<_>>();
         let (pruned, selections): (Vec<_>, Vec<_>) =
@@ -138,10 +152,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// Where the run is unless that is said.
 fn default_run(arguments: &Arguments) -> PathBuf {
-    let Arguments { subject, recipe, epochs, seed, batch, .. } = arguments;
+    let Arguments { subject, recipe, epochs, seed, batch, name: of_settings, .. } = arguments;
     let mut name = format!("{}-{recipe}-e{epochs}-s{seed}", subject.teacher);
     if *batch != 64 {
         name += &format!("-b{batch}");
+    }
+    if let Some(of_settings) = of_settings {
+        name += &format!("-{}", of_settings.replace(' ', "-"));
     }
     PathBuf::from("target/bench-accuracy").join(name.replace('/', "-"))
 }
@@ -192,30 +209,44 @@ struct Missing<'a> {
 }
 
 impl Missing<'_> {
-    /// Makes a control for budgets, and the students before the first; unless all that is in the table.
-    fn make(&mut self, rival: &Rival<'_>, budgets: &[&String]) -> anyhow::Result<()> {
-        let Arguments { subject: Subject { teacher, train, .. }, recipe, epochs, seed, again, batch, .. } =
+    /// What a selection is called in the table.
+    fn title(&self, selection: &str) -> String {
+        match &self.arguments.name {
+            Some(name) => format!("{selection}, {name}"),
+            None => selection.into(),
+        }
+    }
+
+    /// Whether a network has a row under every budget.
+    fn there(&self, network: &str, budgets: &[&String]) -> anyhow::Result<bool> {
+        let Arguments { subject: Subject { teacher, train, .. }, recipe, epochs, seed, batch, .. } =
             self.arguments;
         let rows = load(&file())?;
-        let shown = rival.title();
-        let there = |budget: &str, network: &str| {
-            rows.iter().any(|row| {
-                row.teacher == *teacher
-                    && row.recipe == *recipe
-                    && row.settings == self.settings
-                    && row.train == file_names(train)
-                    && (row.epochs, row.seed) == (*epochs, *seed)
-                    && row.budget == budget
-                    && row.network == network
-                    && row.deployment.contains(&format!("-b{batch}-"))
-            })
+        let is_it = |row: &Row, budget: &str| {
+            row.teacher == *teacher
+                && row.recipe == *recipe
+                && row.settings == self.settings
+                && row.train == file_names(train)
+                && (row.epochs, row.seed) == (*epochs, *seed)
+                && row.budget == budget
+                && row.network == network
+                && row.deployment.contains(&format!("-b{batch}-"))
         };
-        if !again && budgets.iter().all(|budget| there(budget, &shown) && there(budget, STUDENT)) {
+        Ok(budgets.iter().all(|budget| rows.iter().any(|row| is_it(row, budget))))
+    }
+
+    /// Makes a control for budgets, and the students before the first; unless it is in the table.
+    fn make(&mut self, rival: &Rival<'_>, budgets: &[&String]) -> anyhow::Result<()> {
+        let Arguments { again, batch, .. } = self.arguments;
+        let shown = match rival {
+            Rival::Selection(name) => self.title(name),
+            _ => rival.title(),
+        };
+        if !again && self.there(&shown, budgets)? {
             return Ok(());
         }
         if !self.begun {
             self.students()?;
-            self.begun = true;
         }
         let mut command = lana(&["finetune", "--json", "--control"]);
         match rival {
@@ -241,16 +272,24 @@ impl Missing<'_> {
         let mut found = Vec::new();
         for comparison in record["comparisons"].as_array().context("no comparisons")? {
             if !comparison["student"].is_null() {
-                found.extend(self.rows(comparison)?);
+                found.extend(self.rows(&comparison["student"], &comparison["controls"])?);
             }
         }
         keep(&file(), found)
     }
 
-    /// Makes the students of all budgets.
-    fn students(&self) -> anyhow::Result<()> {
-        let Arguments { subject, budget, epochs, recipe, seed, batch, .. } = self.arguments;
+    /// Makes the students of all budgets, and their rows.
+    fn students(&mut self) -> anyhow::Result<()> {
+        let Arguments { subject, budget, epochs, recipe, seed, batch, with, .. } = self.arguments;
         let mut command = subject.accelerate();
+        if !with.is_empty() {
+            let config = self.run.with_extension("toml");
+            let folder = config.parent().context("the run directory is the root")?;
+            std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+            std::fs::write(&config, with.join("\n") + "\n")
+                .with_context(|| format!("writing {}", config.display()))?;
+            command.arg("--config").arg(config);
+        }
         command.args(["--recipe", recipe, "--threads", "1"]);
         for budget in budget {
             command.args(["--budget", budget]);
@@ -260,15 +299,28 @@ impl Missing<'_> {
         let status = command.status().context("starting lana")?;
         // A budget out of reach (3) has no student, and no rows; one that is missed in the end (1) has.
         anyhow::ensure!(matches!(status.code(), Some(0 | 1 | 3)), "{command:?} failed");
-        Ok(())
+        self.begun = true;
+        let mut found = Vec::new();
+        for budget in budget {
+            let path = self.run.join("budgets").join(budget).join("student/metrics.json");
+            match std::fs::read_to_string(&path) {
+                Ok(text) => {
+                    let student = serde_json::from_str(&text).context("reading what lana wrote")?;
+                    found.extend(self.rows(&student, &Value::Null)?);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+            }
+        }
+        keep(&file(), found)
     }
 
-    /// The rows of a comparison: the student's and those of all controls trained as it was.
-    fn rows(&self, comparison: &Value) -> anyhow::Result<Vec<Row>> {
-        let student = &comparison["student"];
+    /// The rows of a student and of all controls trained as it was.
+    fn rows(&self, student: &Value, controls: &Value) -> anyhow::Result<Vec<Row>> {
         let teacher_top1 = student["teacher_top1"].as_f64().context("no student")?;
         let budget = student["budget"].as_str().context("no budget")?;
         let deployment = student["deployment"].as_str().unwrap_or_default();
+        let method = method(&self.run)?;
         let row = |network: &str, value: &Value, measured: &Value, agreement: &Value| -> Option<Row> {
             let Arguments { subject: Subject { teacher, train, .. }, recipe, epochs, seed, .. } =
                 self.arguments;
@@ -279,7 +331,8 @@ impl Missing<'_> {
                 settings: self.settings.clone(),
                 epochs: *epochs,
                 seed: *seed,
-                network: network.into(),
+                method: if is_selection(network) { method.clone() } else { Settings::new() },
+                network: if is_selection(network) { self.title(network) } else { network.into() },
                 train: file_names(train),
                 deployment: deployment.into(),
                 ratio: measured["ratio"].as_f64()?,
@@ -295,7 +348,7 @@ impl Missing<'_> {
             })
         };
         let mut rows = vec![row(STUDENT, student, &student["measured"], &student["assessment"]["agreement"])];
-        for control in comparison["controls"].as_array().into_iter().flatten() {
+        for control in controls.as_array().into_iter().flatten() {
             if control["same_recipe"] == true {
                 let name = control["control"].as_str().unwrap_or_default();
                 // Those that were pruned for other budgets are beside this student too.
@@ -319,6 +372,35 @@ fn settings(recipe: &str) -> anyhow::Result<Settings> {
     // How often a checkpoint is written makes no difference.
     settings.retain(|key, _| key != "epochs" && key != "checkpoint_s");
     Ok(settings)
+}
+
+/// What a run finds its selections by.
+fn method(run: &Path) -> anyhow::Result<Settings> {
+    let path = run.join("run.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let all: Value = toml::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+    let mut keys = Settings::new();
+    for section in ["layers", "pool", "pool_rules", "pretrain", "score", "select"] {
+        match &all[section] {
+            Value::Null => {}
+            Value::Object(of_section) => {
+                keys.extend(
+                    of_section.iter().map(|(key, value)| (format!("{section}.{key}"), value.clone())),
+                );
+            }
+            value => drop(keys.insert(section.into(), value.clone())),
+        }
+    }
+    // What makes no difference to the result.
+    keys.retain(|key, _| {
+        !matches!(key.as_str(), "pretrain.checkpoint_s" | "pretrain.memory" | "select.time_limit_s")
+    });
+    Ok(keys)
+}
+
+/// Whether a network of a comparison is one that lana selected.
+fn is_selection(network: &str) -> bool {
+    [STUDENT, "skip-only", "random", "uniform"].contains(&network)
 }
 
 /// Images without the folder they are in, which is another on every machine.
@@ -359,18 +441,18 @@ fn keep(path: &Path, rows: Vec<Row>) -> anyhow::Result<()> {
 /// The table, over seeds.
 fn print(rows: &[Row]) {
     /// By network.
-    type Group<'a> = BTreeMap<&'a str, Vec<&'a Row>>;
+    type Group<'a> = BTreeMap<String, Vec<&'a Row>>;
     let mut groups: BTreeMap<(&str, &str, String, usize), Group> = BTreeMap::new();
     for row in rows {
         let group = groups.entry((&row.teacher, &row.budget, title(row, rows), row.epochs)).or_default();
-        group.entry(&row.network).or_default().push(row);
+        group.entry(network_title(row, rows)).or_default().push(row);
     }
     println!(
         "| teacher | budget | recipe, epochs | network | top-1 | ± | seeds | ratio | budget met | agreement | parameters |"
     );
     println!("|{}", "---|".repeat(11));
     for ((teacher, budget, recipe, epochs), networks) in groups {
-        let mut networks: Vec<(f64, &str, Vec<&Row>)> =
+        let mut networks: Vec<(f64, String, Vec<&Row>)> =
             networks.into_iter().map(|(name, rows)| (mean(&rows, |row| row.top1), name, rows)).collect();
         networks.sort_by(|a, b| b.0.total_cmp(&a.0));
         for (top1, name, rows) in networks {
@@ -390,13 +472,25 @@ fn print(rows: &[Row]) {
 
 /// The name of a row's recipe, and what tells it from others of that name.
 fn title(row: &Row, rows: &[Row]) -> String {
-    let others = || rows.iter().filter(|other| other.recipe == row.recipe);
-    let differing = row
-        .settings
-        .iter()
-        .filter(|(key, value)| others().any(|other| other.settings.get(*key) != Some(*value)));
-    let differing: Vec<String> = differing.map(|(key, value)| format!(" {key} {value}")).collect();
-    format!("{}{}", row.recipe, differing.join(","))
+    let others = rows.iter().filter(|other| other.recipe == row.recipe);
+    format!("{}{}", row.recipe, differing(&row.settings, others.map(|other| &other.settings)))
+}
+
+/// The name of a row's network, and what tells its settings from others of that name.
+fn network_title(row: &Row, rows: &[Row]) -> String {
+    let others = rows.iter().filter(|other| other.network == row.network).map(|other| &other.method);
+    match row.method.is_empty() && others.clone().any(|other| !other.is_empty()) {
+        true => format!("{}, settings not kept", row.network),
+        false => format!("{}{}", row.network, differing(&row.method, others)),
+    }
+}
+
+/// The keys that others have otherwise.
+fn differing<'a>(own: &Settings, others: impl Iterator<Item = &'a Settings> + Clone) -> String {
+    // Rows of which no keys are known say nothing about them.
+    let others = others.filter(|other| !other.is_empty());
+    let keys = own.iter().filter(|(key, value)| others.clone().any(|other| other.get(*key) != Some(*value)));
+    keys.map(|(key, value)| format!(" {key} {value}")).collect::<Vec<_>>().join(",")
 }
 
 fn mean(rows: &[&Row], what: impl Fn(&Row) -> f64) -> f64 {
@@ -426,6 +520,7 @@ mod tests {
             epochs: 2,
             seed,
             network: network.into(),
+            method: Settings::new(),
             train: "webdataset:train.tar".into(),
             deployment: "cpu-onnxruntime-b64-t1-fp32".into(),
             ratio: 0.49,
@@ -459,6 +554,19 @@ mod tests {
         assert_eq!(title(&warmer, &rows), "finetune-short temperature 4.0");
         keep(&path, vec![warmer]).unwrap();
         assert_eq!(load(&path).unwrap().len(), 4);
+        // Another way to select is another row, told from the first by what differs.
+        let [mut single, mut grouped] = [row("LANA", 0, 0.88), row("LANA", 0, 0.89)];
+        for (row, group) in [(&mut single, 1), (&mut grouped, 3)] {
+            row.method =
+                BTreeMap::from([("layers.group".into(), group.into()), ("pool".into(), "compact".into())]);
+        }
+        keep(&path, vec![single.clone(), grouped.clone()]).unwrap();
+        let rows = load(&path).unwrap();
+        assert_eq!(rows.len(), 6);
+        assert_eq!(network_title(&grouped, &rows), "LANA layers.group 3");
+        assert_eq!(network_title(&single, &rows), "LANA layers.group 1");
+        let before = rows.iter().find(|row| row.network == "LANA" && row.method.is_empty()).unwrap();
+        assert_eq!(network_title(before, &rows), "LANA, settings not kept");
         std::fs::write(&path, "{\n").unwrap();
         assert!(load(&path).unwrap_err().to_string().contains("line 1"));
     }
