@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Conv2d, Error, Graph, Layer, Op, Result, Value, fits};
 
 /// Changes to the layers that are found, by patterns for names ([`fits`]).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LayerRules {
     /// Pieces of the stem and the head that shall be layers too.
@@ -43,39 +43,45 @@ pub struct LayerRules {
     /// Layers that shall be one: for each pattern those that fit it and follow each other, with what stands between.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub merge: Vec<String>,
-    /// Layers of a stage that follow each other and shall be one, at most; 0 and 1 leave each alone. A stage is divided evenly:
-    /// seven layers by threes are groups of three, two and two.
-    #[serde(skip_serializing_if = "is_zero")]
+    /// Layers of a stage that follow each other and shall be one, at most: see [`group`]. 0 and 1 leave each alone.
     pub group: usize,
 }
 
-fn is_zero(number: &usize) -> bool {
-    *number == 0
+impl Default for LayerRules {
+    /// Up to three layers of a stage as one.
+    fn default() -> Self {
+        LayerRules { group: 3, ..LayerRules::alone() }
+    }
 }
 
 impl LayerRules {
-    /// Whether they leave everything as it is.
-    pub fn is_empty(&self) -> bool {
-        let LayerRules { include, exclude, split, merge, group } = self;
-        [include, exclude, split, merge].iter().all(|patterns| patterns.is_empty()) && *group < 2
+    /// Every layer as it is found.
+    pub fn alone() -> Self {
+        LayerRules {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            split: Vec::new(),
+            merge: Vec::new(),
+            group: 1,
+        }
+    }
+
+    /// Whether they name a layer.
+    pub fn name_any(&self) -> bool {
+        let LayerRules { include, exclude, split, merge, group: _ } = self;
+        [include, exclude, split, merge].iter().any(|patterns| !patterns.is_empty())
     }
 }
 
 /// A graph with the layers that are found in it, in the place of those that it had.
 ///
 /// # Errors
-/// If a pattern of a rule fits nothing, nothing can be grouped that shall be, or nothing replaceable is found.
+/// If a pattern of a rule fits nothing, or nothing replaceable is found.
 pub fn discover(graph: &Graph, rules: &LayerRules) -> Result<Graph> {
     let plain = without_layers(graph)?;
     let mut pieces = Finder::new(&plain).pieces();
     apply(&plain, &mut pieces, rules)?;
-    let alone = layers(&plain, &pieces);
-    let count = alone.len();
-    let layers = grouped(alone, rules.group);
-    if rules.group > 1 && count > 0 && layers.len() == count {
-        let reason = "`layers.group`: no two layers of a stage follow each other directly".into();
-        return Err(Error::Graph { graph: graph.name().into(), reason });
-    }
+    let layers = grouped(layers(&plain, &pieces), rules.group);
     if layers.is_empty() {
         let reason = match pieces.is_empty() || rules.exclude.is_empty() {
             true => "holds no region with one input and one output that could be replaced",
@@ -439,6 +445,16 @@ fn apply(graph: &Graph, pieces: &mut Vec<Piece>, rules: &LayerRules) -> Result<(
     mark(pieces, "exclude", &rules.exclude, false)
 }
 
+/// A graph in which at most so many layers of a stage that follow each other directly are one. A stage is divided evenly: seven
+/// layers by threes are groups of three, two and two.
+///
+/// # Errors
+/// If the graph is not consistent.
+pub fn group(graph: &Graph, most: usize) -> Result<Graph> {
+    let layers = grouped(graph.layers().to_vec(), most);
+    Graph::new(graph.name(), graph.input_shape().clone(), graph.nodes().to_vec(), graph.output(), layers)
+}
+
 /// What is called that reaches from one layer to another: `layer1.0-2` from `layer1.0` to `layer1.2`.
 fn spanning(first: &str, last: &str) -> String {
     let paths = (first.rsplit_once('.'), last.rsplit_once('.'));
@@ -448,7 +464,7 @@ fn spanning(first: &str, last: &str) -> String {
     }
 }
 
-/// At most so many layers of a stage that follow each other as one.
+/// See [`group`].
 fn grouped(layers: Vec<Layer>, most: usize) -> Vec<Layer> {
     if most < 2 {
         return layers;
@@ -545,8 +561,8 @@ mod tests {
     #[test]
     fn convolutions_in_a_chain_are_layers_but_the_first() {
         let graph = vgg().unwrap();
-        let found = discover(&graph, &LayerRules::default()).unwrap();
-        assert_eq!(names(&graph, &LayerRules::default()), ["features.3", "features.6", "features.9"]);
+        let found = discover(&graph, &LayerRules::alone()).unwrap();
+        assert_eq!(names(&graph, &LayerRules::alone()), ["features.3", "features.6", "features.9"]);
         assert!(found.layers().iter().all(|layer| layer.nodes.len() == 3));
         // All stand in one list, which tells nothing of stages.
         let stages: Vec<&str> = found.layers().iter().map(|layer| layer.stage.as_str()).collect();
@@ -589,15 +605,15 @@ mod tests {
     #[test]
     fn layer_normalisation_belongs_to_the_convolution_behind_it() {
         let graph = convnext().unwrap();
-        let found = discover(&graph, &LayerRules::default()).unwrap();
+        let found = discover(&graph, &LayerRules::alone()).unwrap();
         let nodes = |at: usize| {
             let nodes = &graph.nodes()[found.layers()[at].nodes.clone()];
             nodes.iter().map(|node| node.op.kind()).collect::<Vec<_>>()
         };
-        assert_eq!(names(&graph, &LayerRules::default()), ["features.1.0", "features.2", "features.3.0"]);
+        assert_eq!(names(&graph, &LayerRules::alone()), ["features.1.0", "features.2", "features.3.0"]);
         assert_eq!(nodes(1), ["transpose", "layer_norm", "transpose", "conv2d"]);
         // They are one unit: there is nothing to split.
-        let split = LayerRules { split: vec!["features.2".into()], ..LayerRules::default() };
+        let split = LayerRules { split: vec!["features.2".into()], ..LayerRules::alone() };
         assert!(discover(&graph, &split).unwrap_err().to_string().contains("has parts"));
         // What normalises in front of a block is the block's or stays outside, as behind the stem.
         assert_eq!(found.layers()[0].nodes.start, 4);
@@ -606,8 +622,8 @@ mod tests {
     #[test]
     fn layers_whose_nodes_are_called_otherwise_are_cut_out_and_put_back_with_their_weights() {
         let graph = vgg().unwrap();
-        let rules = LayerRules { group: 2, ..LayerRules::default() };
-        for rules in [LayerRules::default(), rules] {
+        let rules = LayerRules { group: 2, ..LayerRules::alone() };
+        for rules in [LayerRules::alone(), rules] {
             let found = discover(&graph, &rules).unwrap();
             let weights: Weights = found
                 .parameters()
@@ -636,7 +652,7 @@ mod tests {
     fn rules_change_what_is_found() {
         let graph = vgg().unwrap();
         let rules = |change: fn(&mut LayerRules)| {
-            let mut rules = LayerRules::default();
+            let mut rules = LayerRules::alone();
             change(&mut rules);
             rules
         };
@@ -653,6 +669,9 @@ mod tests {
         let group = rules(|r| r.group = 2);
         // Of the first stage there is one alone, the pooling stands behind it.
         assert_eq!(names(&graph, &group), ["features.3", "features.6-9"]);
+        let plain = discover(&graph, &LayerRules::alone()).unwrap();
+        assert_eq!(super::group(&plain, 2).unwrap().layers(), discover(&graph, &group).unwrap().layers());
+        assert_eq!(super::group(&plain, 1).unwrap().layers(), plain.layers());
         for wrong in [
             rules(|r| r.include = vec!["stem".into()]),
             rules(|r| r.exclude = vec!["stem".into()]),
@@ -667,7 +686,6 @@ mod tests {
             (rules(|r| r.split = vec!["features.3".into()]), "has parts"),
             (rules(|r| r.merge = vec!["features.3".into()]), "follow each other"),
             (rules(|r| r.exclude = vec!["*".into()]), "leaves no layer"),
-            (rules(|r| (r.group, r.exclude) = (2, vec!["features.6".into()])), "`layers.group`"),
         ] {
             let error = discover(&graph, &wrong).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

@@ -50,7 +50,7 @@ mod weights;
 
 pub use builder::GraphBuilder;
 pub use cost::Cost;
-pub use discover::{LayerRules, discover};
+pub use discover::{LayerRules, discover, group};
 pub use error::Error;
 pub use fold::fold_batch_norm;
 pub use graph::{Graph, Layer, Node, Parameter, Value};

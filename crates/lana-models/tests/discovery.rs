@@ -17,7 +17,7 @@ fn layers(graph: &Graph) -> Vec<[String; 4]> {
 fn the_layers_of_every_network_of_the_zoo_are_found() {
     for entry in zoo::list() {
         let graph = zoo::build(&entry.name, &ZooOptions::default()).unwrap();
-        let found = discover(&graph, &LayerRules::default()).unwrap();
+        let found = discover(&graph, &LayerRules::alone()).unwrap();
         assert_eq!(layers(&found), layers(&graph), "{}", entry.name);
     }
 }
@@ -32,7 +32,7 @@ fn they_are_found_in_the_deployed_form_too() {
         }
         let graph = zoo::build(&entry.name, &ZooOptions::default()).unwrap();
         let (deployed, _) = deploy(&graph, &init::random(&graph, 1)).unwrap();
-        let found = discover(&deployed, &LayerRules::default()).unwrap();
+        let found = discover(&deployed, &LayerRules::alone()).unwrap();
         assert_eq!(layers(&found), layers(&deployed), "{}", entry.name);
     }
     assert!(families.len() >= 5, "{families:?}");

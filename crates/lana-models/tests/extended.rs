@@ -75,6 +75,7 @@ fn the_extended_pool_stands_at_every_layer_or_says_why_not() {
                             "it is the same network as",
                             "the layer maps",
                             "the layer has no ",
+                            "the layer is a single block",
                             "groups do not divide",
                             "cannot be dealt out",
                         ];

@@ -208,6 +208,19 @@ fn the_demo_network_is_small_and_cuts_into_layers() {
     }
 }
 
+#[test]
+fn the_demo_network_has_smaller_ones_beside_it() {
+    let sizes = ["effnetv2_femto_cifar", "effnetv2_pico_cifar", "effnetv2_nano_cifar"].map(|name| {
+        let entry = zoo::entry(name).unwrap();
+        (entry.macs, entry.params, entry.layers)
+    });
+    assert_eq!(sizes.map(|(_, _, layers)| layers), [4, 8, 11]);
+    for pair in sizes.windows(2) {
+        let (small, large) = (pair[0], pair[1]);
+        assert!(2 * small.0 < large.0 + small.0 && small.0 * 4 < large.0 * 3 && small.1 < large.1, "{sizes:?}");
+    }
+}
+
 /// Parameters, multiply-accumulates of convolutions and fully connected layers at the default resolution, and blocks, as
 /// timm 1.0 builds them; then what timm publishes (results/benchmark-infer-amp-nchw-pt240-cu124-rtx3090.csv) where it has
 /// that resolution: GMACs by fvcore, which counts two for each element that a BatchNorm gives.

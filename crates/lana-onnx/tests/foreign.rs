@@ -577,7 +577,7 @@ fn layers_of_a_converted_network() {
         .node("sum", "Add", &["product", "predictions/bias"], &[])
         .node("predictions", "Softmax", &["sum"], &[int("axis", -1)]);
     let (graph, _) = m.graph();
-    let found = discover(&graph, &LayerRules::default()).unwrap();
+    let found = discover(&graph, &LayerRules::alone()).unwrap();
     let layers: Vec<String> = found
         .layers()
         .iter()

@@ -23,8 +23,6 @@ use lana_onnx::ExportOptions;
 const RESOLUTION: usize = 65;
 /// What students are made of, beside [`narrow_resnest`].
 const TEACHERS: [&str; 2] = ["resnet56_cifar", "tf_efficientnetv2_b0"];
-/// The family of what keeps some blocks of a layer.
-const DEPTH: &str = "depth";
 /// Members of each family that stand in students of each teacher.
 const MEMBERS: usize = 4;
 /// Of each stage of [`narrow_resnest`].
@@ -172,7 +170,7 @@ fn students() -> Result<Vec<Graph>, Failure> {
     let mut stood: HashSet<&str> = HashSet::new();
     let teachers = TEACHERS.iter().map(|name| teacher(name)).collect::<Result<Vec<_>, _>>()?;
     // The last for what can only stand in layers of several blocks.
-    let rules = LayerRules { group: 3, ..LayerRules::default() };
+    let rules = LayerRules { group: 3, ..LayerRules::alone() };
     let grouped = discover(&teacher("resnet20_cifar")?, &rules)?.renamed("resnet20_cifar by threes");
     let several = grouped.name().to_string();
     for teacher in teachers.into_iter().chain([narrow_resnest()?, grouped]) {
@@ -214,10 +212,6 @@ fn operations() -> Result<Vec<Operation>, lana_models::Error> {
             let mut names: Vec<String> = family.members.into_iter().flat_map(|(_, names)| names).collect();
             names.sort();
             names.dedup();
-            if family.name == DEPTH {
-                // In no preset.
-                names = ["depth-n1", "depth-n2"].map(String::from).to_vec();
-            }
             let step = names.len().div_ceil(MEMBERS).max(1);
             names.into_iter().step_by(step).collect()
         })

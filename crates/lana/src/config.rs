@@ -29,8 +29,7 @@ pub struct Config {
     /// Height and width of its input in pixels; the zoo's resolution if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolution: Option<usize>,
-    /// Which regions of the teacher are layers, where that is not what the zoo says or what is found.
-    #[serde(skip_serializing_if = "is_default")]
+    /// Which regions of the teacher are layers: changes to what the zoo says or what is found, and how many blocks are one.
     pub layers: LayerRules,
     /// How images become its input, where that is not what the zoo says.
     #[serde(skip_serializing_if = "is_default")]
@@ -114,7 +113,8 @@ impl LatencyConfig {
 pub struct PretrainConfig {
     /// Images every operation sees; more than the data has means several epochs.
     pub images: usize,
-    /// Images in a batch.
+    /// Images in a batch. A feature map is many examples: small batches, with more updates for the same images, come much nearer to the
+    /// teacher (docs/results.md).
     pub batch: usize,
     /// The update rule: `adamw`, `sgd` (Nesterov) or `rmsprop`, the last two with momentum 0.9.
     pub optimizer: OptimizerKind,
@@ -289,7 +289,7 @@ impl Default for PretrainConfig {
     fn default() -> Self {
         PretrainConfig {
             images: 10_240,
-            batch: 128,
+            batch: 16,
             optimizer: OptimizerKind::AdamW,
             learning_rate: 3e-3,
             weight_decay: 1e-4,
@@ -370,13 +370,30 @@ impl Config {
 
     /// As [`Config::load`], with another recipe than the file names under the keys of its `[finetune]`.
     pub fn load_with(path: &Path, recipe: Option<&str>) -> Result<Self> {
+        let before = recipe.map(|recipe| ("finetune", "recipe", toml::Value::from(recipe), true));
+        Self::read(path, before)
+    }
+
+    /// As [`Config::load`], from the file in a run directory.
+    pub(crate) fn load_of_run(path: &Path) -> Result<Self> {
+        // Runs that do not say so were made of single blocks.
+        Self::read(path, Some(("layers", "group", toml::Value::from(1), false)))
+    }
+
+    /// Reads a file, with a key of a section put in: in any case, or where the file has none.
+    fn read(path: &Path, put_in: Option<(&str, &str, toml::Value, bool)>) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let read = || -> std::result::Result<Self, toml::de::Error> {
-            let Some(recipe) = recipe else { return toml::from_str(&text) };
+            // As text, so that an error names the line.
+            let Some((section, key, value, always)) = put_in else { return toml::from_str(&text) };
             let mut all: toml::Table = toml::from_str(&text)?;
-            let section = all.entry("finetune").or_insert_with(|| toml::Table::new().into());
-            if let Some(section) = section.as_table_mut() {
-                section.insert("recipe".into(), recipe.into());
+            let section = all.entry(section).or_insert_with(|| toml::Table::new().into());
+            match section.as_table_mut() {
+                Some(section) if always || !section.contains_key(key) => {
+                    drop(section.insert(key.into(), value))
+                }
+                Some(_) => return toml::from_str(&text),
+                None => {}
             }
             all.try_into()
         };
@@ -595,15 +612,36 @@ mod tests {
     #[test]
     fn what_is_left_out_conflicts_as_what_is_said() {
         let plain = Config { teacher: "resnet20_cifar".into(), ..Config::default() };
-        let rules = LayerRules { group: 3, ..LayerRules::default() };
-        let grouped = Config { layers: rules, ..plain.clone() };
-        for (now, before) in [(&plain, &grouped), (&grouped, &plain)] {
+        let rules = LayerRules { exclude: vec!["layer1.*".into()], ..LayerRules::default() };
+        let fewer = Config { layers: rules, ..plain.clone() };
+        for (now, before) in [(&plain, &fewer), (&fewer, &plain)] {
             let said = now.conflict(before).unwrap();
-            assert!(said.contains("`layers.group`") && said.contains("not set"), "{said}");
+            assert!(said.contains("`layers.exclude`") && said.contains("not set"), "{said}");
         }
-        assert_eq!(grouped.conflict(&grouped), None);
+        assert_eq!(fewer.conflict(&fewer), None);
         let short = Config { select: SelectConfig { rounds: 1, ..SelectConfig::default() }, ..plain.clone() };
         assert_eq!(short.conflict(&plain), None);
+    }
+
+    #[test]
+    fn runs_that_do_not_say_so_are_of_single_blocks() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("run.toml");
+        for (text, group) in [
+            ("", 1),
+            ("[layers]\nexclude = [\"a\"]", 1),
+            ("[layers]\ngroup = 2", 2),
+            ("[layers]\ngroup = 0", 0),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(Config::load_of_run(&path).unwrap().layers.group, group, "{text}");
+        }
+        assert_eq!(Config::default().layers.group, 3);
+        let whole = Config::default();
+        std::fs::write(&path, whole.to_toml()).unwrap();
+        assert_eq!(Config::load_of_run(&path).unwrap(), whole);
+        std::fs::write(&path, "[layers]\ngroup = -1").unwrap();
+        assert!(Config::load_of_run(&path).unwrap_err().to_string().contains("line 2"));
     }
 
     #[test]

@@ -2,17 +2,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use lana_data::Augmentation;
-use lana_graph::Weights;
-use lana_models::zoo::ZooOptions;
-use lana_models::{init, zoo};
 
 use crate::accelerate::{run_all, take_up};
-use crate::context::{Context, Teacher};
-use crate::run::write_atomic;
-use crate::stages::finetune::Trainer;
+use crate::train::{learn, trained_weights};
 use crate::{
     Budget, Config, Error, LatencyConfig, PretrainConfig, Progress, Recipe, Result, ScoreConfig,
-    SelectConfig, StudentMetrics, TeacherMetrics, checkpoint,
+    SelectConfig, StudentMetrics, TeacherMetrics,
 };
 
 /// Options of [`demo`].
@@ -45,15 +40,14 @@ const TEACHER: &str = "effnetv2_nano_cifar";
 /// A small real run from start to report: draws images, trains a teacher on them, accelerates it.
 pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Result<DemoResult> {
     let begun = Instant::now();
-    let weights = out.join("demo-teacher/weights.safetensors");
     let config = Config {
         teacher: TEACHER.into(),
-        weights: Some(weights.clone().into()),
+        weights: Some(trained_weights(out).into()),
         train: format!("generated:shapes?seed={}&images=6000&split=train", options.seed),
         val: format!("generated:shapes?seed={}&images=1500&split=val", options.seed),
         seed: options.seed,
         latency: LatencyConfig { batch: 16, time_limit_s: 30.0, ..LatencyConfig::default() },
-        pretrain: PretrainConfig { images: 1_536, batch: 64, crop_padding: 2, ..PretrainConfig::default() },
+        pretrain: PretrainConfig { images: 1_536, batch: 16, crop_padding: 2, ..PretrainConfig::default() },
         score: ScoreConfig { images: 512, batch: 128, ..ScoreConfig::default() },
         select: SelectConfig { solutions: 10, time_limit_s: 5.0, rounds: 2, ..SelectConfig::default() },
         finetune: Recipe {
@@ -66,9 +60,8 @@ pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Resul
         ..Config::default()
     };
     let mut context = take_up(&config, out, progress)?;
-    if !weights.is_file() {
-        train_teacher(&context, &weights)?;
-    }
+    let recipe = Recipe { epochs: 6, learning_rate: 0.1, weight_decay: 5e-4, ..config.finetune.clone() };
+    learn(&context, &recipe)?;
     let students = run_all(&mut context, std::slice::from_ref(&options.budget))?;
     let (_, teacher) = context.teacher()?;
     let Some(student) = students.into_iter().next() else {
@@ -81,34 +74,4 @@ pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Resul
         report: context.run.path("report.html"),
         seconds: begun.elapsed().as_secs_f64(),
     })
-}
-
-/// Trains the demonstration's teacher from random weights.
-fn train_teacher(context: &Context<'_>, path: &Path) -> Result<()> {
-    let graph = zoo::build(TEACHER, &ZooOptions::default())?;
-    let preprocessing = zoo::entry(TEACHER)?.preprocessing;
-    let start = init::random(&graph, context.config.seed);
-    let network = Teacher { graph, weights: Weights::new(), preprocessing };
-    let folder = context.run.path("demo-teacher");
-    let recipe = Recipe {
-        epochs: 6,
-        batch: 64.into(),
-        learning_rate: 0.1,
-        weight_decay: 5e-4,
-        ..context.config.finetune.clone()
-    };
-    let trainer = Trainer {
-        context,
-        teacher: None,
-        recipe: &recipe,
-        input: &network,
-        title: "teach",
-        key: TEACHER.into(),
-        folder: &folder,
-        images: None,
-        held_out: 0,
-    };
-    let trained = trainer.train(&network.graph, &start)?;
-    write_atomic(path, &trained.weights.to_bytes())?;
-    checkpoint::clear(&folder)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use lana_data::{Loader, LoaderConfig};
-use lana_graph::{Cost, Shape};
+use lana_graph::{Cost, LayerRules, Shape};
 use lana_latency::{Deployment, Dim, Model, Session};
 use lana_models::pool::Pools;
 use lana_models::zoo::{self, Preprocessing, ZooOptions};
@@ -346,12 +346,20 @@ pub fn zoo_network(name: &str, options: &ZooOptions) -> Result<ZooNetwork> {
     })
 }
 
-/// The operations of a pool at every layer of a teacher, with rules for some layers ([`Config::pool_rules`]).
-pub fn pool(teacher: &str, options: &ZooOptions, pool: &str, rules: &[String]) -> Result<PoolRecord> {
+/// The operations of a pool at every layer of a teacher, of up to `group` blocks each, with rules for some layers
+/// ([`Config::pool_rules`]).
+pub fn pool(
+    teacher: &str,
+    options: &ZooOptions,
+    group: usize,
+    pool: &str,
+    rules: &[String],
+) -> Result<PoolRecord> {
     let config = Config {
         teacher: teacher.into(),
         num_classes: options.num_classes,
         resolution: options.resolution,
+        layers: LayerRules { group, ..LayerRules::default() },
         ..Config::default()
     };
     let graph = teacher::read(&config)?.graph;

@@ -1,6 +1,6 @@
 //! Where a network can be changed: its layers, and what stays between them.
 
-use lana_graph::{Cost, Graph, LayerRules, Shape, Value};
+use lana_graph::{Cost, Graph, Layer, LayerRules, Shape, Value, group};
 use lana_models::zoo::ZooOptions;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,9 @@ pub struct Stretch {
     pub cost: Cost,
     /// Its share of the network's multiply-accumulates.
     pub macs_share: f64,
+    /// What a layer is put together of; nothing if that is a single block.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<Stretch>,
 }
 
 /// The layers of a network of the zoo, or of an ONNX file, in which they are found ([`lana_graph::discover`]); with changes by
@@ -52,22 +55,31 @@ pub fn layers(network: &str, options: &ZooOptions, rules: &LayerRules) -> Result
         teacher: network.into(),
         num_classes: options.num_classes,
         resolution: options.resolution,
-        layers: rules.clone(),
+        layers: LayerRules { group: 1, ..rules.clone() },
         ..Config::default()
     };
-    let graph = teacher::read(&config)?.graph;
+    let blocks = teacher::read(&config)?.graph;
+    let graph = group(&blocks, rules.group)?;
     let cost = graph.cost();
     let mut stretches = Vec::new();
     let mut at = 0;
     for layer in graph.layers() {
         stretches.extend(fixed(&graph, at..layer.nodes.start, cost));
-        let (name, stage) = (layer.name.clone(), Some(layer.stage.clone()));
-        stretches.push(stretch(&graph, name, stage, layer.nodes.clone(), cost));
+        let within =
+            |block: &&Layer| block.nodes.start >= layer.nodes.start && block.nodes.end <= layer.nodes.end;
+        let whole = of_layer(&graph, layer, cost);
+        let blocks = blocks.layers().iter().filter(within).filter(|block| block.nodes != layer.nodes);
+        stretches
+            .push(Stretch { blocks: blocks.map(|block| of_layer(&graph, block, cost)).collect(), ..whole });
         at = layer.nodes.end;
     }
     stretches.extend(fixed(&graph, at..graph.nodes().len(), cost));
     let (input, output) = (graph.input_shape().clone(), graph.output_shape().clone());
     Ok(NetworkLayers { network: teacher::title(network), input, output, cost, stretches })
+}
+
+fn of_layer(graph: &Graph, layer: &Layer, whole: Cost) -> Stretch {
+    stretch(graph, layer.name.clone(), Some(layer.stage.clone()), layer.nodes.clone(), whole)
 }
 
 fn fixed(graph: &Graph, nodes: std::ops::Range<usize>, whole: Cost) -> Option<Stretch> {
@@ -97,6 +109,7 @@ fn stretch(
         nodes: nodes.len(),
         cost,
         macs_share: cost.macs as f64 / whole.macs.max(1) as f64,
+        blocks: Vec::new(),
     }
 }
 
@@ -107,14 +120,20 @@ mod tests {
     #[test]
     fn stretches_are_the_whole_network() {
         let all = |rules: LayerRules| layers("efficientnet_b0", &ZooOptions::default(), &rules).unwrap();
-        let found = all(LayerRules::default());
+        let found = all(LayerRules::alone());
         assert_eq!(found.stretches.iter().map(|s| s.cost.macs).sum::<u64>(), found.cost.macs);
         assert_eq!(found.stretches.iter().filter(|s| s.stage.is_some()).count(), 16);
         assert!((found.stretches.iter().map(|s| s.macs_share).sum::<f64>() - 1.0).abs() < 1e-9);
         let [first, .., last] = found.stretches.as_slice() else { panic!("{found:?}") };
         assert_eq!((first.name.as_str(), &first.input), ("conv_stem … act1", &found.input));
         assert_eq!(&last.output, &found.output);
-        let fewer = all(LayerRules { exclude: vec!["blocks.6.*".into()], ..LayerRules::default() });
+        let grouped = all(LayerRules::default());
+        assert_eq!(grouped.stretches.iter().map(|s| s.cost.macs).sum::<u64>(), found.cost.macs);
+        let fourth = grouped.stretches.iter().find(|s| s.name == "blocks.3.0-2").unwrap();
+        assert_eq!(fourth.blocks.iter().map(|s| s.cost.macs).sum::<u64>(), fourth.cost.macs);
+        assert_eq!(fourth.blocks.len(), 3);
+        assert!(grouped.stretches.iter().any(|s| s.name == "blocks.0.0" && s.blocks.is_empty()));
+        let fewer = all(LayerRules { exclude: vec!["blocks.6.*".into()], ..LayerRules::alone() });
         assert_eq!(fewer.stretches.iter().filter(|s| s.stage.is_some()).count(), 15);
         assert!(layers("nowhere.onnx", &ZooOptions::default(), &LayerRules::default()).is_err());
     }

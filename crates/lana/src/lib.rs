@@ -47,6 +47,7 @@ mod stages;
 mod study;
 mod target;
 mod teacher;
+mod train;
 
 pub use accelerate::{Preparation, accelerate, check_controls, prepare};
 pub use budget::{Amount, Budget, Limit, Quantity};
@@ -85,6 +86,8 @@ pub use study::{
     PretrainingOptions, PretrainingRow, ScoreKind, StudyOptions, StudyRow, pretraining_study,
     pretraining_table, study, study_table,
 };
+
+pub use train::{TrainedNetwork, train, trained_weights};
 
 /// What functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

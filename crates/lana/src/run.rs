@@ -176,7 +176,7 @@ impl Run {
 
     /// The configuration the run was made with.
     pub fn config(&self) -> Result<Config> {
-        Config::load(&self.path("run.toml"))
+        Config::load_of_run(&self.path("run.toml"))
     }
 
     /// Adds a line to `events.jsonl`.

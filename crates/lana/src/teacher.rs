@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use lana_graph::{Graph, Op, Shape, Value, Weights, discover};
+use lana_graph::{Graph, LayerRules, Op, Shape, Value, Weights, discover, group};
 use lana_models::zoo::{self, Preprocessing};
 
 use crate::{Config, Error, Result};
@@ -40,7 +40,7 @@ pub(crate) fn title(name: &str) -> String {
 pub(crate) fn read(config: &Config) -> Result<Origin> {
     if !is_file(&config.teacher) {
         let graph = zoo::build(&config.teacher, &config.zoo_options())?;
-        let graph = if config.layers.is_empty() { graph } else { discover(&graph, &config.layers)? };
+        let graph = with_layers(&graph, &config.layers)?;
         let preprocessing = preprocessing(config, &graph)?;
         return Ok(Origin { graph, weights: None, preprocessing });
     }
@@ -57,10 +57,22 @@ pub(crate) fn read(config: &Config) -> Result<Origin> {
         ));
     }
     let (graph, weights) = import(name)?;
-    let known = !graph.layers().is_empty() && config.layers.is_empty();
-    let graph = if known { graph } else { discover(&graph, &config.layers)? };
+    let graph = with_layers(&graph, &config.layers)?;
     let preprocessing = preprocessing(config, &graph)?;
     Ok(Origin { graph, weights: Some(weights), preprocessing })
+}
+
+/// The graph with its layers by `rules`: its own, if it says what they are and nothing is changed by name. Where these are not single
+/// blocks, as in the files of a run, they stay what they are.
+fn with_layers(graph: &Graph, rules: &LayerRules) -> Result<Graph> {
+    if graph.layers().is_empty() || rules.name_any() {
+        return Ok(discover(graph, rules)?);
+    }
+    let blocks = discover(graph, &LayerRules::alone());
+    Ok(match blocks.is_ok_and(|blocks| blocks.layers() == graph.layers()) {
+        true => group(graph, rules.group)?,
+        false => graph.clone(),
+    })
 }
 
 /// Reads the file of a classifier, up to its logits.
@@ -165,12 +177,12 @@ mod tests {
         let graph = zoo::build("resnet20_cifar", &ZooOptions::default()).unwrap();
         let config = written(&folder, &graph);
         let origin = read(&config).unwrap();
-        assert_eq!(origin.graph.layers().len(), graph.layers().len());
+        assert_eq!(origin.graph.layers(), group(&graph, 3).unwrap().layers());
         assert_eq!(origin.graph.name(), "model");
         origin.weights.unwrap().check(&origin.graph).unwrap();
         assert_eq!(origin.preprocessing, Preprocessing::IMAGENET);
         // Rules hold for what is known already, too.
-        let rules = LayerRules { exclude: vec!["layer1.*".into()], ..LayerRules::default() };
+        let rules = LayerRules { exclude: vec!["layer1.*".into()], ..LayerRules::alone() };
         let fewer = read(&Config { layers: rules.clone(), ..config.clone() }).unwrap();
         assert_eq!(fewer.graph.layers().len(), graph.layers().len() - 3);
         let zoo =

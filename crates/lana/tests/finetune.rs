@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use lana::{
     Augmentation, Budget, ColorJitter, Config, Control, ControlOptions, Course, EraseMode, Error,
-    FinetuneOptions, Progress, Recipe, ScoreConfig, SelectConfig, Shape, Silent, StudentMetrics, accelerate,
-    control, finetune,
+    FinetuneOptions, LayerRules, Progress, Recipe, ScoreConfig, SelectConfig, Shape, Silent, StudentMetrics,
+    accelerate, control, finetune,
 };
 use lana_models::{init, zoo, zoo::ZooOptions};
 use tempfile::TempDir;
@@ -56,6 +56,7 @@ fn whole(folder: &Path) -> (PathBuf, StudentMetrics) {
     fs::write(&weights, init::random(&graph, 3).to_bytes()).unwrap();
     let config = Config {
         teacher: TEACHER.into(),
+        layers: LayerRules::alone(),
         weights: Some(weights.into()),
         train: "generated:shapes?images=100".into(),
         val: "generated:shapes?images=40&split=val".into(),

@@ -29,6 +29,7 @@ fn write_onnx(path: &Path, weights: &Weights) {
 fn config(teacher: &Path) -> Config {
     Config {
         teacher: teacher.display().to_string(),
+        layers: LayerRules::alone(),
         train: "generated:shapes?images=100".into(),
         val: "generated:shapes?images=100&split=val".into(),
         budgets: vec!["params=0.8x".parse::<Budget>().unwrap()],
@@ -61,7 +62,7 @@ fn a_teacher_no_better_than_chance_stops_the_run() {
     let weighted = Config { weights: Some(file.clone().into()), ..config(&file) };
     let error = accelerate(&weighted, &folder.path().join("run2"), &Silent).unwrap_err();
     assert!(error.to_string().contains("--weights"), "{error}");
-    let rules = LayerRules { exclude: vec!["stage9.*".into()], ..LayerRules::default() };
+    let rules = LayerRules { exclude: vec!["stage9.*".into()], ..LayerRules::alone() };
     let error = accelerate(&Config { layers: rules, ..config(&file) }, &folder.path().join("run2"), &Silent);
     assert!(error.unwrap_err().to_string().contains("stage9"));
 }
@@ -113,7 +114,7 @@ fn layers_of_several_blocks_are_replaced_by_fewer() {
     let config = Config {
         teacher: NETWORK.into(),
         weights: Some(weights.into()),
-        layers: LayerRules { group: 3, ..LayerRules::default() },
+        layers: LayerRules { group: 3, ..LayerRules::alone() },
         pool: "depth-n1,depth-n2,identity".into(),
         budgets: vec!["params=0.5x".parse::<Budget>().unwrap()],
         ..config(Path::new(NETWORK))

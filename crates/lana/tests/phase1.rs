@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use lana::{
-    Budget, Config, Error, Memory, OperationRecord, Precision, PretrainConfig, PretrainOptions,
+    Budget, Config, Error, LayerRules, Memory, OperationRecord, Precision, PretrainConfig, PretrainOptions,
     PretrainPrecision, Progress, Scores, Silent, Stage, TeacherMetrics, pretrain, read_json, run_stage,
     sha256, status, write_json,
 };
@@ -28,6 +28,7 @@ fn run_in(folder: &Path, change: impl FnOnce(&mut Config)) -> PathBuf {
     let weights = init::random(&graph, 3).to_bytes();
     let mut config = Config {
         teacher: TEACHER.into(),
+        layers: LayerRules::alone(),
         train: "generated:shapes?images=64".into(),
         val: "generated:shapes?images=8&split=val".into(),
         budgets: vec!["params=0.5x".parse::<Budget>().unwrap()],

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lana::{
-    Budget, Candidates, Config, Error, LatencyConfig, PretrainConfig, Previous, Progress, Recipe,
+    Budget, Candidates, Config, Error, LatencyConfig, LayerRules, PretrainConfig, Previous, Progress, Recipe,
     RuleChanges, ScoreConfig, SelectConfig, Silent, Stage, StudentMetrics, accelerate, read_json, reselect,
     run_stage, status,
 };
@@ -37,6 +37,7 @@ impl Place {
     fn config(&self, budgets: &[&str]) -> Config {
         Config {
             teacher: TEACHER.into(),
+            layers: LayerRules::alone(),
             weights: Some(self.path("teacher.safetensors").into()),
             train: "generated:shapes?images=96".into(),
             val: "generated:shapes?images=40&split=val".into(),

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lana::{
-    Accuracy, Budget, Candidates, Change, Config, Error, Estimate, Footprint, PoolLayer, PoolOperation,
-    PoolRecord, Previous, RuleChanges, Run, Score, Scores, Selection, Silent, Solutions, TeacherMetrics,
-    read_json, reselect, write_json,
+    Accuracy, Budget, Candidates, Change, Config, Error, Estimate, Footprint, LayerRules, PoolLayer,
+    PoolOperation, PoolRecord, Previous, RuleChanges, Run, Score, Scores, Selection, Silent, Solutions,
+    TeacherMetrics, read_json, reselect, write_json,
 };
 use lana_graph::Cost;
 use lana_latency::{Deployment, Device, Table};
@@ -32,6 +32,7 @@ impl Place {
         fs::create_dir(&run).unwrap();
         let config = Config {
             teacher: "resnet20_cifar".into(),
+            layers: LayerRules::alone(),
             train: "generated:shapes".into(),
             val: "generated:shapes?split=val".into(),
             budgets: vec!["0.6x".parse::<Budget>().unwrap()],

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use lana::{
-    Accuracy, Config, Error, LatencyConfig, Run, Silent, Stage, TeacherMetrics, force_table, import_table,
-    run_stage, sha256, write_bundle, write_json,
+    Accuracy, Config, Error, LatencyConfig, LayerRules, Run, Silent, Stage, TeacherMetrics, force_table,
+    import_table, run_stage, sha256, write_bundle, write_json,
 };
 use lana_latency::{Device, Gpu, OnnxRuntime, Plan, Table, random_weights};
 use lana_models::zoo::{self, ZooOptions};
@@ -19,6 +19,7 @@ fn run() -> (TempDir, PathBuf) {
     let run = folder.path().join("run");
     let config = Config {
         teacher: "resnet20_cifar".into(),
+        layers: LayerRules::alone(),
         train: "generated:shapes".into(),
         val: "generated:shapes?split=val".into(),
         pool: "identity,conv-k1".into(),

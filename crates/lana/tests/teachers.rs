@@ -4,7 +4,8 @@
 use std::fs;
 
 use lana::{
-    Config, LatencyConfig, PretrainConfig, Progress, Recipe, ScoreConfig, SelectConfig, accelerate, status,
+    Config, LatencyConfig, LayerRules, PretrainConfig, Progress, Recipe, ScoreConfig, SelectConfig,
+    accelerate, status,
 };
 use lana_latency::{OnnxRuntime, random_weights};
 use lana_models::zoo;
@@ -31,6 +32,7 @@ fn goes_through(teacher: &str, resolution: usize, pool: &str) {
     let file = folder.path().join("teacher.safetensors");
     let config = Config {
         teacher: teacher.into(),
+        layers: LayerRules::alone(),
         weights: Some(file.clone().into()),
         num_classes: Some(10),
         resolution: Some(resolution),

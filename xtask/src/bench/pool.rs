@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         workspace_root().join("target").join("bench-pool").join(&arguments.subject.teacher)
     });
     let mut accelerate = arguments.subject.accelerate();
-    accelerate.args(["--until", "pretrain", "--pool", "identity"]);
+    accelerate.args(["--until", "pretrain", "--group", "1", "--pool", "identity"]);
     if arguments.keep_slow {
         accelerate.arg("--keep-slow");
     }
@@ -110,7 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// The operations that cost too many times the layer.
 fn too_dear(arguments: &Arguments, layer: &str) -> anyhow::Result<Vec<String>> {
-    let output = lana(&["pool", "--json", "--teacher", &arguments.subject.teacher])
+    let output = lana(&["pool", "--json", "--group", "1", "--teacher", &arguments.subject.teacher])
         .args(["--pool", &arguments.pool, "--layer", layer])
         .stderr(std::process::Stdio::inherit())
         .output()

@@ -262,7 +262,7 @@ fn the_pool_is_listed() {
         .stdout(contains("narrow-w0.5").and(contains("identity")))
         .stderr("");
     lana()
-        .args(["pool", "--teacher=resnet20_cifar", "--layer=layer2.0"])
+        .args(["pool", "--teacher=resnet20_cifar", "--layer=layer2.0-2"])
         .assert()
         .success()
         .stdout(contains("16×32×32 to 32×16×16").and(contains("Do not apply:\n  identity: ")));
@@ -270,10 +270,12 @@ fn the_pool_is_listed() {
         .args(["pool", "--teacher=resnet20_cifar", "--layer=layer9.0"])
         .assert()
         .code(2)
-        .stderr(contains("layer9.0").and(contains("layer1.0")));
+        .stderr(contains("layer9.0").and(contains("layer1.0-2")));
     lana().args(["pool", "--pool=narow-w0.5"]).assert().code(2).stderr(contains("narrow-w0.5"));
-    let assert =
-        lana().args(["pool", "--teacher=resnet20_cifar", "--layer=layer1.0", "--json"]).assert().success();
+    let assert = lana()
+        .args(["pool", "--teacher=resnet20_cifar", "--group=1", "--layer=layer1.0", "--json"])
+        .assert()
+        .success();
     let pool: Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
     assert_eq!(pool["teacher"], "resnet20_cifar");
     assert_eq!(pool["layers"][0]["layer"], "layer1.0");

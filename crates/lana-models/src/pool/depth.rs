@@ -4,21 +4,26 @@
 //! then imitate what all of them do together, and may do so with fewer blocks: what a network of the same family
 //! with less depth has, and what leaving out blocks one by one, each judged by itself, does not find.
 //!
-//! A block ends where every path passes one value with the layer's output shape, made as the output is made: in a ResNet by the
-//! activation behind the sum. The first blocks stay, among them the one that changes the shape. In a transformer block, whose
-//! two halves both end in a sum, each half counts as one.
+//! A block ends where every path passes one value with the layer's output shape that is made as the output is made (in a ResNet by the
+//! activation behind the sum), or from which a shortcut begins (behind the first inverted residual of a stage, which ends in its
+//! normalisation); what mixes no channels, such as a depthwise convolution, is none by itself. The first blocks stay, among them the
+//! one that changes the shape. In a transformer block, whose two halves both end in a sum, each half counts as one.
 
-use lana_graph::{Graph, Value, Weights};
+use lana_graph::{Graph, Node, Op, Value, Weights};
 
 use super::name::{Arguments, Parameter, Range};
-use super::{Family, NotApplicable, Start, any};
+use super::preset::listed;
+use super::{Family, NotApplicable, Preset, Start, any};
 
 pub(super) static FAMILY: Family = Family {
     name: "depth",
     summary: "the first n blocks of a layer that is put together of more",
     parameters: &[Parameter::new("n", Range::Whole(64.0))],
     check: any,
-    members: |_| Vec::new(),
+    members: |preset| match preset {
+        Preset::Compact | Preset::Extended => listed(&["depth-n1", "depth-n2"]),
+        Preset::Paper => Vec::new(),
+    },
     initialisation: "the teacher's weights",
     build,
     initialise,
@@ -27,15 +32,31 @@ pub(super) static FAMILY: Family = Family {
 /// Where blocks end, the last at the output.
 fn ends(layer: &Graph) -> Vec<Value> {
     let maker = |value: Value| value.node().map(|node| layer.nodes()[node].op.kind());
-    let alike =
-        |value: &Value| layer.shape(*value) == layer.output_shape() && maker(*value) == maker(layer.output());
-    layer.cuts().into_iter().skip(1).filter(alike).collect()
+    let sums = || layer.nodes().iter().filter(|node| node.op == Op::Add);
+    let is_end = |value: &Value| {
+        layer.shape(*value) == layer.output_shape()
+            && (maker(*value) == maker(layer.output()) || sums().any(|sum| sum.inputs.contains(value)))
+    };
+    let mixes = |node: &Node| match &node.op {
+        Op::Conv2d(conv) => conv.groups == 1,
+        op => matches!(op, Op::Linear { .. }),
+    };
+    let mut begin = 0;
+    let ends = layer.cuts().into_iter().skip(1).filter(is_end).filter(|end| {
+        let behind = end.index();
+        let is_block = layer.nodes()[begin..behind].iter().any(mixes);
+        if is_block {
+            begin = behind;
+        }
+        is_block
+    });
+    ends.collect()
 }
 
 fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
     let (ends, blocks) = (ends(layer), arguments.whole("n"));
     if ends.len() < 2 {
-        return Err(NotApplicable::new("the layer is one block; `layers.group` makes one of several"));
+        return Err(NotApplicable::new("the layer is a single block"));
     }
     if blocks >= ends.len() {
         return Err(NotApplicable::new(format!("the layer has only {} blocks", ends.len())));
@@ -50,16 +71,16 @@ fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
 
 #[cfg(test)]
 mod tests {
-    use lana_graph::{LayerRules, discover};
+    use lana_graph::{LayerRules, Op, discover};
 
     use crate::pool::Operation;
     use crate::{init, zoo};
 
     #[test]
     fn the_first_blocks_stay_with_their_weights() {
-        let teacher = zoo::build("resnet20_cifar", &zoo::ZooOptions::default()).unwrap();
-        let grouped = discover(&teacher, &LayerRules { group: 3, ..LayerRules::default() }).unwrap();
-        let weights = init::random(&teacher, 0);
+        let resnet = zoo::build("resnet20_cifar", &zoo::ZooOptions::default()).unwrap();
+        let grouped = discover(&resnet, &LayerRules { group: 3, ..LayerRules::alone() }).unwrap();
+        let weights = init::random(&resnet, 0);
         // The second begins with the block that halves the map.
         for layer in ["layer1.0-2", "layer2.0-2"] {
             let own = grouped.layer_graph(layer).unwrap();
@@ -75,8 +96,22 @@ mod tests {
             let all: Operation = "depth-n3".parse().unwrap();
             assert!(all.build(&own).unwrap_err().reason.contains("only 3 blocks"));
         }
+        // The first inverted residual of a stage has no sum at its end.
+        let teacher = zoo::build("efficientnet_b0", &zoo::ZooOptions::default()).unwrap();
+        let grouped = discover(&teacher, &LayerRules { group: 3, ..LayerRules::alone() }).unwrap();
+        let own = grouped.layer_graph("blocks.3.0-2").unwrap();
+        for blocks in 1..3 {
+            let operation: Operation = format!("depth-n{blocks}").parse().unwrap();
+            let graph = operation.build(&own).unwrap();
+            let depthwise = |op: &Op| matches!(op, Op::Conv2d(conv) if conv.groups > 1);
+            assert_eq!(graph.nodes().iter().filter(|node| depthwise(&node.op)).count(), blocks);
+        }
         let one: Operation = "depth-n1".parse().unwrap();
-        let alone = one.build(&teacher.layer_graph("layer1.0").unwrap()).unwrap_err();
-        assert!(alone.reason.contains("layers.group"), "{alone}");
+        let alone = one.build(&resnet.layer_graph("layer1.0").unwrap()).unwrap_err();
+        assert!(alone.reason.contains("a single block"), "{alone}");
+        // A depthwise convolution with the output's shape is no block.
+        let mobile = zoo::build("mobilenetv3_small_100", &zoo::ZooOptions::default()).unwrap();
+        let alone = one.build(&mobile.layer_graph("blocks.0.0").unwrap()).unwrap_err();
+        assert!(alone.reason.contains("a single block"), "{alone}");
     }
 }

@@ -9,10 +9,10 @@
 //! from the teacher's weights on), or none.
 //!
 //! The *paper* pool are the 197 operations of LANA's experiments: see [`Preset::Paper`]. The *compact* pool is a choice of
-//! 18 from what those experiments kept selecting (inverted residuals as the
+//! 20 from what those experiments kept selecting (inverted residuals as the
 //! most accurate, dense convolutions and bottlenecks as the best compromise, identity to change the depth; no
-//! transformers, which were never selected), and the teacher's own layer with fewer channels inside, which starts from
-//! the teacher's weights and is therefore nearly right at once. The *extended* pool adds to it what later work shows to
+//! transformers, which were never selected), and the teacher's own layer with fewer channels inside or, where it is put
+//! together of several blocks, with fewer blocks, which start from the teacher's weights and are therefore nearly right at once. The *extended* pool adds to it what later work shows to
 //! pay, first of all other edits of the teacher's own layer: see [`Preset::Extended`].
 //!
 //! To add a family of operations: a file with a `Family` (grammar of the name, members of the presets, builder, which says

@@ -5,7 +5,8 @@ use std::fmt;
 /// A list of operations that `--pool` takes by its name. Each family says which of its members stand in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Preset {
-    /// 18 operations that cover what LANA's experiments kept selecting.
+    /// 20 operations: what LANA's experiments kept selecting, the teacher's own layer with fewer channels inside, and of layers of several
+    /// blocks the first ones.
     Compact,
     /// The 197 operations of LANA's experiments (Molchanov et al. 2022, section 3).
     ///

@@ -114,7 +114,8 @@ fn shortcut_of(layer: &Graph) -> Shortcut {
     }
 }
 
-/// The projection that a layer ends with as its shortcut: a 1×1 convolution of its input, with BatchNorm.
+/// The projection that a layer has as its shortcut, of its first block where it is put together of several: a 1×1 convolution of its
+/// input, with BatchNorm.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Projection<'a> {
     /// How it is built.
@@ -129,14 +130,9 @@ impl<'a> Projection<'a> {
     /// Reads it off the layer's graph, if there is one.
     pub(super) fn of(layer: &'a Graph) -> Option<Self> {
         let maker = |value: Value| value.node().map(|n| &layer.nodes()[n]);
-        let mut last = maker(layer.output())?;
-        if let Op::Activation { .. } = last.op {
-            last = maker(last.inputs[0])?;
-        }
-        if last.op != Op::Add {
-            return None;
-        }
-        last.inputs.iter().find_map(|&end| {
+        let sums = layer.nodes().iter().filter(|node| node.op == Op::Add);
+        let ends = sums.flat_map(|sum| &sum.inputs);
+        ends.filter(|end| layer.shape(**end) == layer.output_shape()).find_map(|&end| {
             let norm = maker(end).filter(|n| matches!(n.op, Op::BatchNorm { .. }))?;
             let node = maker(norm.inputs[0])?;
             let Op::Conv2d(conv) = &node.op else { return None };

@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn every_branch_of_a_layer_is_dropped_and_no_shortcut() {
         for group in [0, 3] {
-            let found = discover(&blocks().unwrap(), &LayerRules { group, ..LayerRules::default() }).unwrap();
+            let found = discover(&blocks().unwrap(), &LayerRules { group, ..LayerRules::alone() }).unwrap();
             assert_eq!(found.layers().len(), if group == 0 { 3 } else { 1 });
             let dropped = add(&found, 0.0, |_, _| 0.1).unwrap();
             let drops: Vec<&Node> =

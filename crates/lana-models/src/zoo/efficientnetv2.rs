@@ -21,7 +21,7 @@ struct Description {
     scale: Scale,
 }
 
-/// The demo's teacher: small enough to be trained in about a minute on two cores, hence 16×16 pixels from the stem on,
+/// The demo's teacher, and for comparison two smaller ones of the same stages: small enough to be trained in about a minute on two cores, hence 16×16 pixels from the stem on,
 /// yet with enough layers and width that much of it can be saved.
 const NANO: &[&[Blocks]] = &[
     &[er(2, 3, 1, 2.0, 24)],
@@ -100,8 +100,10 @@ const IMAGENET: Preprocessing = Preprocessing::IMAGENET;
 const INCEPTION: Preprocessing = Preprocessing::INCEPTION;
 
 #[rustfmt::skip]
-const TABLE: [Description; 14] = [
-    Description { num_classes: 10, ..member("effnetv2_nano_cifar", (32, IMAGENET), 24, NANO, 256, NONE) },
+const TABLE: [Description; 16] = [
+    Description { num_classes: 10, ..member("effnetv2_nano_cifar",  (32, IMAGENET), 24, NANO, 256, NONE) },
+    Description { num_classes: 10, ..member("effnetv2_pico_cifar",  (32, IMAGENET), 24, NANO, 256, Scale { width: 0.8, depth: &[0.6], ..NONE }) },
+    Description { num_classes: 10, ..member("effnetv2_femto_cifar", (32, IMAGENET), 24, NANO, 256, Scale { width: 0.6, depth: &[0.33], ..NONE }) },
     member("efficientnetv2_s",     (288, IMAGENET),  24, SMALL,  1280, NONE),
     member("efficientnetv2_m",     (320, IMAGENET),  24, MEDIUM, 1280, NONE),
     member("efficientnetv2_l",     (384, IMAGENET),  32, LARGE,  1280, NONE),

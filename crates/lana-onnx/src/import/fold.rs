@@ -89,7 +89,13 @@ impl Importer<'_> {
                 let [Some(scale), Some(shift), mean, variance] = [1, 2, 3, 4].map(other) else {
                     return Ok(None);
                 };
-                let given = mean.zip(variance).filter(|_| !flag(node, "training_mode", false));
+                let given = match flag(node, "training_mode", false) {
+                    true => None,
+                    false if mean.is_none() || variance.is_none() => {
+                        return obstacle("lacks mean or variance");
+                    }
+                    false => mean.zip(variance),
+                };
                 normalised(x, [scale, shift], given, number(node, "epsilon", 1e-5))?
             }
             "CumSum" => {

@@ -40,7 +40,7 @@ use node::{LARGEST, Obstacle, Read, attribute, obstacle};
 /// Elements beside those of the file that constants, parameters and positions may take: 256 MiB as floats.
 const SPARE_ELEMENTS: usize = 1 << 26;
 
-/// How often the elements of the file may be computed with, one step after the other.
+/// How often the weights of the file may be computed with, one step after the other; integers, of which a byte may be one, less often.
 const MOST_STEPS: usize = 16;
 
 /// Types of nodes that can be read, some of them as parts of shapes alone.
@@ -407,7 +407,8 @@ impl<'a> Importer<'a> {
                 Vec::new()
             });
             let mut results = results.into_iter();
-            for name in node.output.iter().filter(|name| !name.is_empty()) {
+            for name in node.output.iter().filter(|name| last.contains_key(name.as_str()) || *name == output)
+            {
                 self.known.insert(name, results.next().unwrap_or(Known::Unknown));
             }
             // What nobody reads any more takes no memory.
@@ -548,7 +549,8 @@ impl<'a> Importer<'a> {
         };
         let mut array = self.decoded(tensor).map_err(|e| format!("`{name}`: {e}"))?;
         // What constants are turned into step by step takes as much again each time.
-        self.spare = self.spare.saturating_add(array.len().saturating_mul(MOST_STEPS));
+        let steps = if matches!(array.data, Data::Floats(_)) { MOST_STEPS } else { 4 };
+        self.spare = self.spare.saturating_add(array.len().saturating_mul(steps));
         array.origin = Some(name.to_string());
         let known = Known::Constant(Rc::new(array));
         self.known.insert(name, known.clone());

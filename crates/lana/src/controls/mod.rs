@@ -4,7 +4,8 @@
 //! done as well, or any selection within the budget, or the smaller network of the zoo that anybody could have taken. So each
 //! of these is made beside it, under the same recipe, from the same teacher and images, and measured in the same way:
 //!
-//! - `skip-only`: the best selection of teacher's layers and identities, selected as the student is;
+//! - `skip-only`: the best selection of teacher's layers, identities and, of layers of several blocks, the first blocks, selected
+//!   as the student is;
 //! - `random`: a selection drawn at random among those that meet the budget; nothing is chosen by its loss;
 //! - `uniform`: one operation in all layers that offer it (the teacher's own in the others), the best that meets the budget;
 //! - a network of the zoo, pretrained or from nothing, whatever its latency;
@@ -31,7 +32,7 @@ pub(crate) use propose::{random, uniform};
 /// What is made to compare a student with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// The best selection of teacher's layers and identities.
+    /// The best selection that only leaves out blocks.
     SkipOnly,
     /// A selection drawn at random among those that meet the budget.
     Random,

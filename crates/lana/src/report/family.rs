@@ -74,6 +74,11 @@ pub(super) fn family_of(operation: &str) -> &'static Family {
     FAMILIES.iter().find(|f| f.name == name).unwrap_or(&OTHER)
 }
 
+/// The letter of a family on its colour.
+pub(super) fn chip(family: &Family) -> String {
+    format!("<span class=\"chip {}\">{}</span>", family.class, family.letter)
+}
+
 /// What tells the operation from others of its family, short enough for a cell: `½` for `narrow-w0.5`, `e3k5s` for
 /// `mbconv-e3-k5-se0.08`.
 pub(super) fn detail(operation: &str) -> String {

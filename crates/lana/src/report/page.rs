@@ -17,10 +17,11 @@ pub(super) fn page(report: &Report) -> String {
         include_str!("style.css")
     );
     out.push_str(&sections::headline(report));
-    let parts: [(&str, String); 8] = [
+    let parts: [(&str, String); 9] = [
         ("Accuracy against measured latency", sections::accuracy(report)),
         ("Against controls", sections::controls(report)),
         ("The operation of each layer", sections::strip(report)),
+        ("What was proposed at which depth", sections::families(report)),
         ("Score against latency, layer by layer", sections::trade(report)),
         ("Predicted against measured latency", sections::prediction(report)),
         ("Training", sections::curves(report)),

@@ -208,6 +208,15 @@ pub(super) fn dashed_symbol() -> String {
         .into()
 }
 
+/// As much of the end of a name as fits: layers of a stage differ at the end.
+pub(super) fn fit_text(text: &str, width: f64) -> String {
+    let (length, room) = (text.chars().count(), ((width / 6.7).floor() as usize).max(1));
+    match length > room {
+        true => text.chars().skip(length - room).collect(),
+        false => text.into(),
+    }
+}
+
 fn all_finite(points: &[(f64, f64)]) -> bool {
     points.iter().all(|(x, y)| x.is_finite() && y.is_finite())
 }

@@ -59,6 +59,17 @@ fn a_finished_run_is_shown() {
     {
         assert!(page.contains(operation), "{operation}");
     }
+    let all = &report.students[0].1.candidates;
+    let operation = &all[0].choices[3];
+    let family = operation.split('-').next().unwrap();
+    let same = |c: &&crate::Candidate| c.choices[3].split('-').next() == Some(family);
+    let counted = format!(
+        "{}: {family} in {} of {} selections",
+        report.pool.layers[3].layer,
+        all.iter().filter(same).count(),
+        all.len()
+    );
+    assert!(page.contains(&counted), "{counted}");
     assert!(!page.contains("class=\"nothing\""));
     assert!(page.contains("checked with 20 random selections") && page.contains("4.2 % at worst"));
     for finalist in

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lana_graph::Graph;
 use lana_latency::Deployment;
+use lana_models::pool::Operation;
 use lana_models::zoo;
 
 use crate::context::{Context, Teacher};
@@ -38,7 +39,14 @@ pub(crate) fn run(
     }
     let select = context.config.select.clone();
     match control {
-        Control::SkipOnly => context.config.select.force.push("*:identity,teacher".into()),
+        Control::SkipOnly => {
+            // Of layers of several blocks the first may stay.
+            let pool = context.pool(&context.teacher()?.0.graph)?;
+            let is_depth = |name: &str| name.starts_with(Operation::DEPTH);
+            let any = pool.iter().flat_map(|place| &place.operations).any(|(o, _)| is_depth(o.name()));
+            let rule = if any { "*:identity,teacher,depth-*" } else { "*:identity,teacher" };
+            context.config.select.force.push(rule.into());
+        }
         Control::Random => context.config.select.rounds = select.rounds.max(DRAWS),
         _ => {}
     }

@@ -73,8 +73,10 @@ pub(crate) fn chosen(
         };
         match trainer.train(&graph, &weights) {
             Ok(trained) => rounds.candidates[index].tuned = Some(trained.assessment.accuracy),
-            // What cannot be trained is no student.
-            Err(error @ Error::Diverged { .. }) => context.progress.warn(&error.to_string()),
+            // What cannot be trained is no student. The checkpoint that the error names goes with the folder.
+            Err(Error::Diverged { .. } | Error::Torch(lana_torch::Error::Diverged { .. })) => {
+                context.progress.warn(&format!("{title}: diverges, and is left out"));
+            }
             Err(other) => return Err(other),
         }
         write_json(&context.budget_dir(budget).join("rounds.json"), rounds)?;

@@ -72,6 +72,12 @@ impl<'a> Library<'a> {
     /// The network in which `choices`, an operation a layer, stand in the teacher.
     pub(crate) fn assemble(&self, choices: &[String]) -> Result<(Graph, Weights)> {
         let own = &self.teacher.graph;
+        if choices.len() != own.layers().len() {
+            return Err(Error::input(
+                format!("a selection of {} layers, the teacher has {}", choices.len(), own.layers().len()),
+                "delete the budget's folder and give the same command again",
+            ));
+        }
         let mut graph = own.clone().renamed(format!("{}-student", own.name()));
         let mut weights = self.teacher.weights.clone();
         for (index, (layer, choice)) in own.layers().iter().zip(choices).enumerate() {

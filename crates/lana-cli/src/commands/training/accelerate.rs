@@ -2,7 +2,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use lana::{
-    Budget, Comparison, Config, Control, ControlOptions, Memory, Preparation, Recipe, StudentMetrics,
+    Budget, Comparison, Config, Control, ControlOptions, Memory, Preparation, Recipe, Run, StudentMetrics,
 };
 use serde_json::json;
 
@@ -92,6 +92,10 @@ pub(crate) struct Arguments {
     /// commas [default: compact]
     #[arg(long, allow_hyphen_values = true, help_heading = "Work")]
     pool: Option<String>,
+
+    /// Blocks of a stage that follow each other and are one layer, at most; 1 leaves each alone [default: 3]
+    #[arg(long, value_name = "N", help_heading = "Work")]
+    group: Option<usize>,
 
     /// Other operations for some layers or stages, such as 'layer1.*:compact,-conv-*'; may be repeated
     #[arg(long, value_name = "LAYERS:OPERATIONS", help_heading = "Work")]
@@ -225,7 +229,7 @@ impl Arguments {
         let stored = self.out.join("run.toml");
         let base = match &self.config {
             Some(file) => Config::load_with(file, self.recipe.as_deref())?,
-            None if stored.is_file() => Config::load(&stored)?,
+            None if stored.is_file() => Run::open(&self.out)?.config()?,
             None => Config::default(),
         };
         let config = self.over(base)?;
@@ -253,6 +257,7 @@ impl Arguments {
         if !self.pool_rule.is_empty() {
             config.pool_rules.clone_from(&self.pool_rule);
         }
+        set(&mut config.layers.group, &self.group);
         config.pretrain.keep_slow |= self.keep_slow;
         set(&mut config.device, &self.device);
         set(&mut config.seed, &self.seed);

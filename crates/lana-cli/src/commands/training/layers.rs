@@ -13,8 +13,9 @@ Example:
 /// Show which regions of a network can be replaced, and what stays
 ///
 /// In an ONNX file they are found: residual and inverted-residual blocks, convolutions with their normalisation and activation,
-/// inception modules and transformer blocks are one layer each; the stem and the classifier stay. Patterns for names (* stands for
-/// anything) change that; [layers] in run.toml holds the same for a run.
+/// inception modules and transformer blocks are one block each; the stem and the classifier stay. Up to three blocks of a stage that
+/// follow each other are one layer. Patterns for names of blocks (* stands for anything) and --group change that; [layers] in
+/// run.toml holds the same for a run.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Arguments {
@@ -41,8 +42,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PATTERN")]
     merge: Vec<String>,
 
-    /// Layers of a stage that follow each other and shall be one, at most
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    /// Blocks of a stage that follow each other and are one layer, at most; 1 leaves each alone
+    #[arg(long, value_name = "N", default_value_t = LayerRules::default().group)]
     group: usize,
 
     /// Print one JSON object instead of a tree
@@ -87,24 +88,33 @@ fn tree(found: &NetworkLayers) -> String {
             None => format!("({})", stretch.name),
         };
         stage = stretch.stage.as_ref();
-        table.row([
-            name,
-            stretch.input.to_string(),
-            stretch.output.to_string(),
-            format::short(stretch.cost.macs),
-            format::percent(stretch.macs_share),
-            format::short(stretch.cost.params),
-        ]);
+        table.row(row(name, stretch));
+        for block in &stretch.blocks {
+            table.row(row(format!("    {}", block.name), block));
+        }
     }
+    let blocks: usize = found.stretches.iter().map(|stretch| stretch.blocks.len()).sum();
     let share: f64 = found.stretches.iter().filter(is_layer).map(|stretch| stretch.macs_share).sum();
     format!(
-        "{}: {} to {}, {} MACs, {} parameters\n{} layers hold {} of the MACs; what is in brackets stays\n\n{table}",
+        "{}: {} to {}, {} MACs, {} parameters\n{} layers{} hold {} of the MACs; what is in brackets stays\n\n{table}",
         found.network,
         found.input,
         found.output,
         format::short(found.cost.macs),
         format::short(found.cost.params),
         found.stretches.iter().filter(is_layer).count(),
+        if blocks > 0 { format!(", some of several blocks ({blocks})") } else { String::new() },
         format::percent(share),
     )
+}
+
+fn row(name: String, stretch: &Stretch) -> [String; 6] {
+    [
+        name,
+        stretch.input.to_string(),
+        stretch.output.to_string(),
+        format::short(stretch.cost.macs),
+        format::percent(stretch.macs_share),
+        format::short(stretch.cost.params),
+    ]
 }

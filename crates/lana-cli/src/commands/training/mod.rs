@@ -18,6 +18,7 @@ mod select;
 mod stage;
 mod status;
 mod summary;
+mod train;
 mod zoo;
 
 use clap::Subcommand;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Demo(demo::Arguments),
     Status(status::Arguments),
     Evaluate(evaluate::Arguments),
+    Train(Box<train::Arguments>),
     Zoo(zoo::Arguments),
     Layers(layers::Arguments),
     Pool(pool::Arguments),
@@ -60,6 +62,7 @@ impl Command {
             Command::Demo(arguments) => arguments.run(terminal),
             Command::Status(arguments) => arguments.run(),
             Command::Evaluate(arguments) => arguments.run(terminal),
+            Command::Train(arguments) => arguments.run(terminal),
             Command::Zoo(arguments) => arguments.run(),
             Command::Layers(arguments) => arguments.run(),
             Command::Pool(arguments) => arguments.run(),

@@ -3,7 +3,7 @@ mod families;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use lana::{FamilyInfo, PoolLayer, PoolRecord, pool_families};
+use lana::{FamilyInfo, LayerRules, PoolLayer, PoolRecord, pool_families};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -13,11 +13,11 @@ use crate::output::{self, Align, Table};
 const EXAMPLE: &str = "\
 Example:
   lana pool
-  lana pool --teacher resnet56_cifar --layer layer2.0
+  lana pool --teacher resnet56_cifar --layer layer2.0-2
   lana pool --pool 'narrow-*,mbconv-e4-k5'
   lana pool --teacher efficientnet_b2 --pool paper --pool-rule 'blocks.0.*:narrow-*,identity'
   lana pool --families
-  lana pool RUN --layer layer2.0";
+  lana pool RUN --layer layer2.0-2";
 
 /// List the operations that may stand in the place of a teacher's layers
 ///
@@ -29,7 +29,7 @@ Example:
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Arguments {
     /// The directory of a run, whose teacher and pool are looked at
-    #[arg(conflicts_with_all = ["teacher", "resolution", "num_classes", "pool", "pool_rule"])]
+    #[arg(conflicts_with_all = ["teacher", "resolution", "num_classes", "group", "pool", "pool_rule"])]
     run: Option<PathBuf>,
 
     /// The teacher whose layers are looked at
@@ -38,6 +38,10 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     network: super::Network,
+
+    /// Blocks of a stage that follow each other and are one layer, at most; 1 leaves each alone
+    #[arg(long, value_name = "N", default_value_t = LayerRules::default().group)]
+    group: usize,
 
     /// Operations: compact, paper, extended, names, patterns such as narrow-*, a hyphen in front takes out; joined by
     /// commas
@@ -48,7 +52,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "LAYERS:OPERATIONS")]
     pool_rule: Vec<String>,
 
-    /// Show one layer, such as layer2.0
+    /// Show one layer, such as layer2.0-2
     #[arg(long)]
     layer: Option<String>,
 
@@ -59,7 +63,7 @@ pub(crate) struct Arguments {
 
     /// Show the families of operations: the form of their names, what they are, what they start from
     #[arg(long, conflicts_with_all = [
-        "run", "teacher", "resolution", "num_classes", "pool", "pool_rule", "layer", "by_family", "json",
+        "run", "teacher", "resolution", "num_classes", "group", "pool", "pool_rule", "layer", "by_family", "json",
     ])]
     families: bool,
 
@@ -77,7 +81,8 @@ impl Arguments {
             Some(run) => lana::pool_of_run(run)?,
             None => {
                 let options = self.network.options();
-                (self.teacher.clone(), lana::pool(&self.teacher, &options, &self.pool, &self.pool_rule)?)
+                let pool = lana::pool(&self.teacher, &options, self.group, &self.pool, &self.pool_rule)?;
+                (self.teacher.clone(), pool)
             }
         };
         if let Some(name) = &self.layer {

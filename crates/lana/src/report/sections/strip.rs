@@ -5,9 +5,9 @@ use crate::PoolLayer;
 use crate::report::Report;
 use crate::report::chart::both;
 use crate::report::facts::{Student, short_name};
-use crate::report::family::{Family, detail, families, family_of};
+use crate::report::family::{chip, detail, families, family_of};
 use crate::report::format::{NONE, decimals, escape, fixed, ms, put};
-use crate::report::svg::{Anchor, Svg};
+use crate::report::svg::{Anchor, Svg, fit_text};
 
 /// Narrowest and widest cell, in pixels.
 const CELL: (f64, f64) = (26.0, 56.0);
@@ -45,11 +45,6 @@ pub(in crate::report) fn strip(report: &Report) -> String {
         out.push_str(&table(report, student));
     }
     out
-}
-
-/// The letter of a family on its colour.
-fn chip(family: &Family) -> String {
-    format!("<span class=\"chip {}\">{}</span>", family.class, family.letter)
 }
 
 /// How many layers changed, in words.
@@ -173,15 +168,6 @@ fn draw(report: &Report, student: &Student, width: f64, class: &str) -> String {
         }
     }
     svg.finish(class)
-}
-
-/// As much of the end of a name as fits: layers of a stage differ at the end.
-fn fit_text(text: &str, width: f64) -> String {
-    let (length, room) = (text.chars().count(), ((width / 6.7).floor() as usize).max(1));
-    match length > room {
-        true => text.chars().skip(length - room).collect(),
-        false => text.into(),
-    }
 }
 
 fn table(report: &Report, student: &Student) -> String {

@@ -22,8 +22,8 @@ use crate::checkpoint;
 use crate::context::{Context, LayerPool, Teacher};
 use crate::{Error, OperationRecord, Result};
 
-/// Batches over which BatchNorm statistics are settled and the final error is taken.
-pub(super) const SETTLING: u64 = 4;
+/// Images over which BatchNorm statistics are settled and the final error is taken, if as many were learnt from; four batches at least.
+const SETTLING: usize = 512;
 /// Points of a curve.
 const POINTS: u64 = 40;
 /// Why an operation ended that has no usable weights.
@@ -114,6 +114,12 @@ impl Setting<'_> {
         )
     }
 
+    /// Batches that an operation still takes after it has stopped learning.
+    fn settling(&self) -> u64 {
+        let learnt = usize::try_from(self.steps).unwrap_or(SETTLING).saturating_mul(self.batch);
+        (SETTLING.min(learnt).div_ceil(self.batch) as u64).max(4)
+    }
+
     /// The lesson as an operation gets it: in parts, where whole batches would take too much memory.
     fn own(&self, item: &Item, lesson: &Lesson) -> Lesson {
         Lesson { parts: Need::of(&item.graph, self.batch, lesson.algorithm).parts, ..*lesson }
@@ -181,7 +187,7 @@ pub(super) fn run(
     let points = (setting.steps / POINTS).max(1);
     while !pass.pupils.is_empty() {
         // The last batch has none behind it that anybody needs.
-        let more = pass.step + 1 < setting.steps + SETTLING;
+        let more = pass.step + 1 < setting.steps + setting.settling();
         let tasks = pass.tasks(setting, &maps);
         let (result, (back, next)) = context.threads.install(|| {
             imitate(tasks, move || {
@@ -418,7 +424,8 @@ impl Pass {
     /// Writes the operations that are done and lets them go.
     fn release(&mut self, setting: &mut Setting<'_>, outcome: &mut Outcome) -> Result<()> {
         let step = self.step;
-        let is_done = |p: &Pupil| p.course.ended.is_some_and(|ended| step >= ended + p.course.settling());
+        let settling = |course: &Course| if course.has_failed() { 0 } else { setting.settling() };
+        let is_done = |p: &Pupil| p.course.ended.is_some_and(|ended| step >= ended + settling(&p.course));
         if !self.pupils.iter().any(is_done) {
             return Ok(());
         }
@@ -561,11 +568,6 @@ impl Course {
     /// Whether, having diverged, it is worth a second beginning: the first, and early enough.
     fn may_restart(&self, step: u64, steps: u64) -> bool {
         self.restarts == 0 && steps.saturating_sub(step) >= steps / 4
-    }
-
-    /// Batches it still takes after it has stopped learning.
-    fn settling(&self) -> u64 {
-        if self.has_failed() { 0 } else { SETTLING }
     }
 }
 
