@@ -39,6 +39,12 @@ pub(crate) fn title(name: &str) -> String {
 /// Builds the teacher that a configuration names, or reads it.
 pub(crate) fn read(config: &Config) -> Result<Origin> {
     if !is_file(&config.teacher) {
+        if Path::new(&config.teacher).exists() {
+            return Err(Error::input(
+                format!("{}: networks are read from files that end in .onnx", config.teacher),
+                "export the network as ONNX, rename the file, or name a network of `lana zoo`",
+            ));
+        }
         let graph = zoo::build(&config.teacher, &config.zoo_options())?;
         let graph = with_layers(&graph, &config.layers)?;
         let preprocessing = preprocessing(config, &graph)?;
@@ -65,14 +71,27 @@ pub(crate) fn read(config: &Config) -> Result<Origin> {
 /// The graph with its layers by `rules`: its own, if it says what they are and nothing is changed by name. Where these are not single
 /// blocks, as in the files of a run, they stay what they are.
 fn with_layers(graph: &Graph, rules: &LayerRules) -> Result<Graph> {
-    if graph.layers().is_empty() || rules.name_any() {
-        return Ok(discover(graph, rules)?);
-    }
-    let blocks = discover(graph, &LayerRules::alone());
-    Ok(match blocks.is_ok_and(|blocks| blocks.layers() == graph.layers()) {
-        true => group(graph, rules.group)?,
+    let is_of_blocks = || discover(graph, &LayerRules::alone()).is_ok_and(|b| b.layers() == graph.layers());
+    let graph = match graph.layers().is_empty() || rules.name_any() {
+        true => discover(graph, rules)?,
+        false if is_of_blocks() => group(graph, rules.group)?,
         false => graph.clone(),
-    })
+    };
+    // Their operations are files under their names.
+    match graph.layers().iter().find(|layer| !is_file_name(&layer.name)) {
+        Some(layer) => Err(Error::input(
+            format!("the layer {:?} cannot be a folder's name", layer.name),
+            "give the module or the node that it is called after another name, or leave it out by `layers.exclude`",
+        )),
+        None => Ok(graph),
+    }
+}
+
+/// Whether a folder can have this name anywhere.
+fn is_file_name(name: &str) -> bool {
+    let is_plain =
+        |c: char| !c.is_control() && !matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|');
+    (1..=200).contains(&name.len()) && !name.starts_with('.') && name.chars().all(is_plain)
 }
 
 /// Reads the file of a classifier, up to its logits.
@@ -172,12 +191,33 @@ mod tests {
     }
 
     #[test]
+    fn names_that_no_folder_can_have_are_refused() {
+        for (name, is_good) in [
+            ("layer1.0-2", true),
+            ("encoder.layer_3.été", true),
+            ("../out", false),
+            ("a/b", false),
+            (".", false),
+            ("", false),
+            ("a\nb", false),
+            ("a:b", false),
+        ] {
+            assert_eq!(is_file_name(name), is_good, "{name:?}");
+        }
+        assert!(!is_file_name(&"x".repeat(201)));
+        let folder = TempDir::new().unwrap();
+        let config = Config { teacher: folder.path().display().to_string(), ..Config::default() };
+        assert!(read(&config).unwrap_err().to_string().contains(".onnx"));
+    }
+
+    #[test]
     fn a_file_is_a_teacher_with_its_own_weights() {
         let folder = TempDir::new().unwrap();
         let graph = zoo::build("resnet20_cifar", &ZooOptions::default()).unwrap();
         let config = written(&folder, &graph);
         let origin = read(&config).unwrap();
-        assert_eq!(origin.graph.layers(), group(&graph, 3).unwrap().layers());
+        let names = |graph: &Graph| graph.layers().iter().map(|l| l.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&origin.graph), names(&group(&graph, 3).unwrap()));
         assert_eq!(origin.graph.name(), "model");
         origin.weights.unwrap().check(&origin.graph).unwrap();
         assert_eq!(origin.preprocessing, Preprocessing::IMAGENET);
