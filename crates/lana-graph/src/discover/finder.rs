@@ -1,10 +1,11 @@
 //! Which units make a piece: a layer, or a part of the stem or the head that could be one.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
-use super::name::name;
-use super::unit::{Form, Kind, Unit, kind};
-use crate::Graph;
+use super::name::Names;
+use super::unit::{Form, Kind, Unit, units};
+use crate::{Graph, Op};
 
 /// One or more units that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,18 +21,32 @@ pub(super) struct Piece {
 
 pub(super) struct Finder<'a> {
     graph: &'a Graph,
+    names: &'a Names<'a>,
     units: Vec<Unit>,
+    /// For each unit with which a normalisation begins that belongs to a branch behind it, by its name: that branch.
+    leads: HashMap<usize, usize>,
 }
 
 impl<'a> Finder<'a> {
-    pub(super) fn new(graph: &'a Graph) -> Self {
-        let cuts = graph.cuts();
-        let units = cuts.windows(2).map(|pair| {
-            let nodes = pair[0].index()..pair[1].index();
-            let kind = kind(graph, &nodes);
-            Unit { nodes, kind }
-        });
-        Finder { units: units.collect(), graph }
+    pub(super) fn new(graph: &'a Graph, names: &'a Names<'a>) -> Self {
+        let mut finder = Finder { units: units(graph), graph, names, leads: HashMap::new() };
+        let branches = (0..finder.units.len()).filter(|&at| is_branch(&finder.units[at].kind));
+        finder.leads = branches.filter_map(|branch| Some((finder.lead(branch)?, branch))).collect();
+        finder
+    }
+
+    /// The unit with which the normalisation begins that stands in front of a branch and is of the same module.
+    fn lead(&self, branch: usize) -> Option<usize> {
+        let kind = |at: usize| self.units[at].kind;
+        let normalises = |at: usize| matches!(kind(at), Kind::Normalisation | Kind::LayerNorm);
+        let begins = |at: usize| normalises(at) || kind(at) == Kind::Turning;
+        let first = (0..branch).rev().take_while(|&at| begins(at) || kind(at) == Kind::Activation).last()?;
+        let last = (first..branch).rfind(|&at| normalises(at))?;
+        let behind = self.units[branch].nodes.clone();
+        (first..=last).filter(|&at| begins(at)).find(|&at| {
+            let start = self.units[at].nodes.start;
+            self.names.are_module(&(start..behind.end), &(start..behind.start))
+        })
     }
 
     /// All convolutions and branches in order, those of stem and head not replaceable.
@@ -60,9 +75,7 @@ impl<'a> Finder<'a> {
 
     /// The unit behind the stem.
     fn stem(&self, kinds: &[Kind]) -> usize {
-        let is_branch = |kind: &Kind| matches!(kind, Kind::Branch { .. });
-        let begins = |kind: &Kind| is_branch(kind) || matches!(kind, Kind::Convolution(_));
-        let Some(first) = kinds.iter().position(begins) else { return 0 };
+        let Some(first) = kinds.iter().position(|kind| stands_alone(*kind)) else { return 0 };
         let behind = kinds.iter().skip(first + 1).position(is_branch).map_or(0, |at| first + 1 + at);
         let pooling = kinds[..behind].iter().rposition(|kind| *kind == Kind::Pooling);
         pooling.map_or(0, |at| at + 1).max(first + 1)
@@ -74,18 +87,36 @@ impl<'a> Finder<'a> {
         let pointwise = |at| is(at, |form| matches!(form, Form::Pointwise { .. }));
         let depthwise = |at| is(at, |form| form == Form::Depthwise);
         let joins = |kind: &Kind| matches!(kind, Kind::Branch { concat: true, .. });
+        let follows = |kind: &Kind| {
+            matches!(kind, Kind::Normalisation | Kind::Activation | Kind::Training | Kind::Gate)
+        };
         // Behind what follows a convolution.
         let followed = |mut at: usize| {
-            while matches!(kinds.get(at), Some(Kind::Normalisation | Kind::Activation | Kind::Gate)) {
+            while kinds.get(at).is_some_and(follows) && !self.leads.contains_key(&at) {
                 at += 1;
             }
             at
         };
+        if let Some(&branch) = self.leads.get(&at) {
+            return self.end(kinds, branch);
+        }
         match kinds[at] {
             Kind::Branch { attention, .. } => {
                 let feeds_forward = matches!(kinds.get(at + 1), Some(Kind::Branch { attention: false, .. }));
-                let end = if attention && feeds_forward { at + 2 } else { at + 1 };
-                if kinds.get(end) == Some(&Kind::Activation) { end + 1 } else { end }
+                let mut end = if attention && feeds_forward { at + 2 } else { at + 1 };
+                // A normalisation behind it is its own if its name says so.
+                let own = |end: usize| match kinds.get(end) {
+                    Some(Kind::Activation) => true,
+                    Some(Kind::Normalisation) => {
+                        let (first, last) = (&self.units[at].nodes, &self.units[end].nodes);
+                        self.names.are_module(&(first.start..last.end), last)
+                    }
+                    _ => false,
+                };
+                while own(end) {
+                    end += 1;
+                }
+                end
             }
             Kind::Convolution(form) => {
                 let mut end = followed(at + 1);
@@ -98,13 +129,24 @@ impl<'a> Finder<'a> {
                     return followed(end + 1);
                 }
                 let projects = is(end, |form| form == Form::Pointwise { narrows: true }) && {
-                    let behind = followed(end + 1);
-                    !kinds[end + 1..behind].contains(&Kind::Activation)
+                    !self.activates(end + 1..followed(end + 1))
                 };
                 match form {
                     Form::Spatial if projects => followed(end + 1),
-                    Form::Pointwise { narrows: true } if kinds.get(end).is_some_and(joins) => end + 1,
+                    Form::Pointwise { narrows: true } if kinds.get(end).is_some_and(joins) => {
+                        self.end(kinds, end)
+                    }
                     _ => end,
+                }
+            }
+            Kind::Normalisation => {
+                // Nothing in front took it.
+                let own = |kind: &Kind| follows(kind) && *kind != Kind::Gate;
+                let behind = at + kinds[at..].iter().take_while(|kind| own(kind)).count();
+                if kinds.get(behind).is_some_and(|kind| stands_alone(*kind)) {
+                    self.end(kinds, behind)
+                } else {
+                    at
                 }
             }
             Kind::LayerNorm | Kind::Turning => {
@@ -119,25 +161,42 @@ impl<'a> Finder<'a> {
         }
     }
 
+    /// Whether there is a non-linearity in what follows a convolution. A number times a value is none, nor is a gate's.
+    fn activates(&self, units: Range<usize>) -> bool {
+        let units = self.units[units].iter().filter(|unit| unit.kind != Kind::Gate);
+        let mut nodes = units.flat_map(|unit| &self.graph.nodes()[unit.nodes.clone()]);
+        nodes.any(|node| matches!(node.op, Op::Activation { .. }))
+    }
+
     fn piece(&self, units: Range<usize>, replaceable: bool) -> Piece {
         let nodes = self.units[units.start].nodes.start..self.units[units.end - 1].nodes.end;
         // What follows a convolution or a branch stays with it, and what comes before the first.
         let mut parts: Vec<Range<usize>> = std::iter::once(nodes.start..nodes.start).collect();
         let mut begun = false;
         for unit in &self.units[units] {
-            let stands_alone = matches!(unit.kind, Kind::Branch { .. } | Kind::Convolution(_));
+            let stands_alone = stands_alone(unit.kind);
             match parts.last_mut() {
                 Some(last) if !(stands_alone && begun) => last.end = unit.nodes.end,
                 _ => parts.push(unit.nodes.clone()),
             }
             begun |= stands_alone;
         }
-        Piece { name: name(self.graph, &nodes), nodes, parts, replaceable }
+        Piece { name: self.names.of(&nodes), nodes, parts, replaceable }
     }
 
     fn is_lone_pointwise(&self, piece: &Piece) -> bool {
-        let first = self.units.iter().find(|unit| unit.nodes.start == piece.nodes.start);
+        let mut own = self.units.iter().skip_while(|unit| unit.nodes.start < piece.nodes.start);
+        let first = own.find(|unit| stands_alone(unit.kind));
         piece.parts.len() == 1
             && first.is_some_and(|unit| matches!(unit.kind, Kind::Convolution(Form::Pointwise { .. })))
     }
+}
+
+fn is_branch(kind: &Kind) -> bool {
+    matches!(kind, Kind::Branch { .. })
+}
+
+/// Whether a unit could be a layer by itself.
+fn stands_alone(kind: Kind) -> bool {
+    is_branch(&kind) || matches!(kind, Kind::Convolution(_))
 }

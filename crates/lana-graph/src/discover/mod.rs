@@ -4,17 +4,23 @@
 //! *unit*: a single node, or a region that branches and joins again, as a residual block does. A unit has one input and one
 //! output, so it could be a layer; what people call a block is often several of them. In order:
 //!
-//! 1. The **stem** stays: the first convolution (or branch, if it is first), and, in a network with branches, everything up to the last pooling in front of the
-//!    first of them. The **head** stays: everything from the global pooling (or flattening) on, and the last convolution if it is a
-//!    pointwise one that stands alone before that.
-//! 2. A unit that **branches** is a layer, with the activation directly behind it (as in a ResNet). One that multiplies its input by
-//!    a gate (squeeze and excitation) is none by itself: it belongs to the convolutions around it. Attention and the
-//!    feed-forward branch behind it are one layer, a transformer block.
+//! 1. The **stem** stays: the first convolution (or branch, if it is first), and, in a network with branches, everything up to the last
+//!    pooling in front of the first of them. The **head** stays: everything from the global pooling (or flattening) on, and the last
+//!    convolution if it is a pointwise one that stands alone before that.
+//! 2. A unit that **branches** and has a convolution or a matrix in it is a layer, with the activation directly behind it (as in a
+//!    ResNet). One that multiplies its input by a gate (squeeze and excitation) is none by itself: it belongs to the convolutions
+//!    around it. Attention and the feed-forward branch behind it are one layer, a transformer block.
 //! 3. A **convolution** outside of branches is a layer with the normalisation, activation and gate behind it. A depthwise one takes the
 //!    pointwise ones before and behind it along (an inverted residual without its shortcut, a separable convolution); any other
 //!    takes along a pointwise one behind it that narrows and has no activation (a fused inverted residual without its
-//!    shortcut). A pointwise one that narrows in front of branches that are joined side by side is theirs (a fire module). Layer
-//!    normalisation directly in front of a convolution, as ConvNeXt's downsampling has it, is part of its layer.
+//!    shortcut). A pointwise one that narrows in front of branches that are joined side by side is theirs (a fire module).
+//! 4. A unit without convolution or matrix is no layer, however many nodes it has. If each element is made of itself alone (leaky
+//!    ReLU, Mish), it is an **activation**; if means are taken on the way (group and instance normalisation, with the change of
+//!    dimensions before and behind), a **normalisation**.
+//! 5. A **normalisation** belongs, with its activation, to the convolution in front of it; where there is none, to the convolution or
+//!    branch behind it (a block whose shortcut begins behind its first activation). Next to a branch names decide, where they put both
+//!    into one module. *Layer* normalisation is the convolution's directly behind it, as in ConvNeXt's downsampling; in front
+//!    of a branch it stays.
 //!
 //! Where regions are nested, the outermost that is no chain is taken: an inner branch is never a layer of its own.
 //!
@@ -31,6 +37,7 @@ mod unit;
 use std::collections::HashSet;
 
 use finder::{Finder, Piece};
+use name::Names;
 pub use rules::LayerRules;
 use rules::apply;
 pub use stage::group;
@@ -44,8 +51,9 @@ use crate::{Error, Graph, Layer, Result, Value};
 /// If a pattern of a rule fits nothing, or nothing replaceable is found.
 pub fn discover(graph: &Graph, rules: &LayerRules) -> Result<Graph> {
     let plain = without_layers(graph)?;
-    let mut pieces = Finder::new(&plain).pieces();
-    apply(&plain, &mut pieces, rules)?;
+    let names = Names::new(&plain);
+    let mut pieces = Finder::new(&plain, &names).pieces();
+    apply(&names, &mut pieces, rules)?;
     let layers = grouped(layers(&plain, &pieces), rules.group);
     if layers.is_empty() {
         let reason = match pieces.is_empty() || rules.exclude.is_empty() {

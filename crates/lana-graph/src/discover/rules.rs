@@ -5,9 +5,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::finder::Piece;
-use super::name::{name, shared_path};
+use super::name::Names;
 use super::stage::spanning;
-use crate::{Error, Graph, Result, fits};
+use crate::{Error, Result, fits};
 
 /// Changes to the layers that are found, by patterns for names ([`fits`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,15 +56,15 @@ impl LayerRules {
 }
 
 /// Changes pieces as the rules say.
-pub(super) fn apply(graph: &Graph, pieces: &mut Vec<Piece>, rules: &LayerRules) -> Result<()> {
+pub(super) fn apply(names: &Names<'_>, pieces: &mut Vec<Piece>, rules: &LayerRules) -> Result<()> {
     let unmatched = |rule: &str, what: &str, pattern: &str, pieces: &[Piece]| {
-        let names: Vec<&str> = pieces.iter().map(|piece| piece.name.as_str()).collect();
+        let known: Vec<&str> = pieces.iter().map(|piece| piece.name.as_str()).collect();
         Error::Graph {
-            graph: graph.name().into(),
+            graph: names.network().into(),
             reason: format!(
                 "`layers.{rule}`: {what} `{pattern}`; there are {}{}",
-                names.iter().take(12).copied().collect::<Vec<_>>().join(", "),
-                if names.len() > 12 { " …" } else { "" }
+                known.iter().take(12).copied().collect::<Vec<_>>().join(", "),
+                if known.len() > 12 { " …" } else { "" }
             ),
         }
     };
@@ -90,7 +90,7 @@ pub(super) fn apply(graph: &Graph, pieces: &mut Vec<Piece>, rules: &LayerRules) 
                 return vec![piece];
             }
             let part = |nodes: &Range<usize>| Piece {
-                name: name(graph, nodes),
+                name: names.of(nodes),
                 nodes: nodes.clone(),
                 parts: vec![nodes.clone()],
                 replaceable: piece.replaceable,
@@ -121,8 +121,7 @@ pub(super) fn apply(graph: &Graph, pieces: &mut Vec<Piece>, rules: &LayerRules) 
         }
         let named = merged.into_iter().map(|(mut piece, end)| {
             if piece.name != end {
-                let all: Vec<usize> = (0..graph.nodes().len()).collect();
-                let own = shared_path(graph, &piece.nodes, &all, &['.']);
+                let own = names.path(&piece.nodes);
                 piece.name = own.unwrap_or_else(|| spanning(&piece.name, &end));
             }
             piece

@@ -159,3 +159,281 @@ fn rules_change_what_is_found() {
         assert!(error.contains(said), "{error}");
     }
 }
+
+/// Writes something that takes a value and gives one of the same shape, by a name.
+type Part = fn(&mut GraphBuilder, &str, Value) -> Result<Value>;
+
+fn act(kind: Activation) -> Op {
+    Op::Activation { kind }
+}
+
+/// Nodes one behind the other, called by what they follow: `Clip_3.0`, `Clip_3.1` …
+fn chain(b: &mut GraphBuilder, name: &str, mut x: Value, ops: &[Op]) -> Result<Value> {
+    for (at, op) in ops.iter().enumerate() {
+        x = b.node(&format!("{name}.{at}"), op.clone(), &[x])?;
+    }
+    Ok(x)
+}
+
+/// As ONNX files are read that have what there is no operation for.
+const ACTIVATIONS: [(&str, Part); 6] = [
+    ("LeakyRelu", |b, name, x| {
+        let above = b.node(&format!("{name}.above"), act(Activation::Relu), &[x])?;
+        let ops = [Op::Scale { factor: -1.0 }, act(Activation::Relu), Op::Scale { factor: -0.1 }];
+        let below = chain(b, name, x, &ops)?;
+        b.add(name, above, below)
+    }),
+    ("PRelu", |b, name, x| {
+        let above = b.node(&format!("{name}.above"), act(Activation::Relu), &[x])?;
+        let slopes = Op::MulParameter { shared: vec![1, 2] };
+        let below = chain(b, name, x, &[Op::Scale { factor: -1.0 }, act(Activation::Relu), slopes])?;
+        b.add(name, above, below)
+    }),
+    ("Mish", |b, name, x| {
+        let gate = chain(b, name, x, &[act(Activation::Softplus), act(Activation::Tanh)])?;
+        b.node(name, Op::Mul, &[x, gate])
+    }),
+    ("Selu", |b, name, x| {
+        let curve = chain(b, &format!("{name}.c"), x, &[act(Activation::Elu), Op::Scale { factor: 1.7 }])?;
+        let above = chain(b, &format!("{name}.a"), x, &[act(Activation::Relu), Op::Scale { factor: -0.7 }])?;
+        b.add(name, curve, above)
+    }),
+    ("Gelu", |b, name, x| {
+        let cube = [Op::Power { exponent: 2.0 }, Op::Scale { factor: 0.04 }, Op::Shift { term: 1.0 }];
+        let cube = chain(b, &format!("{name}.x"), x, &cube)?;
+        let cube = b.node(&format!("{name}.cube"), Op::Mul, &[x, cube])?;
+        let gate = chain(b, name, cube, &[Op::Scale { factor: 1.6 }, act(Activation::Sigmoid)])?;
+        b.node(name, Op::Mul, &[x, gate])
+    }),
+    ("Clip", |b, name, x| {
+        let to = [Op::Shift { term: 1.0 }, Op::Scale { factor: 3.0 }];
+        let back = [Op::Scale { factor: 1.0 / 3.0 }, Op::Shift { term: -1.0 }];
+        chain(b, name, x, &[&to[..], &[act(Activation::Relu6)], &back].concat())
+    }),
+];
+
+/// Rows of a matrix, or channels of a map, brought to mean 0 and deviation 1.
+fn standardised(b: &mut GraphBuilder, name: &str, x: Value, mean: &Op) -> Result<Value> {
+    let minus = chain(b, &format!("{name}.mean"), x, &[mean.clone(), Op::Scale { factor: -1.0 }])?;
+    let centred = b.add(&format!("{name}.centred"), x, minus)?;
+    let ops =
+        [Op::Power { exponent: 2.0 }, mean.clone(), Op::Shift { term: 1e-5 }, Op::Power { exponent: -0.5 }];
+    let inverse = chain(b, &format!("{name}.deviation"), centred, &ops)?;
+    b.node(&format!("{name}.standard"), Op::Mul, &[centred, inverse])
+}
+
+fn affine(b: &mut GraphBuilder, name: &str, x: Value, shared: Vec<usize>) -> Result<Value> {
+    let x = b.node(&format!("{name}.scale"), Op::MulParameter { shared: shared.clone() }, &[x])?;
+    b.node(name, Op::AddParameter { shared }, &[x])
+}
+
+const NORMALISATIONS: [(&str, Part); 4] = [
+    ("BatchNormalization", |b, name, x| b.batch_norm(name, x)),
+    // As PyTorch's exporters write it.
+    ("GroupNorm", |b, name, x| {
+        let map = b.shape(x).dims().to_vec();
+        let groups = vec![2, map.iter().product::<usize>() / 2];
+        let y = b.node(&format!("{name}.groups"), Op::Reshape { shape: groups }, &[x])?;
+        let y = standardised(b, name, y, &Op::Mean { axes: vec![1] })?;
+        let y = affine(b, &format!("{name}.ones"), y, vec![1])?;
+        let y = b.node(&format!("{name}.back"), Op::Reshape { shape: map }, &[y])?;
+        affine(b, name, y, vec![1, 2])
+    }),
+    // As the operators of ONNX are read.
+    ("GroupNormalization", |b, name, x| {
+        let map = b.shape(x).dims().to_vec();
+        let elements: usize = map.iter().product();
+        let rows = |rows: usize| Op::Reshape { shape: vec![rows, elements / rows] };
+        let y = b.node(&format!("{name}.groups"), rows(2), &[x])?;
+        let y = standardised(b, name, y, &Op::Mean { axes: vec![1] })?;
+        let y = b.node(&format!("{name}.channels"), rows(map[0]), &[y])?;
+        let y = affine(b, &format!("{name}.own"), y, vec![1])?;
+        b.node(name, Op::Reshape { shape: map }, &[y])
+    }),
+    ("InstanceNorm", |b, name, x| {
+        let y = standardised(b, name, x, &Op::GlobalAveragePool)?;
+        affine(b, name, y, vec![1, 2])
+    }),
+];
+
+/// A ResNet of three blocks whose normalisation and activations have names that tell nothing.
+fn resnet(norm: Part, activation: Part) -> Built {
+    let mut b = GraphBuilder::new("resnet", Shape::image(3, 16, 16));
+    let mut number = 0;
+    let mut follow = |b: &mut GraphBuilder, part: Part, x| {
+        number += 1;
+        part(b, &format!("Node_{number}"), x)
+    };
+    let x = b.input();
+    let x = b.conv("conv1", x, 8, 3, 2, 1)?;
+    let x = follow(&mut b, norm, x)?;
+    let x = follow(&mut b, activation, x)?;
+    let mut x = b.node("pool", Op::MaxPool { window: crate::Window::square(2, 2, 0) }, &[x])?;
+    for block in 0..3 {
+        let y = b.conv(&format!("layer1.{block}.conv1"), x, 8, 3, 1, 1)?;
+        let y = follow(&mut b, norm, y)?;
+        let y = follow(&mut b, activation, y)?;
+        let y = b.conv(&format!("layer1.{block}.conv2"), y, 8, 3, 1, 1)?;
+        let y = follow(&mut b, norm, y)?;
+        let y = b.add(&format!("Add_{block}"), y, x)?;
+        x = follow(&mut b, activation, y)?;
+    }
+    head(b, x)
+}
+
+/// The same convolutions in a chain.
+fn plain(norm: Part, activation: Part) -> Built {
+    let mut b = GraphBuilder::new("plain", Shape::image(3, 16, 16));
+    let mut x = b.input();
+    for at in 0..4 {
+        x = b.conv(&format!("features.{at}"), x, 8, 3, 1, 1)?;
+        x = norm(&mut b, &format!("Norm_{at}"), x)?;
+        x = activation(&mut b, &format!("Act_{at}"), x)?;
+    }
+    head(b, x)
+}
+
+fn head(mut b: GraphBuilder, x: Value) -> Built {
+    let x = b.node("pool_at_the_end", Op::GlobalAveragePool, &[x])?;
+    let x = b.node("flatten", Op::Flatten, &[x])?;
+    let x = b.node("fc", Op::Linear { out_features: 10, bias: true }, &[x])?;
+    b.finish(x)
+}
+
+/// The layers are these, are one stage, stand next to each other, and the last reaches to the pooling.
+fn are_in_a_row(graph: &Graph, expected: &[&str], case: &str) {
+    let found = discover(graph, &LayerRules::alone()).unwrap();
+    let layers = found.layers();
+    assert_eq!(layers.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), expected, "{case}");
+    assert!(layers.windows(2).all(|pair| pair[0].output == pair[1].input), "{case}");
+    assert!(layers.iter().all(|layer| layer.stage == layers[0].stage), "{case}");
+    let end = graph.nodes().iter().position(|node| node.name == "pool_at_the_end").unwrap();
+    assert_eq!(layers.last().unwrap().nodes.end, end, "{case}");
+    assert_eq!(super::group(&found, 3).unwrap().layers().len(), 1, "{case}");
+}
+
+#[test]
+fn what_follows_a_block_is_its_own_in_however_many_nodes() {
+    let relu: Part = |b, name, x| b.activation(name, x, Activation::Relu);
+    for (norm_name, norm) in NORMALISATIONS {
+        for (name, activation) in ACTIVATIONS.into_iter().chain([("Relu", relu)]) {
+            let case = format!("{norm_name}, {name}");
+            are_in_a_row(&resnet(norm, activation).unwrap(), &["layer1.0", "layer1.1", "layer1.2"], &case);
+            are_in_a_row(
+                &plain(norm, activation).unwrap(),
+                &["features.1", "features.2", "features.3"],
+                &case,
+            );
+        }
+    }
+    // Nor does it matter if nothing normalises.
+    for (name, activation) in ACTIVATIONS {
+        let resnet = resnet(|_, _, x| Ok(x), activation).unwrap();
+        are_in_a_row(&resnet, &["layer1.0", "layer1.1", "layer1.2"], name);
+    }
+}
+
+#[test]
+fn an_activation_of_several_nodes_ends_a_fused_block_as_one_node_does() {
+    // A convolution and a narrow one behind it are an inverted residual only if the second has no activation.
+    for (activated, expected) in [(false, 1), (true, 2)] {
+        let (_, leaky) = ACTIVATIONS[0];
+        let (_, norm) = NORMALISATIONS[2];
+        let mut b = GraphBuilder::new("fused", Shape::image(3, 8, 8));
+        let x = b.input();
+        let x = b.conv("stem", x, 8, 3, 1, 1).unwrap();
+        let x = b.conv("expand", x, 32, 3, 1, 1).unwrap();
+        let x = norm(&mut b, "norm1", x).unwrap();
+        let x = leaky(&mut b, "act1", x).unwrap();
+        let x = b.conv("project", x, 8, 1, 1, 1).unwrap();
+        let mut x = norm(&mut b, "norm2", x).unwrap();
+        if activated {
+            x = leaky(&mut b, "act2", x).unwrap();
+        }
+        // Else it stood alone in front of the head.
+        x = b.conv("last", x, 8, 3, 1, 1).unwrap();
+        let graph = head(b, x).unwrap();
+        assert_eq!(names(&graph, &LayerRules::alone()).len(), expected + 1);
+    }
+}
+
+#[test]
+fn what_has_nothing_to_replace_is_no_layer() {
+    let mut b = GraphBuilder::new("pools", Shape::image(3, 16, 16));
+    let window = || crate::Window::square(3, 1, 1);
+    let x = b.input();
+    let x = b.conv("stem", x, 8, 3, 1, 1).unwrap();
+    let x = b.conv("one", x, 8, 3, 1, 1).unwrap();
+    let most = b.node("most", Op::MaxPool { window: window() }, &[x]).unwrap();
+    let x = b.add("sum", x, most).unwrap();
+    let x = b.conv("two", x, 8, 3, 1, 1).unwrap();
+    // The mean and the largest side by side, as the head of some networks.
+    let mean = b.node("mean", Op::GlobalAveragePool, &[x]).unwrap();
+    let most = Op::MaxPool { window: crate::Window::square(16, 1, 0) };
+    let most = b.node("largest", most, &[x]).unwrap();
+    let x = b.node("both", Op::Concat { axis: 0 }, &[mean, most]).unwrap();
+    let x = b.node("flatten", Op::Flatten, &[x]).unwrap();
+    let x = b.node("fc", Op::Linear { out_features: 10, bias: true }, &[x]).unwrap();
+    let graph = b.finish(x).unwrap();
+    assert_eq!(names(&graph, &LayerRules::default()), ["one", "two"]);
+}
+
+/// Residual blocks whose normalisation and activation both the convolutions and the shortcut see, as in a WideResNet; `name` gives
+/// the nodes theirs by block and part.
+fn shared_norms(norm: Part, name: fn(usize, &str) -> String) -> Built {
+    let relu = Activation::Relu;
+    let mut b = GraphBuilder::new("wide", Shape::image(3, 16, 16));
+    let x = b.input();
+    let mut x = b.conv("stem", x, 8, 3, 1, 1)?;
+    for block in 0..4 {
+        let name = |part: &str| name(block, part);
+        let (channels, stride) = if block < 2 { (8, 1) } else { (16, if block == 2 { 2 } else { 1 }) };
+        let y = norm(&mut b, &name("bn1"), x)?;
+        let seen = b.activation(&format!("Relu_{block}"), y, relu)?;
+        let shortcut = b.conv(&name("sc"), seen, channels, 1, stride, 1)?;
+        let y = b.conv(&name("conv1"), seen, channels, 3, stride, 1)?;
+        let y = norm(&mut b, &name("bn2"), y)?;
+        let y = b.activation(&format!("Relu_in_{block}"), y, relu)?;
+        let y = b.conv(&name("conv2"), y, channels, 3, 1, 1)?;
+        x = b.add(&format!("Add_{block}"), shortcut, y)?;
+    }
+    let x = norm(&mut b, "norm", x)?;
+    let x = b.activation("last_relu", x, relu)?;
+    head(b, x)
+}
+
+#[test]
+fn a_normalisation_that_a_shortcut_sees_too_belongs_to_the_block_behind_it() {
+    for (case, norm) in NORMALISATIONS {
+        let graph = shared_norms(norm, |block, part| format!("b.{block}.{part}")).unwrap();
+        let found = discover(&graph, &LayerRules::alone()).unwrap();
+        assert_eq!(names(&graph, &LayerRules::alone()), ["b.0", "b.1", "b.2", "b.3"], "{case}");
+        assert_eq!(found.layers()[0].nodes.start, 1, "{case}");
+        assert_eq!(names(&graph, &LayerRules::default()), ["b.0-1", "b.2-3"], "{case}");
+        // The last one is the head's.
+        let last = &graph.nodes()[found.layers()[3].nodes.end - 1];
+        assert_eq!(last.name, "Add_3", "{case}");
+    }
+    // Where names tell nothing, the first is the stem's, as in other networks.
+    let graph = shared_norms(NORMALISATIONS[0].1, |block, part| format!("{part}_{block}")).unwrap();
+    let found = discover(&graph, &LayerRules::alone()).unwrap();
+    let begin: Vec<&str> =
+        found.layers().iter().map(|layer| graph.nodes()[layer.nodes.start].name.as_str()).collect();
+    assert_eq!(begin, ["sc_0", "bn1_1", "bn1_2", "bn1_3"]);
+    assert_eq!(super::group(&found, 3).unwrap().layers().len(), 2);
+}
+
+#[test]
+fn a_normalisation_behind_a_sum_is_the_blocks_if_it_is_called_so() {
+    let mut b = GraphBuilder::new("net", Shape::image(3, 16, 16));
+    let x = b.input();
+    let mut x = b.conv("stem", x, 8, 3, 1, 1).unwrap();
+    for block in 0..3 {
+        let name = |part: &str| format!("b.{block}.{part}");
+        let y = b.conv(&name("conv"), x, 8, 3, 1, 1).unwrap();
+        let y = b.add(&name("add"), y, x).unwrap();
+        let y = b.batch_norm(&name("bn"), y).unwrap();
+        x = b.activation(&name("act"), y, Activation::Relu).unwrap();
+    }
+    are_in_a_row(&head(b, x).unwrap(), &["b.0", "b.1", "b.2"], "");
+}
