@@ -64,7 +64,7 @@ pub(crate) fn read(config: &Config) -> Result<Origin> {
 
 /// The graph with its layers by `rules`: its own, if it says what they are and nothing is changed by name. Where these are not single
 /// blocks, as in the files of a run, they stay what they are.
-fn with_layers(graph: &Graph, rules: &LayerRules) -> Result<Graph> {
+pub(crate) fn with_layers(graph: &Graph, rules: &LayerRules) -> Result<Graph> {
     if graph.layers().is_empty() || rules.name_any() {
         return Ok(discover(graph, rules)?);
     }

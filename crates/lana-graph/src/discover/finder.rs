@@ -11,12 +11,15 @@ use crate::{Graph, Op};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) name: String,
+    pub(super) stage: String,
     /// Of the units.
     pub(super) nodes: Range<usize>,
     /// The same for each unit that can stand by itself.
     pub(super) parts: Vec<Range<usize>>,
     /// Whether it is a layer.
     pub(super) replaceable: bool,
+    /// Whether it is what a rule made of it.
+    pub(super) by_rule: bool,
 }
 
 pub(super) struct Finder<'a> {
@@ -181,7 +184,8 @@ impl<'a> Finder<'a> {
             }
             begun |= stands_alone;
         }
-        Piece { name: self.names.of(&nodes), nodes, parts, replaceable }
+        let (name, stage) = (self.names.of(&nodes), String::new());
+        Piece { name, stage, nodes, parts, replaceable, by_rule: false }
     }
 
     fn is_lone_pointwise(&self, piece: &Piece) -> bool {

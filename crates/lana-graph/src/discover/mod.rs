@@ -24,7 +24,10 @@
 //!
 //! Where regions are nested, the outermost that is no chain is taken: an inner branch is never a layer of its own.
 //!
-//! [`LayerRules`] change that by name.
+//! Layers of one path are a stage if they give maps of one resolution; others have a stage for each resolution. Groups of layers
+//! keep within a stage and its resolution.
+//!
+//! [`LayerRules`] change by name what is a layer, not the stages of the others.
 
 mod finder;
 mod name;
@@ -41,7 +44,7 @@ use name::Names;
 pub use rules::LayerRules;
 use rules::apply;
 pub use stage::group;
-use stage::{grouped, stages};
+use stage::{grouped, set_stages};
 
 use crate::{Error, Graph, Layer, Result, Value};
 
@@ -53,8 +56,10 @@ pub fn discover(graph: &Graph, rules: &LayerRules) -> Result<Graph> {
     let plain = without_layers(graph)?;
     let names = Names::new(&plain);
     let mut pieces = Finder::new(&plain, &names).pieces();
+    // Before anything is changed: what one rule names must not tell where the stages of the others end.
+    set_stages(&plain, &mut pieces);
     apply(&names, &mut pieces, rules)?;
-    let layers = grouped(layers(&plain, &pieces), rules.group);
+    let layers = grouped(&plain, layers(&pieces), rules.group);
     if layers.is_empty() {
         let reason = match pieces.is_empty() || rules.exclude.is_empty() {
             true => "holds no region with one input and one output that could be replaced",
@@ -71,22 +76,21 @@ fn without_layers(graph: &Graph) -> Result<Graph> {
     Graph::new(name, input, nodes, output, Vec::new())
 }
 
-fn layers(graph: &Graph, pieces: &[Piece]) -> Vec<Layer> {
+/// The layers, each with whether a rule made it.
+fn layers(pieces: &[Piece]) -> Vec<(Layer, bool)> {
     let mut names = HashSet::new();
-    let mut layers: Vec<Layer> = Vec::new();
-    for Piece { name, nodes, .. } in pieces.iter().filter(|piece| piece.replaceable) {
+    let layer = |piece: &Piece| {
+        let Piece { name, stage, nodes, .. } = piece;
         let input = match nodes.start {
             0 => Value::INPUT,
             start => Value::of_node(start - 1),
         };
-        let output = Value::of_node(nodes.end - 1);
         let name = match names.insert(name.clone()) {
             true => name.clone(),
             false => format!("{name}@{}", nodes.start),
         };
-        layers.push(Layer { name, stage: String::new(), nodes: nodes.clone(), input, output });
-    }
-    let stages = stages(graph, &layers);
-    layers.iter_mut().zip(stages).for_each(|(layer, stage)| layer.stage = stage);
-    layers
+        let output = Value::of_node(nodes.end - 1);
+        (Layer { name, stage: stage.clone(), nodes: nodes.clone(), input, output }, piece.by_rule)
+    };
+    pieces.iter().filter(|piece| piece.replaceable).map(layer).collect()
 }

@@ -1,5 +1,6 @@
 //! Changes to what is found, by name.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,8 @@ use crate::{Error, Result, fits};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LayerRules {
-    /// Pieces of the stem and the head that shall be layers too.
+    /// Convolutions and blocks of the stem and the head that shall be layers too. Nothing else can be one: a fully connected classifier
+    /// stays, as all do that have no convolution.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
     /// Layers that shall stay as they are.
@@ -25,7 +27,8 @@ pub struct LayerRules {
     /// Layers that shall be one: for each pattern those that fit it and follow each other, with what stands between.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub merge: Vec<String>,
-    /// Layers of a stage that follow each other and shall be one, at most: see [`group`]. 0 and 1 leave each alone.
+    /// Layers of a stage that follow each other and shall be one, at most: see [`group`](super::group). 0 and 1 leave each alone.
+    /// What `include`, `split` and `merge` made is not grouped.
     pub group: usize,
 }
 
@@ -58,11 +61,13 @@ impl LayerRules {
 /// Changes pieces as the rules say.
 pub(super) fn apply(names: &Names<'_>, pieces: &mut Vec<Piece>, rules: &LayerRules) -> Result<()> {
     let unmatched = |rule: &str, what: &str, pattern: &str, pieces: &[Piece]| {
-        let known: Vec<&str> = pieces.iter().map(|piece| piece.name.as_str()).collect();
+        let mut known: Vec<&str> = pieces.iter().map(|piece| piece.name.as_str()).collect();
+        let in_common = |name: &str| pattern.chars().zip(name.chars()).take_while(|(a, b)| a == b).count();
+        known.sort_by_key(|name| Reverse(in_common(name)));
         Error::Graph {
             graph: names.network().into(),
             reason: format!(
-                "`layers.{rule}`: {what} `{pattern}`; there are {}{}",
+                "`layers.{rule}`: {what} `{pattern}`; patterns are for the names of blocks before they are grouped: {}{}",
                 known.iter().take(12).copied().collect::<Vec<_>>().join(", "),
                 if known.len() > 12 { " …" } else { "" }
             ),
@@ -72,6 +77,7 @@ pub(super) fn apply(names: &Names<'_>, pieces: &mut Vec<Piece>, rules: &LayerRul
         for pattern in patterns {
             let mut any = false;
             for piece in pieces.iter_mut().filter(|piece| fits(pattern, &piece.name)) {
+                piece.by_rule |= piece.replaceable != replaceable;
                 (piece.replaceable, any) = (replaceable, true);
             }
             if !any {
@@ -93,7 +99,9 @@ pub(super) fn apply(names: &Names<'_>, pieces: &mut Vec<Piece>, rules: &LayerRul
                 name: names.of(nodes),
                 nodes: nodes.clone(),
                 parts: vec![nodes.clone()],
+                stage: piece.stage.clone(),
                 replaceable: piece.replaceable,
+                by_rule: true,
             };
             piece.parts.iter().map(part).collect()
         };
@@ -109,6 +117,7 @@ pub(super) fn apply(names: &Names<'_>, pieces: &mut Vec<Piece>, rules: &LayerRul
                 Some((last, end)) if open && fitting => {
                     last.nodes.end = piece.nodes.end;
                     last.parts.extend(piece.parts);
+                    last.by_rule = true;
                     *end = piece.name;
                     any = true;
                 }

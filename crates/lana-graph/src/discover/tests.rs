@@ -437,3 +437,85 @@ fn a_normalisation_behind_a_sum_is_the_blocks_if_it_is_called_so() {
     }
     are_in_a_row(&head(b, x).unwrap(), &["b.0", "b.1", "b.2"], "");
 }
+
+/// Inverted residuals in one list, the second and the fifth of stride 2, between a stem and a convolution of the head.
+fn mobile() -> Built {
+    let mut b = GraphBuilder::new("mobile", Shape::image(3, 32, 32));
+    let relu = |b: &mut GraphBuilder, name: &str, x| b.activation(name, x, Activation::Relu6);
+    let x = b.input();
+    let mut x = b.conv("stem", x, 8, 3, 1, 1)?;
+    for block in 0..6 {
+        let name = |part: &str| format!("blocks.{block}.{part}");
+        let stride = if [1, 4].contains(&block) { 2 } else { 1 };
+        let y = b.conv(&name("exp"), x, 24, 1, 1, 1)?;
+        let y = relu(&mut b, &name("act1"), y)?;
+        let y = b.conv(&name("dw"), y, 24, 3, stride, 24)?;
+        let y = relu(&mut b, &name("act2"), y)?;
+        x = b.conv(&name("proj"), y, 8, 1, 1, 1)?;
+    }
+    let x = b.conv("headconv", x, 32, 1, 1, 1)?;
+    let x = relu(&mut b, "act", x)?;
+    head(b, x)
+}
+
+/// Name and stage of each layer.
+fn staged(graph: &Graph, rules: &LayerRules) -> Vec<[String; 2]> {
+    let found = discover(graph, rules).unwrap();
+    found.layers().iter().map(|layer| [layer.name.clone(), layer.stage.clone()]).collect()
+}
+
+#[test]
+fn a_rule_for_one_block_leaves_the_others_as_they_are() {
+    let graph = mobile().unwrap();
+    let plain = staged(&graph, &LayerRules::default());
+    assert_eq!(plain, [["blocks.0", "stage1"], ["blocks.1-3", "stage2"], ["blocks.4-5", "stage3"]]);
+    let rules = |change: fn(&mut LayerRules)| {
+        let mut rules = LayerRules::default();
+        change(&mut rules);
+        staged(&graph, &rules)
+    };
+    let include = rules(|r| r.include = vec!["headconv".into()]);
+    assert_eq!(include[..3], plain);
+    assert_eq!(include[3..], [["headconv", "head"]]);
+    let include = rules(|r| r.include = vec!["stem".into()]);
+    assert_eq!(include[0], ["stem", "stem"]);
+    assert_eq!(include[1..], plain);
+    // What was divided is not put together again, neither with its own nor with others.
+    let split = rules(|r| r.split = vec!["blocks.1".into()]);
+    assert_eq!(
+        split,
+        [
+            ["blocks.0", "stage1"],
+            ["blocks.1.exp", "stage2"],
+            ["blocks.1.dw", "stage2"],
+            ["blocks.1.proj", "stage2"],
+            ["blocks.2-3", "stage2"],
+            ["blocks.4-5", "stage3"],
+        ]
+    );
+    assert_eq!(rules(|r| r.split = vec!["blocks.*".into()]).len(), 18);
+    let merge = rules(|r| r.merge = vec!["blocks.?".into()]);
+    assert_eq!(merge, [["blocks", "stage1"]]);
+    let exclude = rules(|r| r.exclude = vec!["blocks.2".into()]);
+    assert_eq!(
+        exclude,
+        [["blocks.0", "stage1"], ["blocks.1", "stage2"], ["blocks.3", "stage2"], ["blocks.4-5", "stage3"]]
+    );
+    // Groups have names, too, which are not those of blocks.
+    let group = LayerRules { exclude: vec!["blocks.4-5".into()], ..LayerRules::default() };
+    let error = discover(&graph, &group).unwrap_err().to_string();
+    assert!(error.contains("before they are grouped: blocks.4, blocks.0"), "{error}");
+}
+
+#[test]
+fn groups_give_maps_of_one_resolution() {
+    let graph = discover(&mobile().unwrap(), &LayerRules::alone()).unwrap();
+    // As if they were all of one stage.
+    let layers = graph.layers().iter().map(|layer| Layer { stage: "blocks".into(), ..layer.clone() });
+    let nodes = graph.nodes().to_vec();
+    let graph =
+        Graph::new("net", graph.input_shape().clone(), nodes, graph.output(), layers.collect()).unwrap();
+    let grouped = super::group(&graph, 3).unwrap();
+    let names: Vec<&str> = grouped.layers().iter().map(|layer| layer.name.as_str()).collect();
+    assert_eq!(names, ["blocks.0", "blocks.1-3", "blocks.4-5"]);
+}
