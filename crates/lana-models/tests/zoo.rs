@@ -217,7 +217,10 @@ fn the_demo_network_has_smaller_ones_beside_it() {
     assert_eq!(sizes.map(|(_, _, layers)| layers), [4, 8, 11]);
     for pair in sizes.windows(2) {
         let (small, large) = (pair[0], pair[1]);
-        assert!(2 * small.0 < large.0 + small.0 && small.0 * 4 < large.0 * 3 && small.1 < large.1, "{sizes:?}");
+        assert!(
+            2 * small.0 < large.0 + small.0 && small.0 * 4 < large.0 * 3 && small.1 < large.1,
+            "{sizes:?}"
+        );
     }
 }
 
