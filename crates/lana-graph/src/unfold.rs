@@ -14,13 +14,14 @@ const EPS: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
 /// The convolutions of a network that are not normalised and may be: those with a bias that give maps of more than one pixel and
-/// are not the last with weights, as a classifier is that is a convolution; in a network that has neither BatchNorm nor LayerNorm.
+/// are not the last with weights, as a classifier is that is a convolution; in a network that has neither BatchNorm nor LayerNorm,
+/// nor does the same by group or instance in several nodes.
 ///
 /// Whether they ever were normalised a network does not say: a convolution with a bias is the same whether a BatchNorm was folded
 /// into it or it was trained so.
 pub fn unnormalised_convolutions(graph: &Graph) -> Vec<usize> {
     let normalises = |op: &Op| matches!(op, Op::BatchNorm { .. } | Op::LayerNorm { .. });
-    if graph.nodes().iter().any(|node| normalises(&node.op)) {
+    if graph.nodes().iter().any(|node| normalises(&node.op)) || standardises(graph) {
         return Vec::new();
     }
     let has_weights = |op: &Op| matches!(op, Op::Conv2d(_) | Op::Conv3d { .. } | Op::Linear { .. });
@@ -38,6 +39,41 @@ pub fn unnormalised_convolutions(graph: &Graph) -> Vec<usize> {
             && goes_on[value.index()]
     };
     (0..graph.nodes().len()).filter(is_one).collect()
+}
+
+/// Whether something divides maps by the root of the mean of squares, as group and instance normalisation do, for which there is no
+/// operation. Vectors do not count: a classifier may compare directions in a network that is not normalised.
+fn standardises(graph: &Graph) -> bool {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Made {
+        Otherwise,
+        Squares,
+        Mean,
+        Inverse,
+    }
+    let mut values = vec![Made::Otherwise];
+    for (index, node) in graph.nodes().iter().enumerate() {
+        let of = |made: Made| node.inputs.iter().any(|value| values[value.index()] == made);
+        let first = node.inputs.first().map_or(Made::Otherwise, |value| values[value.index()]);
+        let made = match &node.op {
+            Op::Mul if of(Made::Inverse) => {
+                if !matches!(graph.shape(Value::of_node(index)).dims(), [_, 1, 1] | [_]) {
+                    return true;
+                }
+                Made::Otherwise
+            }
+            Op::Mul if node.inputs.first() == node.inputs.last() => Made::Squares,
+            Op::Power { exponent: 2.0 } => Made::Squares,
+            Op::Mean { .. } | Op::GlobalAveragePool if of(Made::Squares) => Made::Mean,
+            Op::Power { exponent } if of(Made::Mean) && *exponent < 0.0 => Made::Inverse,
+            // Of the mean of squares, less that of the mean.
+            Op::Add if of(Made::Mean) => Made::Mean,
+            Op::Scale { .. } | Op::Shift { .. } | Op::Power { .. } | Op::Reshape { .. } => first,
+            _ => Made::Otherwise,
+        };
+        values.push(made);
+    }
+    false
 }
 
 /// Puts a BatchNorm behind each of these convolutions that changes nothing in evaluation: the reverse of
@@ -186,5 +222,46 @@ mod tests {
             .map(|index| graph.nodes()[index].name.as_str())
             .collect();
         assert_eq!(names, ["squeeze", "expand1x1", "expand3x3"]);
+    }
+
+    /// Group normalisation as it is read, in a network whose convolutions have a bias: it is normalised, as training sees it.
+    #[test]
+    fn what_normalises_in_several_nodes_counts() {
+        // The square in one node or as a product; 1 / √v in one or in two.
+        for (product, root) in [(false, &[-0.5][..]), (true, &[0.5, -1.0])] {
+            for normalised in [true, false] {
+                let mut b = GraphBuilder::new("net", Shape::image(3, 4, 4));
+                let x = b.input();
+                let mut x = b.conv_full("conv", x, 8, 3, 1, 1, true).unwrap();
+                if normalised {
+                    let mut node = |name: &str, op, inputs: &[Value]| b.node(name, op, inputs).unwrap();
+                    let mean = || Op::Mean { axes: vec![1] };
+                    x = node("groups", Op::Reshape { shape: vec![2, 64] }, &[x]);
+                    let y = node("mean", mean(), &[x]);
+                    let y = node("minus", Op::Scale { factor: -1.0 }, &[y]);
+                    x = node("centred", Op::Add, &[x, y]);
+                    let mut y = match product {
+                        true => node("square", Op::Mul, &[x, x]),
+                        false => node("square", Op::Power { exponent: 2.0 }, &[x]),
+                    };
+                    y = node("variance", mean(), &[y]);
+                    y = node("eps", Op::Shift { term: 1e-5 }, &[y]);
+                    for exponent in root {
+                        y = node(&format!("to{exponent}"), Op::Power { exponent: *exponent }, &[y]);
+                    }
+                    x = node("standard", Op::Mul, &[x, y]);
+                    x = node("back", Op::Reshape { shape: vec![8, 4, 4] }, &[x]);
+                }
+                x = b.node("flatten", Op::Flatten, &[x]).unwrap();
+                // Features by their direction alone, which is no normalisation of maps.
+                let y = b.node("length2", Op::Power { exponent: 2.0 }, &[x]).unwrap();
+                let y = b.node("length1", Op::Mean { axes: vec![0] }, &[y]).unwrap();
+                let y = b.node("length", Op::Power { exponent: -0.5 }, &[y]).unwrap();
+                let x = b.node("direction", Op::Mul, &[x, y]).unwrap();
+                let x = b.node("fc", Op::Linear { out_features: 5, bias: false }, &[x]).unwrap();
+                let graph = b.finish(x).unwrap();
+                assert_eq!(unnormalised_convolutions(&graph).is_empty(), normalised);
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Where a network can be changed: its layers, and what stays between them.
 
-use lana_graph::{Cost, Graph, Layer, LayerRules, Shape, Value, group};
+use lana_graph::{Cost, Graph, Layer, LayerRules, Shape, Value};
 use lana_models::zoo::ZooOptions;
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +59,7 @@ pub fn layers(network: &str, options: &ZooOptions, rules: &LayerRules) -> Result
         ..Config::default()
     };
     let blocks = teacher::read(&config)?.graph;
-    let graph = group(&blocks, rules.group)?;
+    let graph = teacher::with_layers(&blocks, rules)?;
     let cost = graph.cost();
     let mut stretches = Vec::new();
     let mut at = 0;
@@ -135,6 +135,10 @@ mod tests {
         assert!(grouped.stretches.iter().any(|s| s.name == "blocks.0.0" && s.blocks.is_empty()));
         let fewer = all(LayerRules { exclude: vec!["blocks.6.*".into()], ..LayerRules::alone() });
         assert_eq!(fewer.stretches.iter().filter(|s| s.stage.is_some()).count(), 15);
+        // What a rule made is no part of a group.
+        let split = all(LayerRules { split: vec!["blocks.3.0".into()], ..LayerRules::default() });
+        let rest = split.stretches.iter().find(|s| s.name == "blocks.3.1-2").unwrap();
+        assert_eq!(rest.blocks.len(), 2);
         assert!(layers("nowhere.onnx", &ZooOptions::default(), &LayerRules::default()).is_err());
     }
 }

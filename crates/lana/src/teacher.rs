@@ -70,7 +70,7 @@ pub(crate) fn read(config: &Config) -> Result<Origin> {
 
 /// The graph with its layers by `rules`: its own, if it says what they are and nothing is changed by name. Where these are not single
 /// blocks, as in the files of a run, they stay what they are.
-fn with_layers(graph: &Graph, rules: &LayerRules) -> Result<Graph> {
+pub(crate) fn with_layers(graph: &Graph, rules: &LayerRules) -> Result<Graph> {
     let is_of_blocks = || discover(graph, &LayerRules::alone()).is_ok_and(|b| b.layers() == graph.layers());
     let graph = match graph.layers().is_empty() || rules.name_any() {
         true => discover(graph, rules)?,

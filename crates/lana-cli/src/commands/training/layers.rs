@@ -26,19 +26,20 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     options: super::Network,
 
-    /// Parts of the stem and the head that shall be layers too; may be given several times
+    /// Convolutions and blocks of the stem and the head that shall be layers too (a fully connected classifier cannot be one); may be
+    /// given several times
     #[arg(long, value_name = "PATTERN")]
     include: Vec<String>,
 
-    /// Layers that shall stay as they are; may be given several times
+    /// Blocks that shall stay as they are; may be given several times
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
 
-    /// Layers to divide where they can be divided; may be given several times
+    /// Blocks to divide where they can be divided; the parts are not grouped again; may be given several times
     #[arg(long, value_name = "PATTERN")]
     split: Vec<String>,
 
-    /// Layers that shall be one, with what stands between them; may be given several times
+    /// Blocks that shall be one layer, with what stands between them; may be given several times
     #[arg(long, value_name = "PATTERN")]
     merge: Vec<String>,
 
