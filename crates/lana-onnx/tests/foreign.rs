@@ -478,6 +478,64 @@ fn activations_that_are_several_operations() {
     assert_eq!(of("Mish", &[]), "activation activation mul");
 }
 
+/// What a network of operations on single elements makes of a number.
+fn of_number(graph: &lana_graph::Graph, x: f32) -> f32 {
+    let mut values = vec![x];
+    for node in graph.nodes() {
+        let [a, b] = [0, 1].map(|at| node.inputs.get(at).map_or(0.0, |v| values[v.index()]));
+        values.push(match node.op {
+            Op::Scale { factor } => a * factor,
+            Op::Shift { term } => a + term,
+            Op::Add => a + b,
+            Op::Activation { kind: Activation::Relu } => a.max(0.0),
+            Op::Activation { kind: Activation::Relu6 } => a.clamp(0.0, 6.0),
+            ref op => panic!("{op:?}"),
+        });
+    }
+    values[graph.output().index()]
+}
+
+/// Bounds that are far away leave alone what is not near them, to the last digit.
+#[test]
+fn wide_bounds() {
+    let clip = |low: f32, high: f32| {
+        Model::new(17, &[0, 3, 4, 4]).numbers("low", &[], &[low]).numbers("high", &[], &[high]).node(
+            "y",
+            "Clip",
+            &["x", "low", "high"],
+            &[],
+        )
+    };
+    for (low, high) in
+        [(-65504.0, 65504.0), (f32::MIN, f32::MAX), (-1e9, 1e9), (f32::NEG_INFINITY, f32::INFINITY)]
+    {
+        assert_eq!(clip(low, high).read().0.len(), 0, "{low} to {high}");
+    }
+    assert_eq!(clip(0.0, 1e9).read().0, ["activation"]);
+    assert_eq!(clip(-65504.0, 6.0).read().0.join(" "), "scale shift activation shift scale");
+    for (low, high) in
+        [(-64504.0, 64504.0), (-1e4, 0.5), (-1.0, 1e4), (-100.0, 65.0), (100.0, 200.0), (-5.0, 5.0)]
+    {
+        let (graph, _) = clip(low, high).graph();
+        for x in [0.123_456_79, -3.141_592_7, 1e-5, 60.1, -7e4, 7e4, 150.0, low, high] {
+            let (found, wanted) = (of_number(&graph, x), x.clamp(low, high));
+            let is_far = low.abs().min(high.abs()) > 64.0 && found != low && found != high;
+            let most = if is_far { 0.0 } else { wanted.abs().max(10.0) * 2e-6 };
+            assert!((found - wanted).abs() <= most, "{x} from {low} to {high}: {found}");
+        }
+    }
+    for kind in ["Max", "Min"] {
+        let model =
+            Model::new(17, &[0, 3, 4, 4]).numbers("far", &[], &[if kind == "Max" { -1e4 } else { 1e4 }]);
+        let (graph, _) = model.node("y", kind, &["x", "far"], &[]).graph();
+        assert_eq!(of_number(&graph, 0.123_456_79), 0.123_456_79);
+    }
+    for (low, high) in [(f32::NAN, 6.0), (0.0, f32::NAN), (3.0, 1.0), (1e9, f32::MAX), (-1e9, -1e9)] {
+        let message = clip(low, high).refusal();
+        assert!(message.contains("Clip (`y`: bounds "), "{message}");
+    }
+}
+
 #[test]
 fn kernels_with_holes() {
     let model = |attributes: &[lana_onnx::proto::AttributeProto]| {
