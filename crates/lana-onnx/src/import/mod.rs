@@ -68,10 +68,11 @@ pub fn import_file(path: &Path) -> Result<(Graph, Weights)> {
 /// Reads the bytes of an ONNX file.
 ///
 /// What [`crate::export()`] wrote comes back exactly, layers and names included. Other models come back without layers;
-/// their nodes are named after their weights where they have any.
+/// their nodes are named after their weights where they have any. Names are components of letters, digits, `_` and `-` with dots
+/// between them, whatever the file has, and no longer than 120 bytes; an exported network with others comes back as any model.
 ///
 /// # Errors
-/// If the bytes are no ONNX model, or one with nodes that lana has no operation for: the message lists them all. If tensors
+/// If the bytes are no ONNX model, or one with nodes that lana has no operation for: the message lists all types. If tensors
 /// lie in other files: only [`import_file`] knows where those are.
 pub fn import(bytes: &[u8]) -> Result<(Graph, Weights)> {
     read(bytes, None)
