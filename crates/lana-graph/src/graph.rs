@@ -156,6 +156,7 @@ impl Graph {
     fn check_layers(&self) -> Result<()> {
         let mut names = HashSet::new();
         let mut free_from = 0;
+        let last_reads = self.last_reads();
         for layer in &self.layers {
             let wrong = |reason: &str| {
                 Err(Error::Graph {
@@ -183,8 +184,7 @@ impl Graph {
                     return wrong("reads a second value from outside");
                 }
             }
-            let leaks = self.nodes[end..].iter().flat_map(|n| &n.inputs).chain([&self.output]);
-            if leaks.into_iter().any(|&v| inside(v) && v != layer.output) {
+            if (start..end).any(|node| node + 1 != layer.output.0 && last_reads[node + 1] >= end) {
                 return wrong("has an inner value that is read from outside");
             }
         }

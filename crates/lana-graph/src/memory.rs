@@ -83,7 +83,7 @@ impl Graph {
     }
 
     /// The last node that reads each value; behind the last node for the output, 0 for what nobody reads.
-    fn last_reads(&self) -> Vec<usize> {
+    pub(crate) fn last_reads(&self) -> Vec<usize> {
         let mut last = vec![0; self.nodes().len() + 1];
         for (index, node) in self.nodes().iter().enumerate() {
             for input in &node.inputs {

@@ -11,11 +11,17 @@ pub enum Error {
     #[error("not a whole ONNX model: {0}; export or fetch it again")]
     NotOnnx(String),
     /// The model holds nodes that lana has no operation for.
-    #[error("{count} of the model's nodes cannot be read: {list}", count = .0.len(), list = .0.join(", "))]
-    Unsupported(
-        /// Each such node: its name, its type and, where the type alone is fine, what is not.
-        Vec<String>,
-    ),
+    #[error(
+        "{count} of the model's nodes cannot be read: {}; docs/guide.md (\"ONNX files\") says what can be: write these parts of the \
+         network otherwise and export it again",
+        list.join("; ")
+    )]
+    Unsupported {
+        /// How many such nodes there are.
+        count: usize,
+        /// Each type of such nodes: the names of some and, where the type alone is fine, what is not.
+        list: Vec<String>,
+    },
     /// The model as a whole is of a kind that lana does not handle.
     #[error("{0}")]
     Model(String),

@@ -45,11 +45,13 @@
 
 mod error;
 mod export;
+mod external;
 mod import;
 mod lower;
 mod precision;
 pub mod proto;
 mod tensor;
+mod text;
 
 pub use error::Error;
 pub use export::{ExportOptions, METADATA_KEY, export, file_size};

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use lana_graph::Precision;
 
+use crate::external::Files;
 use crate::lower::{INPUT, OUTPUT};
 use crate::proto::{AttributeProto, NodeProto, TensorProto, attribute_type, data_type};
 use crate::tensor::{floats, integer_tensor};
@@ -23,7 +24,8 @@ pub(crate) fn convert(
     };
     for tensor in initializers.iter_mut().filter(|t| t.data_type == Some(data_type::FLOAT)) {
         let name = tensor.name.clone().unwrap_or_default();
-        let values = floats(tensor, None).map_err(|reason| Error::Model(format!("`{name}`: {reason}")))?;
+        let values = floats(tensor, &mut Files::of(None))
+            .map_err(|reason| Error::Model(format!("`{name}`: {reason}")))?;
         let largest = values.data.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
         if precision == Precision::Fp16 && largest.is_finite() && largest > half::f16::MAX.to_f32() {
             return Err(Error::Model(format!(

@@ -5,6 +5,9 @@ mod common;
 
 use common::{Model, float, foreign, int, ints, word};
 use lana_graph::{Activation, LayerRules, Op, Shape, discover};
+use lana_onnx::import;
+use lana_onnx::proto::data_type;
+use prost::Message;
 
 #[test]
 fn what_exporters_spell_out_is_seen_for_what_it_is() {
@@ -64,7 +67,7 @@ fn images_are_not_mixed() {
         )
     };
     assert_eq!(pooled(1).read().1, [2, 2]);
-    assert!(pooled(0).refusal().contains("`mean` (ReduceMean: along the batch"), "{}", pooled(0).refusal());
+    assert!(pooled(0).refusal().contains("ReduceMean (`mean`: along the batch"), "{}", pooled(0).refusal());
     let mixed = Model::new(17, &[0, 4, 2, 2])
         .integers("dims", &[2], &[8, -1])
         .node("rows", "Reshape", &["x", "dims"], &[])
@@ -87,9 +90,121 @@ fn every_obstacle_is_named_at_once() {
         .refusal();
     assert_eq!(
         message,
-        "3 of the model's nodes cannot be read: `a` (Hardmax), `c` (NonMaxSuppression), `d` (Softmax: along the \
-         batch, which would mix images)"
+        "3 of the model's nodes cannot be read: Hardmax (`a`); NonMaxSuppression (`c`); Softmax (`d`: along the batch, which \
+         would mix images); docs/guide.md (\"ONNX files\") says what can be: write these parts of the network otherwise and \
+         export it again"
     );
+}
+
+/// What stands behind something unknown is looked at as far as that goes without knowing what it reads.
+#[test]
+fn what_stands_behind_an_obstacle_is_looked_at_too() {
+    let window = [ints("kernel_shape", &[2, 2]), ints("dilations", &[2, 2])];
+    let base = || {
+        Model::new(20, &[0, 3, 8, 8])
+            .floats("terms", &[3])
+            .numbers("scales", &[4], &[1.0, 1.0, 2.0, 2.0])
+            .node("lost", "Einsum", &["x"], &[])
+    };
+    for (kind, inputs, attributes, says) in [
+        ("MaxPool", vec!["lost"], window.to_vec(), "MaxPool (`y`: dilated)"),
+        ("AveragePool", vec!["lost"], vec![], "AveragePool (`y`: without kernel_shape)"),
+        ("Resize", vec!["lost", "", "scales"], vec![word("mode", "cubic")], "Resize (`y`: mode cubic, only"),
+        ("Gelu", vec!["lost"], vec![word("approximate", "guess")], "Gelu (`y`: approximate guess)"),
+        (
+            "BatchNormalization",
+            vec!["lost", "terms", "terms", "terms", "terms"],
+            vec![int("training_mode", 1)],
+            "BatchNormalization (`y`: in training mode",
+        ),
+        ("Cast", vec!["lost"], vec![int("to", 7)], "Cast (`y`: of a value to ONNX data type 7)"),
+        ("Sin", vec!["lost"], vec![], "Sin (`y`: only of constants)"),
+        ("Pad", vec!["lost"], vec![word("mode", "wrap")], "Pad (`y`: mode wrap)"),
+    ] {
+        let model = base().node("y", kind, &inputs, &attributes).node("z", "Relu", &["y"], &[]);
+        let message = model.refusal();
+        let expected = format!("2 of the model's nodes cannot be read: Einsum (`lost`); {says}");
+        assert!(message.starts_with(&expected), "{message}");
+    }
+    // Sizes of what is unknown are numbers all the same, with which anything may be computed.
+    let sizes = base()
+        .node("shape", "Shape", &["lost"], &[])
+        .node("odd", "Mod", &["shape", "shape"], &[])
+        .node("y", "Expand", &["x", "odd"], &[]);
+    let message = sizes.refusal();
+    assert!(message.starts_with("1 of the model's nodes cannot be read: Einsum (`lost`); "), "{message}");
+}
+
+/// Every type is named, with some of its nodes and reasons.
+#[test]
+fn types_are_listed_and_not_each_node() {
+    let mut model = Model::new(17, &[0, 3, 8, 8]);
+    let mut last = "x".to_string();
+    for at in 0..300 {
+        let name = format!("n{at}");
+        let (kind, attributes) = match at % 3 {
+            0 => ("Einsum".to_string(), vec![]),
+            1 => ("Gelu".to_string(), vec![word("approximate", &format!("by{}", at / 3))]),
+            _ => (format!("Other{at}"), vec![]),
+        };
+        model = model.node(&name, &kind, &[&last], &attributes);
+        last = name;
+    }
+    let message = model.refusal();
+    let expected = "300 of the model's nodes cannot be read: Einsum (100: `n0`, `n3`, `n6`, `n9`, `n12`, `n15` and 94 more); \
+                    Gelu (`n1`: approximate by0; `n4`: approximate by1; `n7`: approximate by2; `n10`: approximate by3; 96 more \
+                    for other reasons); Other2 (`n2`); Other5 (`n5`); ";
+    assert!(message.starts_with(expected), "{message}");
+    assert!((2..300).step_by(3).all(|at| message.contains(&format!("Other{at} (`n{at}`)"))), "{message}");
+}
+
+/// What is wrong with the model as a whole says what to do about it.
+#[test]
+fn models_that_are_no_networks_of_images() {
+    let base = || Model::new(17, &[0, 3, 4, 4]).node("y", "Relu", &["x"], &[]).proto();
+    let refusal =
+        |model: &lana_onnx::proto::ModelProto| import(&model.encode_to_vec()).unwrap_err().to_string();
+    let mut twice = base();
+    let graph = twice.graph.as_mut().unwrap();
+    graph.input.push(graph.input[0].clone());
+    graph.input[1].name = Some("mask".into());
+    assert_eq!(
+        refusal(&twice),
+        "the model takes 2 inputs (`x`, `mask`), lana's networks take one image; export a module whose forward takes the image \
+         alone"
+    );
+    let mut twice = base();
+    let graph = twice.graph.as_mut().unwrap();
+    graph.output.push(graph.input[0].clone());
+    assert_eq!(
+        refusal(&twice),
+        "the model gives 2 outputs (`y`, `x`), lana's networks give one; export a module whose forward returns the logits alone"
+    );
+    for (kind, says) in [
+        (data_type::FLOAT16, "holds 16-bit floats, not 32-bit ones; export the network in 32 bits"),
+        (data_type::DOUBLE, "holds 64-bit floats, not 32-bit ones; export the network in 32 bits"),
+        (data_type::UINT8, "does not hold 32-bit floats; export the network from where"),
+    ] {
+        let mut model = base();
+        let input = &mut model.graph.as_mut().unwrap().input[0];
+        input.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = Some(kind);
+        assert!(refusal(&model).contains(says), "{}", refusal(&model));
+    }
+}
+
+/// Those are read whose rules are known; what a node means may change in the next one.
+#[test]
+fn operator_sets() {
+    let of = |opset: i64| Model::new(opset, &[0, 3, 4, 4]).node("y", "Relu", &["x"], &[]);
+    for known in [7, 22, 25, 27] {
+        assert_eq!(of(known).read().0, ["activation"]);
+    }
+    for (unknown, cure) in
+        [(6, "onnx.version_converter"), (28, "opset_version=17"), (999, "opset_version=17")]
+    {
+        let message = of(unknown).refusal();
+        assert!(message.contains(&format!("operator set {unknown}")) && message.contains(cure), "{message}");
+    }
 }
 
 /// What the output does not depend on need not be known.
@@ -240,8 +355,8 @@ fn a_convolution_of_a_constant_is_a_constant() {
     assert_eq!(*graph.output_shape(), Shape::of(&[2, 4]));
     assert_eq!(weights.get("y.weight").unwrap().data, [1.5, 2.5, 3.5, 4.5, 1.0, 2.0, 3.0, 4.0]);
     // Wider kernels are not what anybody mixes constants by.
-    assert!(model(&[1, 3, 1, 2]).refusal().contains("`mixed` (Conv: input 0 is a constant)"));
-    assert!(model(&[2, 3]).refusal().contains("`mixed` (Conv"));
+    assert!(model(&[1, 3, 1, 2]).refusal().contains("Conv (`mixed`: input 0 is a constant)"));
+    assert!(model(&[2, 3]).refusal().contains("Conv (`mixed`"));
 }
 
 /// NFNets and BiTs standardise their weights in every pass; LeViT looks up biases by distance.
@@ -276,7 +391,7 @@ fn weights_that_are_computed_are_constants() {
     assert_eq!(kernel.data, standard);
     assert!(weights.iter().any(|(_, tensor)| tensor.data == [20.0, 30.0, 40.0, 10.0]), "{graph:?}");
     for wrong in [&[0, 1, 2, 0, 0, 0, 0, 0][..], &[0; 12]] {
-        assert!(model(wrong).refusal().contains("`found` (GatherND: "));
+        assert!(model(wrong).refusal().contains("GatherND (`found`: "));
     }
 }
 
@@ -361,6 +476,64 @@ fn activations_that_are_several_operations() {
     assert_eq!(of("Selu", &[]), "activation scale activation scale add");
     assert_eq!(of("Celu", &[float("alpha", 2.0)]), "scale activation scale");
     assert_eq!(of("Mish", &[]), "activation activation mul");
+}
+
+/// What a network of operations on single elements makes of a number.
+fn of_number(graph: &lana_graph::Graph, x: f32) -> f32 {
+    let mut values = vec![x];
+    for node in graph.nodes() {
+        let [a, b] = [0, 1].map(|at| node.inputs.get(at).map_or(0.0, |v| values[v.index()]));
+        values.push(match node.op {
+            Op::Scale { factor } => a * factor,
+            Op::Shift { term } => a + term,
+            Op::Add => a + b,
+            Op::Activation { kind: Activation::Relu } => a.max(0.0),
+            Op::Activation { kind: Activation::Relu6 } => a.clamp(0.0, 6.0),
+            ref op => panic!("{op:?}"),
+        });
+    }
+    values[graph.output().index()]
+}
+
+/// Bounds that are far away leave alone what is not near them, to the last digit.
+#[test]
+fn wide_bounds() {
+    let clip = |low: f32, high: f32| {
+        Model::new(17, &[0, 3, 4, 4]).numbers("low", &[], &[low]).numbers("high", &[], &[high]).node(
+            "y",
+            "Clip",
+            &["x", "low", "high"],
+            &[],
+        )
+    };
+    for (low, high) in
+        [(-65504.0, 65504.0), (f32::MIN, f32::MAX), (-1e9, 1e9), (f32::NEG_INFINITY, f32::INFINITY)]
+    {
+        assert_eq!(clip(low, high).read().0.len(), 0, "{low} to {high}");
+    }
+    assert_eq!(clip(0.0, 1e9).read().0, ["activation"]);
+    assert_eq!(clip(-65504.0, 6.0).read().0.join(" "), "scale shift activation shift scale");
+    for (low, high) in
+        [(-64504.0, 64504.0), (-1e4, 0.5), (-1.0, 1e4), (-100.0, 65.0), (100.0, 200.0), (-5.0, 5.0)]
+    {
+        let (graph, _) = clip(low, high).graph();
+        for x in [0.123_456_79, -3.141_592_7, 1e-5, 60.1, -7e4, 7e4, 150.0, low, high] {
+            let (found, wanted) = (of_number(&graph, x), x.clamp(low, high));
+            let is_far = low.abs().min(high.abs()) > 64.0 && found != low && found != high;
+            let most = if is_far { 0.0 } else { wanted.abs().max(10.0) * 2e-6 };
+            assert!((found - wanted).abs() <= most, "{x} from {low} to {high}: {found}");
+        }
+    }
+    for kind in ["Max", "Min"] {
+        let model =
+            Model::new(17, &[0, 3, 4, 4]).numbers("far", &[], &[if kind == "Max" { -1e4 } else { 1e4 }]);
+        let (graph, _) = model.node("y", kind, &["x", "far"], &[]).graph();
+        assert_eq!(of_number(&graph, 0.123_456_79), 0.123_456_79);
+    }
+    for (low, high) in [(f32::NAN, 6.0), (0.0, f32::NAN), (3.0, 1.0), (1e9, f32::MAX), (-1e9, -1e9)] {
+        let message = clip(low, high).refusal();
+        assert!(message.contains("Clip (`y`: bounds "), "{message}");
+    }
 }
 
 #[test]
@@ -501,10 +674,21 @@ fn other_sizes() {
     assert_eq!(graph.nodes()[1].op, Op::Select { axis: 2, indices: vec![0, 0, 1, 2, 2, 3] });
     let (graph, _) = resize(&[word("mode", "linear")]).graph();
     assert_eq!(graph.nodes()[0].op, Op::Resize { size: [6, 6], align_corners: false });
+    // Before operator set 11 pixels lay elsewhere where nothing is said.
+    let old = |height: f32, attributes: &[lana_onnx::proto::AttributeProto]| {
+        let model = Model::new(10, &[0, 2, 3, 4]).numbers("scales", &[4], &[1.0, 1.0, height, 1.5]);
+        model.node("y", "Resize", &["x", "scales"], attributes)
+    };
+    let (graph, _) = old(2.0, &[]).graph();
+    assert_eq!(graph.nodes()[0].op, Op::Select { axis: 1, indices: vec![0, 0, 1, 1, 2, 2] });
+    assert_eq!(graph.nodes()[1].op, Op::Select { axis: 2, indices: vec![0, 0, 1, 2, 2, 3] });
+    assert!(old(0.5, &[]).refusal().contains("to fewer pixels"), "{}", old(0.5, &[]).refusal());
+    let linear = old(2.0, &[word("mode", "linear")]).refusal();
+    assert!(linear.contains("linear, coordinates by asymmetric"), "{linear}");
     assert!(
         resize(&[word("mode", "cubic")])
             .refusal()
-            .contains("`y` (Resize: mode cubic, only nearest and linear)")
+            .contains("Resize (`y`: mode cubic, only nearest and linear)")
     );
 }
 

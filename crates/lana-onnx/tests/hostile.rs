@@ -6,9 +6,10 @@ mod common;
 
 use std::path::Path;
 
-use common::{Model, foreign, int, ints};
+use common::{Model, foreign, int, ints, word};
+use lana_graph::{GraphBuilder, LayerRules, Op, Shape, Weights, discover};
 use lana_onnx::proto::{EXTERNAL, ModelProto, StringStringEntryProto, TensorProto, data_type};
-use lana_onnx::{import, import_file};
+use lana_onnx::{ExportOptions, export, import, import_file};
 use prost::Message;
 
 /// A stream of numbers (splitmix64).
@@ -158,7 +159,7 @@ fn circles_and_values_made_twice() {
         .node("a", "Add", &["x", "b"], &[])
         .node("b", "Relu", &["a"], &[])
         .refusal();
-    assert!(circle.contains("`a` (Add: reads `b`, which no earlier node makes"), "{circle}");
+    assert!(circle.contains("`a` reads `b`, which no earlier node makes"), "{circle}");
     assert!(circle.contains("in a circle"), "{circle}");
     let twice = Model::new(17, &[0, 3, 4, 4])
         .node("a", "Relu", &["x"], &[])
@@ -183,7 +184,7 @@ fn sizes_that_no_network_has() {
     };
     let filled = base().node("c", "ConstantOfShape", &["huge"], &[]).node("y", "Add", &["x", "c"], &[]);
     assert!(
-        filled.refusal().contains("`c` (ConstantOfShape: a size of 1099511627776)"),
+        filled.refusal().contains("ConstantOfShape (`c`: a size of 1099511627776)"),
         "{}",
         filled.refusal()
     );
@@ -195,7 +196,7 @@ fn sizes_that_no_network_has() {
         .integers("by", &[], &[1])
         .node("c", "Range", &["from", "to", "by"], &[])
         .node("y", "Add", &["x", "c"], &[]);
-    assert!(counted.refusal().contains("`c` (Range"), "{}", counted.refusal());
+    assert!(counted.refusal().contains("Range (`c`"), "{}", counted.refusal());
     let kernel = ints("kernel_shape", &[huge, 1]);
     let pooled = base().node("y", "MaxPool", &["x"], &[kernel]);
     assert!(pooled.refusal().contains("a size of 1099511627776"), "{}", pooled.refusal());
@@ -254,7 +255,7 @@ fn wrong_types() {
     });
     assert!(conv(text).contains("elements of ONNX data type 8"));
     let message = base().floats("dims", &[2]).node("y", "Reshape", &["x", "dims"], &[]).refusal();
-    assert!(message.contains("`y` (Reshape: floats where integers belong)"), "{message}");
+    assert!(message.contains("Reshape (`y`: floats where integers belong)"), "{message}");
     let message = conv(base().numbers("w", &[4, 3, 1, 1], &[f32::NAN; 12]));
     assert!(message.contains("not finite"), "{message}");
 }
@@ -306,7 +307,7 @@ fn tensors_in_other_files() {
         assert!(message.contains("which is not in the folder of the model"), "{place}: {message}");
     }
     for (entries, part) in [
-        (vec![("location", "missing.bin")], "missing.bin: "),
+        (vec![("location", "missing.bin")], "`missing.bin`: "),
         (vec![("location", "sub")], "sub"),
         (vec![], "a separate file that has no name"),
         (vec![("location", "weights.bin"), ("offset", "12")], "24 bytes at 12 in"),
@@ -321,4 +322,307 @@ fn tensors_in_other_files() {
     let mut huge = external(&[("location", "weights.bin")]);
     huge.initialisers[0].dims = vec![1 << 20, 1 << 20, 1, 1];
     assert!(read_in(&folder, &huge).unwrap_err().contains("which has 32"));
+}
+
+/// Whether a name may stand in the path of a file, in a table and in a program.
+fn is_safe(name: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let is_part = |part: &str| !part.is_empty() && part.chars().all(is_letter);
+    name.len() < 255 && !name.starts_with('-') && name.split('.').all(is_part)
+}
+
+/// Names of nodes and weights become those of layers, and these parts of paths.
+#[test]
+fn names_that_are_paths_and_worse() {
+    let long = "x".repeat(5000);
+    let names = [
+        "../../../../tmp/evil",
+        "/tmp/evil/out",
+        "a/b/../c",
+        "..",
+        "",
+        "bad\nname\x1b[31mred\x07",
+        "a,b:c*",
+        "слой\u{202e}",
+        "--out",
+        &long,
+        "a/b/../c",
+    ];
+    // Weights have their names as well as nodes.
+    for of_weights in [false, true] {
+        let mut model = Model::new(17, &[0, 4, 8, 8]);
+        let mut last = "x".to_string();
+        for (at, name) in names.iter().enumerate() {
+            let (conv, relu) = (format!("conv{at}"), format!("relu{at}"));
+            let weight = if of_weights { format!("{name}.weight") } else { format!("w{at}") };
+            if !model.initialisers.iter().any(|t| t.name.as_deref() == Some(&weight)) {
+                model = model.floats(&weight, &[4, 4, 3, 3]);
+            }
+            model = model.node(&conv, "Conv", &[&last, &weight], &[ints("pads", &[1; 4])]);
+            if !of_weights {
+                model.nodes.last_mut().unwrap().name = Some(name.to_string());
+            }
+            model = model.node(&relu, "Relu", &[&conv], &[]);
+            last = relu;
+        }
+        let (graph, weights) = model.graph();
+        for name in graph.nodes().iter().map(|n| n.name.as_str()).chain(weights.iter().map(|(name, _)| name))
+        {
+            assert!(is_safe(name), "{name:?}");
+        }
+        for layer in discover(&graph, &LayerRules::default()).unwrap().layers() {
+            assert!(is_safe(&layer.name), "{:?}", layer.name);
+        }
+        let mut proto = model.proto();
+        proto.graph.as_mut().unwrap().name = Some("../\x1b[31m".into());
+        assert_eq!(import(&proto.encode_to_vec()).unwrap().0.name(), "_31m");
+    }
+}
+
+/// What lana's own files say of themselves is text that anybody can change.
+#[test]
+fn layers_that_are_called_what_nothing_should_be() {
+    for (name, is_believed) in [("stage1.0", true), ("../../evil", false), ("a\nb", false), ("-x", false)] {
+        let mut b = GraphBuilder::new("net", Shape::image(3, 8, 8));
+        let x = b.layer(name, "stage1", b.input(), |b, x| b.node("act", Op::Flatten, &[x])).unwrap();
+        let graph = b.finish(x).unwrap();
+        let bytes = export(&graph, &Weights::new(), &ExportOptions::default()).unwrap();
+        let (read, _) = import(&bytes).unwrap();
+        assert_eq!(read == graph, is_believed, "{name}");
+        assert_eq!(read.layers().is_empty(), !is_believed);
+        assert!(read.nodes().iter().all(|n| is_safe(&n.name)), "{read:?}");
+    }
+}
+
+#[test]
+fn numbers_without_an_opposite() {
+    for (pads, says) in [
+        ([0, 0, i64::MIN, 0, 0, 0, 0, 0], "-9223372036854775808 and 0 around 4"),
+        ([0, 0, 0, 0, 0, 0, i64::MIN, 0], "0 and -9223372036854775808 around 4"),
+        ([0, 0, -(1 << 62), 0, 0, 0, -(1 << 62), 0], "around 4"),
+        ([0, 0, -3, 0, 0, 0, -1, 0], "-3 and -1 around 4"),
+        ([0, 0, -3, 0, 0, 0, i64::MAX, 0], "a size of 9223372036854775807"),
+    ] {
+        let model = Model::new(17, &[0, 3, 4, 4]).integers("pads", &[8], &pads);
+        for mode in ["constant", "edge", "reflect"] {
+            let model = model.clone().node("y", "Pad", &["x", "pads"], &[word("mode", mode)]);
+            let message = model.refusal();
+            assert!(mode != "constant" || message.contains(says), "{message}");
+        }
+    }
+    let cut = Model::new(17, &[0, 3, 4, 4]).integers("pads", &[8], &[0, 0, -3, 0, 0, 0, 2, 0]);
+    assert_eq!(cut.node("y", "Pad", &["x", "pads"], &[]).read().1, [3, 3, 4]);
+    // The same dimension twice.
+    let twice =
+        Model::new(17, &[0, 3, 4, 4]).integers("pads", &[4], &[1; 4]).integers("axes", &[2], &[2, -2]);
+    let twice = twice.node("y", "Pad", &["x", "pads", "", "axes"], &[]);
+    assert!(twice.refusal().contains("for the dimensions [2, 2]"), "{}", twice.refusal());
+}
+
+/// Something of so many elements that only its dimensions are ever asked for.
+fn by_its_dimensions(model: Model, name: &str) -> String {
+    model
+        .node("shape", "Shape", &[name], &[])
+        .integers("first", &[], &[0])
+        .node("size", "Gather", &["shape", "first"], &[])
+        .node("number", "Cast", &["size"], &[int("to", data_type::FLOAT.into())])
+        .node("y", "Add", &["x", "number"], &[])
+        .refusal()
+}
+
+/// Dimensions beside one of 0 hold nothing, and yet are gone through.
+#[test]
+fn nothing_that_takes_forever() {
+    let base = || Model::new(17, &[0, 3, 4, 4]);
+    let with = |dims: &[i64]| {
+        let mut model = base();
+        model.initialisers.push(TensorProto {
+            dims: dims.to_vec(),
+            data_type: Some(data_type::FLOAT),
+            name: Some("e".into()),
+            ..TensorProto::default()
+        });
+        model
+    };
+    let huge = 1 << 40;
+    for (dims, kind, attributes) in [
+        (vec![huge, 0], "Concat", vec![int("axis", 1)]),
+        (vec![0, huge, huge, huge], "Transpose", vec![ints("perm", &[3, 2, 1, 0])]),
+    ] {
+        let model = with(&dims).node("k", kind, &["e", "e"], &attributes);
+        let message = by_its_dimensions(model, "k");
+        assert!(message.contains("impossible dimensions"), "{message}");
+    }
+    // Made by a node.
+    let filled = base().integers("dims", &[3], &[1 << 20, 1 << 20, 0]);
+    let filled = filled.node("e", "ConstantOfShape", &["dims"], &[]);
+    let message = by_its_dimensions(filled.node("k", "Concat", &["e", "e"], &[int("axis", 2)]), "k");
+    assert!(message.contains("far more memory"), "{message}");
+    let regrouped = with(&[0]).integers("dims", &[4], &[0, 1 << 20, 1 << 20, 1 << 20]);
+    let message = by_its_dimensions(regrouped.node("k", "Reshape", &["e", "dims"], &[]), "k");
+    assert!(message.contains("[0] by the dimensions [0, 1048576, 1048576, 1048576]"), "{message}");
+    // Few, but read very often.
+    let names = vec!["e"; 200_000];
+    let message = by_its_dimensions(with(&[1 << 20, 0]).node("k", "Concat", &names, &[int("axis", 1)]), "k");
+    assert!(message.contains("far more memory"), "{message}");
+    // An empty tensor is nothing unusual.
+    let empty = with(&[0]).numbers("scales", &[4], &[1.0, 1.0, 2.0, 2.0]);
+    let empty = empty.node("y", "Resize", &["x", "e", "scales"], &[word("mode", "linear")]);
+    assert_eq!(empty.read().1, [3, 8, 8]);
+}
+
+/// Lists as long as dimensions never are, of a few bytes each.
+#[test]
+fn lists_that_go_on_and_on() {
+    let many = 1 << 20;
+    let base = || {
+        Model::new(17, &[0, 3, 4, 4])
+            .integers("many", &[1], &[many])
+            .integers("zero", &[], &[0])
+            .integers("end", &[], &[many])
+            .integers("one", &[], &[1])
+            .node("zeros", "ConstantOfShape", &["many"], &[])
+            .node("range", "Range", &["zero", "end", "one"], &[])
+    };
+    for kind in ["Unsqueeze", "Squeeze", "Expand", "Reshape", "Tile", "Pad"] {
+        let mut model = base();
+        let mut names = Vec::new();
+        for at in 0..50 {
+            names.push(format!("y{at}"));
+            model = model.node(&names[at], kind, &["x", "range"], &[]);
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let message = model.node("y", "Sum", &names, &[]).refusal();
+        assert!(message.contains(kind) && message.len() < 2000, "{kind}: {} letters", message.len());
+    }
+}
+
+/// Hundreds of thousands of nodes take no time, unless each of them is looked at for each.
+#[test]
+fn nodes_beyond_counting() {
+    let base = |kind: &str, inputs: &[&str]| {
+        let mut model = Model::new(17, &[0, 3, 4, 4])
+            .numbers("one", &[], &[1.0])
+            .numbers("two", &[], &[2.0])
+            .integers("flat", &[2], &[0, -1])
+            .integers("map", &[4], &[0, 3, 4, 4]);
+        let mut last = "x".to_string();
+        for at in 0..100_000 {
+            let name = format!("n{at}");
+            let inputs: Vec<&str> = std::iter::once(last.as_str()).chain(inputs.iter().copied()).collect();
+            model = model.node(&name, kind, &inputs, &[]);
+            last = name;
+        }
+        model
+    };
+    assert_eq!(base("Mul", &["one"]).node("y", "Relu", &["n99999"], &[]).read().0, ["activation"]);
+    assert_eq!(base("Mul", &["two"]).graph().0.nodes().len(), 100_000);
+    assert_eq!(base("Identity", &[]).node("y", "Relu", &["n99999"], &[]).read().0, ["activation"]);
+    // Nor do messages grow with them.
+    let message = base("Einsum", &[]).refusal();
+    let expected = "100000 of the model's nodes cannot be read: Einsum (100000: `n0`, `n1`, `n2`, `n3`, `n4`, `n5` and 99994 more); ";
+    assert!(message.starts_with(expected), "{message}");
+}
+
+/// A tensor that is large for a file of its size is copied as often as there is reason for, however many nodes want to.
+#[test]
+fn one_constant_wanted_by_thousands() {
+    let mut model = Model::new(17, &[0, 3, 4, 4]).integers("dims", &[4], &[1 << 12, 1 << 12, 1, 1]).node(
+        "w",
+        "ConstantOfShape",
+        &["dims"],
+        &[],
+    );
+    let mut names = Vec::new();
+    for at in 0..2000 {
+        names.push(format!("y{at}"));
+        model = model.node(&names[at], "Conv", &["x", "w"], &[]);
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let message = model.node("y", "Sum", &names, &[]).refusal();
+    assert!(message.contains("takes far more memory than the file"), "{message}");
+}
+
+/// Nodes in the reverse order, say, are one fault.
+#[test]
+fn one_reason_is_given_once() {
+    let mut model = Model::new(17, &[0, 3, 4, 4]);
+    for at in 0..20 {
+        model = model.node(&format!("n{at}"), "Relu", &[&format!("n{}", at + 1)], &[]);
+    }
+    let message = model.node("y", "Add", &["n0", "n1"], &[]).refusal();
+    assert_eq!(message.matches("which no earlier node makes").count(), 1, "{message}");
+    assert!(
+        message.contains("`n0` reads `n1`, `n1` reads `n2`") && message.contains("and 14 more"),
+        "{message}"
+    );
+    // Whatever names are, they are shown as text.
+    let odd = Model::new(17, &[0, 3, 4, 4]).node("y\x1b[31m", "Relu", &["x\n"], &[]);
+    assert!(odd.refusal().contains("`y\\u{1b}[31m` reads `x\\n`"), "{}", odd.refusal());
+}
+
+/// Whoever opens a pipe waits for somebody to write to it, and a link may lead anywhere.
+#[cfg(unix)]
+#[test]
+fn files_that_are_none() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("model");
+    std::fs::create_dir_all(folder.join("sub")).unwrap();
+    let pipe = folder.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let bytes: Vec<u8> = [1.0_f32; 6].iter().flat_map(|x| x.to_le_bytes()).collect();
+    for place in ["secret.bin", "model/sub/weights.bin"] {
+        std::fs::write(home.path().join(place), &bytes).unwrap();
+    }
+    let link = |to: &str, from: &str| std::os::unix::fs::symlink(to, folder.join(from)).unwrap();
+    link("../secret.bin", "out.bin");
+    link("sub/weights.bin", "in.bin");
+    link("..", "up");
+    link("/dev/zero", "zero");
+    for (place, says) in [
+        ("pipe", "`pipe`: not a file"),
+        ("out.bin", "not in the folder of the model: a link leads elsewhere"),
+        ("up/secret.bin", "not in the folder of the model: a link leads elsewhere"),
+        ("zero", "not in the folder of the model: a link leads elsewhere"),
+    ] {
+        let message = read_in(&folder, &external(&[("location", place)])).unwrap_err();
+        assert!(message.contains(says), "{message}");
+    }
+    // One that stays in the folder is fine, and so is a folder that is a link itself.
+    assert!(read_in(&folder, &external(&[("location", "in.bin")])).is_ok());
+    assert!(read_in(&folder.join("up/model"), &external(&[("location", "in.bin")])).is_ok());
+}
+
+/// A hundred tensors that name one file take no more than it holds gives reason for.
+#[test]
+fn one_file_named_by_many_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let side = 512_i64;
+    let size = (side * side * 4) as u64;
+    std::fs::File::create(folder.path().join("weights.bin")).unwrap().set_len(4 * size).unwrap();
+    let model = |count: usize, distinct: usize| {
+        let mut model = Model::new(17, &[0, side]);
+        let mut last = "x".to_string();
+        for at in 0..count {
+            let (name, weight) = (format!("y{at}"), format!("w{at}"));
+            let offset = (at % distinct) as u64 * size;
+            let tensor = external(&[("location", "weights.bin"), ("offset", &offset.to_string())]);
+            let tensor = tensor.initialisers.into_iter().next().unwrap();
+            model.initialisers.push(TensorProto {
+                dims: vec![side, side],
+                name: Some(weight.clone()),
+                ..tensor
+            });
+            // Each is read twice.
+            model = model.node(&format!("{name}_"), "MatMul", &[&last, &weight], &[]);
+            model = model.node(&name, "MatMul", &[&format!("{name}_"), &weight], &[]);
+            last = name;
+        }
+        model
+    };
+    // One behind the other, or shared by two.
+    assert_eq!(read_in(folder.path(), &model(4, 4)).unwrap().len(), 8);
+    assert_eq!(read_in(folder.path(), &model(8, 4)).unwrap().len(), 16);
+    let message = read_in(folder.path(), &model(100, 1)).unwrap_err();
+    assert!(message.contains("`weights.bin`, of which tensors take far more than it holds"), "{message}");
 }

@@ -243,8 +243,12 @@ fn awkward_names_come_back() -> Outcome {
     let x = b.add("logits.weight/min", x, x)?;
     let graph = b.finish(x)?;
     let bytes = bytes_of(&graph)?;
-    assert_eq!(import(&bytes)?.0, graph);
-    assert_eq!(import(&without_metadata(&bytes))?.0.nodes().len(), graph.nodes().len());
+    // A slash would lead into a folder: no network of lana's has one in its names.
+    for bytes in [without_metadata(&bytes), bytes] {
+        let read = import(&bytes)?.0;
+        assert!(read.nodes().iter().map(|n| &n.op).eq(graph.nodes().iter().map(|n| &n.op)));
+        assert_eq!(read.nodes()[3].name, "logits.weight.min");
+    }
     Ok(())
 }
 
@@ -255,8 +259,8 @@ fn stale_metadata_is_not_believed() -> Outcome {
     // Another tool turns the first Relu into something else of the same length.
     let at = bytes.windows(4).position(|w| w == b"Relu").expect("a Relu");
     bytes[at..at + 4].copy_from_slice(b"Relo");
-    let Err(Error::Unsupported(list)) = import(&bytes) else { panic!("Relo was read") };
-    assert_eq!(list, ["`stem_act` (Relo)"]);
+    let Err(Error::Unsupported { list, .. }) = import(&bytes) else { panic!("Relo was read") };
+    assert_eq!(list, ["Relo (`stem_act`)"]);
     Ok(())
 }
 
@@ -271,11 +275,9 @@ fn one_message_lists_every_obstacle() -> Outcome {
         }
     }
     let message = import(&bytes).expect_err("nonsense was read").to_string();
-    assert_eq!(
-        message,
-        "4 of the model's nodes cannot be read: `stage1.0.pool` (GlobalAveragePoof), `stage1.1.act` (HardSwosh), \
-         `stage3.1.pool` (GlobalAveragePoof), `pool` (GlobalAveragePoof)"
-    );
+    let expected = "4 of the model's nodes cannot be read: GlobalAveragePoof (3: `stage1.0.pool`, `stage3.1.pool`, `pool`); \
+                    HardSwosh (`stage1.1.act`); ";
+    assert!(message.starts_with(expected), "{message}");
     Ok(())
 }
 

@@ -63,9 +63,19 @@ pub(crate) fn read(config: &Config) -> Result<Origin> {
         ));
     }
     let (graph, weights) = import(name)?;
-    let graph = with_layers(&graph, &config.layers)?;
+    let graph = with_layers(&graph, &config.layers).map_err(|error| in_file(name, error))?;
     let preprocessing = preprocessing(config, &graph)?;
     Ok(Origin { graph, weights: Some(weights), preprocessing })
+}
+
+/// An error about the network of a file, with the path of the file in place of the network's name.
+fn in_file(name: &str, error: Error) -> Error {
+    match error {
+        Error::Graph(lana_graph::Error::Graph { reason, .. }) => {
+            Error::Graph(lana_graph::Error::File { path: name.into(), reason })
+        }
+        other => other,
+    }
 }
 
 /// The graph with its layers by `rules`: its own, if it says what they are and nothing is changed by name. Where these are not single
@@ -101,7 +111,8 @@ pub(crate) fn import(name: &str) -> Result<(Graph, Weights)> {
     }
     let (graph, weights) = lana_onnx::import_file(Path::new(name))?;
     // Most files call their network "main_graph".
-    let graph = named(&logits(graph)?, title(name))?;
+    let graph = logits(graph).and_then(|graph| named(&graph, title(name)));
+    let graph = graph.map_err(|error| in_file(name, error))?;
     let dims = graph.input_shape().dims();
     let is_classifier =
         matches!(dims, [3, height, width] if height == width) && graph.output_shape().dims().len() == 1;

@@ -2,7 +2,8 @@
 
 use lana_graph::Tensor;
 
-use super::node::{Obstacle, Read, obstacle};
+use super::node::{LARGEST, Obstacle, Read, obstacle};
+use crate::text::listed;
 
 /// Nothing in a network has more dimensions.
 pub(super) const MOST_DIMENSIONS: usize = 16;
@@ -88,9 +89,12 @@ impl Array {
 
     /// The same elements by other dimensions of as many elements.
     pub(super) fn regrouped(&self, dims: Vec<usize>) -> Read<Self> {
-        match elements(&dims) == Some(self.len()) && dims.len() <= MOST_DIMENSIONS {
+        let fits = elements(&dims) == Some(self.len())
+            && dims.len() <= MOST_DIMENSIONS
+            && room(&dims).is_some_and(|room| room <= self.len().max(LARGEST));
+        match fits {
             true => Ok(Array { dims, ..self.clone() }),
-            false => obstacle(format!("{:?} by the dimensions {dims:?}", self.dims)),
+            false => obstacle(format!("{:?} by the dimensions {}", self.dims, listed(&dims))),
         }
     }
 
@@ -115,7 +119,7 @@ impl Array {
     /// Repeated along dimensions of size 1, and along new ones in front, until it has `dims`.
     pub(super) fn expanded(&self, dims: &[usize]) -> Read<Self> {
         let Some(missing) = dims.len().checked_sub(self.dims.len()) else {
-            return obstacle(format!("{:?} as {dims:?}", self.dims));
+            return obstacle(format!("{:?} as {}", self.dims, listed(dims)));
         };
         if dims.len() > MOST_DIMENSIONS {
             return obstacle(format!("{} dimensions, only {MOST_DIMENSIONS}", dims.len()));
@@ -125,7 +129,7 @@ impl Array {
             match have {
                 _ if have == want => steps.push(stride),
                 1 => steps.push(0),
-                _ => return obstacle(format!("{:?} as {dims:?}", self.dims)),
+                _ => return obstacle(format!("{:?} as {}", self.dims, listed(dims))),
             }
         }
         Ok(self.picked(dims.to_vec(), places(dims, &steps)))
@@ -146,6 +150,12 @@ pub(super) fn elements(dims: &[usize]) -> Option<usize> {
     dims.iter().try_fold(1_usize, |n, &d| n.checked_mul(d))
 }
 
+/// How many elements an array of these dimensions would have if none were 0: what goes through an array does so for each of them,
+/// though there may be nothing in it.
+pub(super) fn room(dims: &[usize]) -> Option<usize> {
+    dims.iter().try_fold(1_usize, |n, &d| n.checked_mul(d.max(1)))
+}
+
 /// The dimensions that two arrays of these have together, element by element.
 pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Read<Vec<usize>> {
     let rank = a.len().max(b.len());
@@ -153,7 +163,7 @@ pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Read<Vec<usize>> {
     let dims = (0..rank).map(|at| match (of(a, at), of(b, at)) {
         (x, y) if x == y => Ok(x),
         (1, other) | (other, 1) => Ok(other),
-        _ => obstacle(format!("{a:?} beside {b:?}")),
+        _ => obstacle(format!("{} beside {}", listed(a), listed(b))),
     });
     dims.collect()
 }

@@ -7,6 +7,7 @@ use super::array::Data;
 use super::held::Held;
 use super::node::{Obstacle, Read, flag, int, obstacle, size, sizes, word};
 use crate::proto::NodeProto;
+use crate::text::listed;
 
 impl Importer<'_> {
     pub(super) fn conv(&mut self, node: &NodeProto) -> Read<Held> {
@@ -118,12 +119,6 @@ impl Importer<'_> {
         let x = self.image(0)?;
         let (height, width) = (x.dims[2], x.dims[3]);
         let Some(kernel) = sizes::<2>(node, "kernel_shape")? else { return obstacle("without kernel_shape") };
-        if sizes::<2>(node, "dilations")?.is_some_and(|d| d != [1, 1]) {
-            return obstacle("dilated");
-        }
-        if node.output.len() > 1 && !node.output[1].is_empty() {
-            return obstacle("with the places of the maxima");
-        }
         let stride = sizes::<2>(node, "strides")?.unwrap_or([1, 1]);
         let [top, left, bottom, right] = padding(node, [height, width], kernel, stride)?;
         let ceil_mode = flag(node, "ceil_mode", false);
@@ -194,7 +189,7 @@ impl Importer<'_> {
             (Some(sizes), _) => {
                 let sizes = sizes.as_integers()?;
                 if sizes.len() != 4 || sizes[..2] != whole[..2] {
-                    return obstacle(format!("to the dimensions {sizes:?}"));
+                    return obstacle(format!("to the dimensions {}", listed(sizes)));
                 }
                 let new = [size(sizes[2])?, size(sizes[3])?];
                 (new, [0, 1].map(|at| new[at] as f64 / old[at] as f64))
@@ -204,20 +199,28 @@ impl Importer<'_> {
                     return obstacle("by factors that are no floats");
                 };
                 let &[1.0, 1.0, height, width] = &scales[..] else {
-                    return obstacle(format!("by the factors {scales:?}"));
+                    return obstacle(format!("by the factors {}", listed(scales)));
                 };
                 let new = [0, 1].map(|at| ([height, width][at] * old[at] as f32).floor() as i64);
                 ([size(new[0])?, size(new[1])?], [f64::from(height), f64::from(width)])
             }
             (None, None) => return obstacle("without sizes and factors"),
         };
-        if flag(node, "antialias", false) || word(node, "keep_aspect_ratio_policy", "stretch") != "stretch" {
-            return obstacle("with antialias or a policy for the aspect ratio");
-        }
-        let place = word(node, "coordinate_transformation_mode", "half_pixel");
+        // Before operator set 11 there was one way to say where pixels lie.
+        let usual = if self.opset < 11 { "asymmetric" } else { "half_pixel" };
+        let place = word(node, "coordinate_transformation_mode", usual);
         match word(node, "mode", "nearest") {
             "nearest" => {
-                let round = word(node, "nearest_mode", "round_prefer_floor");
+                // It did not say how they are rounded either; all agree on how maps grow.
+                let round = match self.opset < 11 {
+                    true if factors.iter().any(|&factor| factor < 1.0) => {
+                        return obstacle(
+                            "to fewer pixels, by which runtimes mean different things before operator set 11",
+                        );
+                    }
+                    true => "floor",
+                    false => word(node, "nearest_mode", "round_prefer_floor"),
+                };
                 let mut value = x.value;
                 for (axis, (old, (new, factor))) in
                     old.into_iter().zip(new.into_iter().zip(factors)).enumerate()
@@ -245,8 +248,7 @@ impl Importer<'_> {
                 let value = self.emit("", Op::Resize { size: new, align_corners }, &[x.value])?;
                 Ok(self.map(&x, value))
             }
-            // Bicubic interpolation belongs into preprocessing; nothing in lana does it to feature maps.
-            mode => obstacle(format!("mode {mode}, only nearest and linear")),
+            mode => obstacle(format!("mode {mode}")),
         }
     }
 }

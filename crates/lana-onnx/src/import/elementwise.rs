@@ -38,7 +38,9 @@ impl Importer<'_> {
             "HardSigmoid" => hard_sigmoid(number(node, "alpha", 0.2), number(node, "beta", 0.5)),
             "Clip" => {
                 let bounds = (self.number(node, 1, "min")?, self.number(node, 2, "max")?);
-                clip(bounds.0, bounds.1)?
+                let x = self.value(0)?;
+                let value = self.clip(x.value, bounds.0, bounds.1)?;
+                return Ok(x.with(value, x.dims.clone()));
             }
             "Neg" => vec![Op::Scale { factor: -1.0 }],
             "Sqrt" => vec![Op::Power { exponent: 0.5 }],
@@ -124,6 +126,64 @@ impl Importer<'_> {
         let gate = self.emit("gate", Op::Activation { kind: Activation::Tanh }, &[gate])?;
         let value = self.emit("", Op::Mul, &[x.value, gate])?;
         Ok(x.with(value, x.dims.clone()))
+    }
+
+    /// `min(max(x, low), high)`.
+    fn clip(&mut self, x: Value, low: Option<f32>, high: Option<f32>) -> Read<Value> {
+        // What lies beyond all that a network computes bounds nothing.
+        let low = low.filter(|low| low.is_nan() || *low > -BEYOND);
+        let high = high.filter(|high| high.is_nan() || *high < BEYOND);
+        if [low, high].iter().flatten().any(|bound| bound.is_nan() || bound.abs() >= BEYOND)
+            || low.zip(high).is_some_and(|(low, high)| low >= high)
+        {
+            let word = |bound: Option<f32>| bound.map_or("none".to_string(), |bound| bound.to_string());
+            return obstacle(format!("bounds {} and {}", word(low), word(high)));
+        }
+        // Moved by a large number and back, a small one has lost its digits: then only what is beyond the bound is moved.
+        let (near_low, far_low) = near_or_far(low);
+        let (near_high, far_high) = near_or_far(high);
+        let relu = Op::Activation { kind: Activation::Relu };
+        let shift = |term: f32| (term != 0.0).then_some(Op::Shift { term });
+        let scale = |factor: f32| (factor != 1.0).then_some(Op::Scale { factor });
+        let ops = match (near_low, near_high) {
+            (None, None) => vec![],
+            (Some(low), None) => vec![shift(-low), Some(relu.clone()), shift(low)],
+            (None, Some(high)) => {
+                vec![scale(-1.0), shift(high), Some(relu.clone()), shift(-high), scale(-1.0)]
+            }
+            (Some(low), Some(high)) => {
+                let relu6 = Op::Activation { kind: Activation::Relu6 };
+                let width = f64::from(high) - f64::from(low);
+                let (down, up) = ((6.0 / width) as f32, (width / 6.0) as f32);
+                vec![shift(-low), scale(down), Some(relu6), scale(up), shift(low)]
+            }
+        };
+        let mut ops: Vec<Op> = ops.into_iter().flatten().collect();
+        if far_low.is_none() && far_high.is_none() {
+            if ops.is_empty() {
+                ops.push(Op::Scale { factor: 1.0 });
+            }
+            return self.chain(x, ops);
+        }
+        let mut value = x;
+        for op in ops {
+            value = self.emit(op.kind(), op, &[value])?;
+        }
+        // x + relu(low − x), then x − relu(x − high).
+        if let Some(low) = far_low {
+            let y = self.emit("negative", Op::Scale { factor: -1.0 }, &[value])?;
+            let y = self.emit("missing", Op::Shift { term: low }, &[y])?;
+            let y = self.emit("below", relu.clone(), &[y])?;
+            let part = if far_high.is_some() { "low" } else { "" };
+            value = self.emit(part, Op::Add, &[value, y])?;
+        }
+        if let Some(high) = far_high {
+            let y = self.emit("excess", Op::Shift { term: -high }, &[value])?;
+            let y = self.emit("above", relu, &[y])?;
+            let y = self.emit("taken", Op::Scale { factor: -1.0 }, &[y])?;
+            value = self.emit("", Op::Add, &[value, y])?;
+        }
+        Ok(value)
     }
 
     /// `relu(x) − slope · relu(−x)`.
@@ -264,8 +324,11 @@ impl Importer<'_> {
                 ("Div", false) => vec![factor((1.0 / f64::from(c)) as f32)],
                 ("Div", true) => vec![power(-1.0), factor(c)],
                 ("Pow", false) => vec![power(c)],
-                ("Max", _) => clip(Some(c), None)?,
-                ("Min", _) => clip(None, Some(c))?,
+                ("Max" | "Min", _) => {
+                    let (low, high) = if kind == "Max" { (Some(c), None) } else { (None, Some(c)) };
+                    let value = self.clip(held.value, low, high)?;
+                    return Ok(held.with(value, held.dims.clone()));
+                }
                 _ => return obstacle("of a number to the power of a value"),
             };
             let value = self.chain(held.value, ops)?;
@@ -297,32 +360,24 @@ impl Importer<'_> {
     }
 }
 
+/// The largest number of 16 bits: exporters bound by it, or by larger ones, what must not become infinite.
+const BEYOND: f32 = 65504.0;
+
+/// Bounds up to this are computed with: what is moved by it and back keeps five digits behind the point.
+const NEAR: f32 = 64.0;
+
+/// A bound that may be computed with, or one that may not.
+fn near_or_far(bound: Option<f32>) -> (Option<f32>, Option<f32>) {
+    match bound {
+        Some(bound) if bound.abs() <= NEAR => (Some(bound), None),
+        bound => (None, bound),
+    }
+}
+
 /// How much of what is negative a leaky activation lets through.
 enum Slope {
     Number(f32),
     Channels(Array),
-}
-
-/// `min(max(x, low), high)`.
-fn clip(low: Option<f32>, high: Option<f32>) -> Read<Vec<Op>> {
-    let relu = Op::Activation { kind: Activation::Relu };
-    let shift = |term: f32| (term != 0.0).then_some(Op::Shift { term });
-    let scale = |factor: f32| (factor != 1.0).then_some(Op::Scale { factor });
-    // What is as large as a number can be bounds nothing.
-    let ops = match (low.filter(|l| *l > f32::MIN), high.filter(|h| *h < f32::MAX)) {
-        (None, None) => vec![],
-        (Some(low), None) => vec![shift(-low), Some(relu), shift(low)],
-        (None, Some(high)) => vec![scale(-1.0), shift(high), Some(relu), shift(-high), scale(-1.0)],
-        (Some(low), Some(high)) if low < high => {
-            let relu6 = Op::Activation { kind: Activation::Relu6 };
-            let width = f64::from(high) - f64::from(low);
-            let (down, up) = ((6.0 / width) as f32, (width / 6.0) as f32);
-            vec![shift(-low), scale(down), Some(relu6), scale(up), shift(low)]
-        }
-        bounds => return obstacle(format!("bounds {bounds:?}")),
-    };
-    let ops: Vec<Op> = ops.into_iter().flatten().collect();
-    Ok(if ops.is_empty() { vec![Op::Scale { factor: 1.0 }] } else { ops })
 }
 
 /// `min(max(alpha · x + beta, 0), 1)`.

@@ -3,7 +3,7 @@
 //! Mostly these are shapes: PyTorch writes `x.view(n, -1)` as Shape, Gather, Unsqueeze and Concat in front of a Reshape.
 //! Weights are computed with, too, where an exporter leaves that to the runtime.
 
-use super::array::{Array, Data, broadcast, elements, strides};
+use super::array::{Array, Data, MOST_DIMENSIONS, broadcast, room, strides};
 use super::held::{ANY_BATCH, Known};
 use super::node::{Read, attribute, dimension, flag, float, int, ints, obstacle, size};
 use super::pieces::{Cut, positions};
@@ -20,7 +20,7 @@ impl Importer<'_> {
                 let dims = match known {
                     Known::Value(held) => self.whole_dims(held),
                     Known::Constant(array) => array.dims.iter().map(|&d| d as i64).collect(),
-                    Known::Unknown => return Err(Obstacle::Upstream),
+                    Known::Unknown { .. } => return Err(Obstacle::Upstream),
                 };
                 if kind == "Size" {
                     let product = dims.iter().try_fold(1_i64, |n, &d| n.checked_mul(d));
@@ -46,7 +46,10 @@ impl Importer<'_> {
             }
         }
         let Some(Some(x)) = arrays.first().copied() else { return Ok(None) };
-        self.charge(x.len())?;
+        // One is gone through for each dimension that it has, be there nothing in it.
+        for array in arrays.iter().flatten() {
+            self.charge_for(&array.dims)?;
+        }
         // What counts images is still that after these.
         let counts = arrays.iter().flatten().any(|array| array.step != 0);
         if counts && !matches!(kind, "Identity" | "Add" | "Mul" | "Unsqueeze") {
@@ -142,6 +145,7 @@ impl Importer<'_> {
             "Transpose" => x.transposed(&super::shapes::order(ints(node, "perm"), x.dims.len())?),
             "Expand" => {
                 let Some(wanted) = second() else { return Ok(None) };
+                few(wanted.len())?;
                 let wanted: Vec<usize> =
                     wanted.as_integers()?.iter().map(|&d| self.per_image(d)).collect::<Read<_>>()?;
                 let dims = broadcast(&x.dims, &wanted)?;
@@ -150,6 +154,7 @@ impl Importer<'_> {
             }
             "Tile" => {
                 let Some(repeats) = second() else { return Ok(None) };
+                few(repeats.len())?;
                 let mut tiled = x.clone();
                 for (axis, repeats) in Vec::try_from(repeats)?.into_iter().enumerate().take(x.dims.len()) {
                     let mut dims = tiled.dims.clone();
@@ -163,6 +168,7 @@ impl Importer<'_> {
                 tiled
             }
             "ConstantOfShape" => {
+                few(x.len())?;
                 let dims: Vec<usize> =
                     x.as_integers()?.iter().map(|&d| self.per_image(d)).collect::<Read<_>>()?;
                 self.charge_for(&dims)?;
@@ -211,6 +217,7 @@ impl Importer<'_> {
                 let mut from = 0;
                 let mut parts = Vec::new();
                 for length in self.lengths(node, x.dims[axis])? {
+                    self.charge(x.dims[..axis].iter().product())?;
                     parts.push(x.selected(axis, &(from..from + length).collect::<Vec<_>>()));
                     from += length;
                 }
@@ -219,7 +226,6 @@ impl Importer<'_> {
             "Concat" => {
                 let axis = dimension(int(node, "axis").unwrap_or(0), x.dims.len())?;
                 let arrays: Vec<&Array> = arrays.into_iter().flatten().collect();
-                self.charge(arrays.iter().map(|array| array.len()).sum())?;
                 joined(&arrays, axis)?
             }
             "ReduceMean" | "ReduceSum" | "ReduceProd" | "ReduceMax" | "ReduceMin" => {
@@ -236,15 +242,16 @@ impl Importer<'_> {
         Ok(Some(vec![result]))
     }
 
+    /// Takes memory, or time, for an array of these dimensions.
     pub(super) fn charge_for(&mut self, dims: &[usize]) -> Read<()> {
-        self.charge(elements(dims).unwrap_or(usize::MAX))
+        self.charge(room(dims).unwrap_or(usize::MAX))
     }
 
     /// What a Constant node holds.
     fn written(&mut self, node: &NodeProto) -> Read<Array> {
         let value = |name: &str| attribute(node, name);
         let array = if let Some(tensor) = value("value").and_then(|a| a.t.as_ref()) {
-            self.decoded(tensor)?
+            self.held_in_file(tensor)?
         } else if let Some(found) = value("value_float") {
             Array::floats(Vec::new(), vec![found.f.unwrap_or(0.0)])
         } else if let Some(found) = value("value_floats") {
@@ -256,7 +263,6 @@ impl Importer<'_> {
         } else {
             return obstacle("holds neither a tensor nor numbers");
         };
-        self.spare = self.spare.saturating_add(array.len().saturating_mul(super::MOST_STEPS));
         Ok(Array { origin: node.output.first().cloned(), ..array })
     }
 
@@ -368,6 +374,14 @@ impl Importer<'_> {
             (Data::Integers(_), Data::Integers(_)) => Array::list(items.map(|x| x as i64).collect()),
             _ => Array::floats(vec![count as usize], items.map(|x| x as f32).collect()),
         })
+    }
+}
+
+/// Whether a list of sizes is not longer than dimensions are many.
+pub(super) fn few(sizes: usize) -> Read<()> {
+    match sizes <= MOST_DIMENSIONS {
+        true => Ok(()),
+        false => obstacle(format!("{sizes} dimensions, only {MOST_DIMENSIONS}")),
     }
 }
 

@@ -17,6 +17,7 @@ use lana_graph::Value;
 use super::Importer;
 use super::array::{Array, MOST_DIMENSIONS, elements};
 use super::node::{LARGEST, Read, obstacle};
+use crate::text::listed;
 
 /// Stands in shapes for a batch of any size: a prime beyond every other size.
 pub(super) const ANY_BATCH: i64 = 2_147_483_647;
@@ -49,8 +50,11 @@ pub(super) enum Known {
     Value(Held),
     /// The same for every image.
     Constant(Rc<Array>),
-    /// What a node gives that cannot be read: whatever reads it is not looked at.
-    Unknown,
+    /// What a node gives that cannot be read: whatever reads it is hardly looked at.
+    Unknown {
+        /// Whether it may differ from image to image.
+        of_image: bool,
+    },
 }
 
 impl Held {
@@ -88,12 +92,12 @@ impl Importer<'_> {
     /// The dimensions of the model, with the batch.
     pub(super) fn whole_dims(&self, held: &Held) -> Vec<i64> {
         let batch = |at| if held.batch.is_some_and(|b| b.dim == at) { self.batch } else { 1 };
-        held.dims.iter().enumerate().map(|(at, &size)| size as i64 * batch(at)).collect()
+        held.dims.iter().enumerate().map(|(at, &size)| (size as i64).saturating_mul(batch(at))).collect()
     }
 
     /// The same elements by other dimensions, those of the model, with the batch.
     pub(super) fn regrouped(&self, held: &Held, whole: &[i64]) -> Read<Held> {
-        let wrong = || format!("{:?} by the dimensions {:?}", self.shown(held), self.words(whole));
+        let wrong = || format!("{} by the dimensions {}", self.shown(held), self.words(whole));
         if whole.len() > MOST_DIMENSIONS {
             return obstacle(format!("{} dimensions, only {MOST_DIMENSIONS}", whole.len()));
         }
@@ -169,7 +173,7 @@ impl Importer<'_> {
             ANY_BATCH => "batch".to_string(),
             _ => format!("{}·batch", size / ANY_BATCH),
         };
-        format!("[{}]", whole.iter().map(word).collect::<Vec<_>>().join(", "))
+        listed(&whole.iter().map(word).collect::<Vec<_>>())
     }
 }
 

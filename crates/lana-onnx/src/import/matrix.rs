@@ -12,8 +12,8 @@ impl Importer<'_> {
     pub(super) fn gemm(&mut self, node: &NodeProto) -> Read<Held> {
         let x = self.value(0)?;
         let (alpha, beta) = (float(node, "alpha").unwrap_or(1.0), float(node, "beta").unwrap_or(1.0));
-        if flag(node, "transA", false) || x.dims.len() != 2 {
-            return obstacle("of a transposed value, or one that is no matrix");
+        if x.dims.len() != 2 {
+            return obstacle(format!("of {}", self.shown(&x)));
         }
         let weight = self.parameter(1)?;
         if weight.dims.len() != 2 {
@@ -21,6 +21,8 @@ impl Importer<'_> {
         }
         let weight = if flag(node, "transB", false) { (*weight).clone() } else { self.columns(&weight)? };
         let bias = self.constant(2)?;
+        let terms = bias.as_ref().map_or(0, |array| array.len().max(weight.dims[0]));
+        self.charge(terms)?;
         let bias = match bias {
             None => None,
             Some(array) if array.len() == 1 => Some(vec![beta * array.to_floats()[0]; weight.dims[0]]),

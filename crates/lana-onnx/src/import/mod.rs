@@ -6,18 +6,21 @@
 //! [`shapes`]), value by value ([`held`] says what a value is meanwhile). In the end operations that are one together, as
 //! other tools spell out what lana has a word for, are made one ([`simplify`], [`turning`]).
 //!
-//! A file may hold anything: sizes are bounded before they are multiplied, and [`Importer::charge`] bounds the memory that
-//! few bytes of a file can ask for.
+//! A file may hold anything: sizes are bounded before they are multiplied, [`Importer::charge`] bounds the memory and the time that
+//! few bytes of a file can ask for, and [`names`] makes of its names such as may stand anywhere.
 
 mod array;
 mod conv;
 mod elementwise;
 mod fold;
 mod held;
+mod kinds;
 mod matrix;
+mod names;
 mod node;
 mod norm;
 mod pieces;
+mod report;
 mod shapes;
 mod simplify;
 mod turning;
@@ -29,152 +32,31 @@ use std::rc::Rc;
 use lana_graph::{Graph, Node, Op, Shape, Tensor, Value, Weights};
 use prost::Message;
 
+use crate::external::Files;
 use crate::lower::lower;
 use crate::proto::{DimensionProto, GraphProto, ModelProto, NodeProto, TensorProto, data_type};
 use crate::tensor::{floats, integers};
+use crate::text::{beginning, listed, shown};
 use crate::{Error, METADATA_KEY, Result};
-use array::{Array, Data, MOST_DIMENSIONS};
+use array::{Array, Data, MOST_DIMENSIONS, room};
 use held::{ANY_BATCH, Batch, Held, Known};
+use names::{Names, path, scope};
 use node::{LARGEST, Obstacle, Read, attribute, obstacle};
+use report::Report;
 
 /// Elements beside those of the file that constants, parameters and positions may take: 256 MiB as floats.
 const SPARE_ELEMENTS: usize = 1 << 26;
 
-/// How often the weights of the file may be computed with, one step after the other; integers, of which a byte may be one, less often.
-const MOST_STEPS: usize = 16;
+/// How often the weights of the file may be copied or computed with, one step after the other; integers, of which a byte may be one,
+/// less often.
+const MOST_STEPS: usize = 24;
 
-/// Types of nodes that can be read, some of them as parts of shapes alone.
-const KINDS: &[&str] = &[
-    "Abs",
-    "Add",
-    "And",
-    "AveragePool",
-    "BatchNormalization",
-    "Cast",
-    "Ceil",
-    "Celu",
-    "Clip",
-    "Concat",
-    "Constant",
-    "ConstantOfShape",
-    "Conv",
-    "Cos",
-    "CumSum",
-    "DepthToSpace",
-    "Div",
-    "Dropout",
-    "Elu",
-    "Equal",
-    "Erf",
-    "Exp",
-    "Expand",
-    "Flatten",
-    "Floor",
-    "Gather",
-    "GatherND",
-    "Gelu",
-    "Gemm",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "Greater",
-    "GreaterOrEqual",
-    "GroupNormalization",
-    "HardSigmoid",
-    "HardSwish",
-    "Identity",
-    "InstanceNormalization",
-    "LayerNormalization",
-    "LeakyRelu",
-    "Less",
-    "LessOrEqual",
-    "Log",
-    "LogSoftmax",
-    "MatMul",
-    "Max",
-    "MaxPool",
-    "Min",
-    "Mish",
-    "Mod",
-    "Mul",
-    "Neg",
-    "Not",
-    "Or",
-    "PRelu",
-    "Pad",
-    "Pow",
-    "Range",
-    "Reciprocal",
-    "ReduceL2",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSum",
-    "ReduceSumSquare",
-    "Relu",
-    "Reshape",
-    "Resize",
-    "Round",
-    "Selu",
-    "Shape",
-    "Sigmoid",
-    "Sin",
-    "Size",
-    "Slice",
-    "Softmax",
-    "Softplus",
-    "SpaceToDepth",
-    "Split",
-    "Sqrt",
-    "Squeeze",
-    "Sub",
-    "Sum",
-    "Tanh",
-    "Tile",
-    "Transpose",
-    "Unsqueeze",
-    "Where",
-];
+/// Why no more is computed.
+const FAR_MORE: &str = "takes far more memory than the file";
 
-/// The path in the network that a node's name stands for. PyTorch's older exporter writes `/layer1/layer1.0/conv1/Conv` for the
-/// convolution `layer1.0.conv1`: every module by its path in the one before or by its own name, then the `kind` of the node, which
-/// says nothing of one that has weights. TensorFlow's names are paths with the same signs: `model/conv1/Conv2D`.
-fn path(name: &str, kind: Option<&str>) -> String {
-    if !name.contains('/') {
-        return name.to_string();
-    }
-    let mut parts: Vec<&str> = Vec::new();
-    for part in name.split('/').filter(|part| !part.is_empty()) {
-        let continues = |last: &&str| part.strip_prefix(*last).is_some_and(|rest| rest.starts_with('.'));
-        if parts.last().is_some_and(continues) {
-            parts.pop();
-        }
-        parts.push(part);
-    }
-    let is_kind = |last: &&str| kind.is_some_and(|kind| last.split('_').next() == Some(kind));
-    if parts.len() > 1 && parts.last().is_some_and(is_kind) {
-        parts.pop();
-    }
-    parts.join(".")
-}
-
-/// Where PyTorch's newer exporter notes the modules that a node stands in.
-const SCOPES: &str = "pkg.torch.onnx.name_scopes";
-
-/// The path in the network that a node's scopes name: `['', 'layer1', 'layer1.0', 'layer1.0.conv1', 'conv2d_1']` are modules, each by
-/// its whole path, and the node's own name, which says nothing of one that has weights.
-fn scope(node: &NodeProto, has_weights: bool) -> Option<String> {
-    let entry = node.metadata_props.iter().find(|entry| entry.key.as_deref() == Some(SCOPES))?;
-    let list = entry.value.as_deref()?.strip_prefix('[')?.strip_suffix(']')?;
-    let scopes: Vec<&str> = list.split(',').map(|scope| scope.trim().trim_matches(['\'', '"'])).collect();
-    let [.., module, own] = scopes.as_slice() else { return None };
-    match (module.is_empty(), own.is_empty()) {
-        (_, true) => None,
-        (true, false) => Some((*own).to_string()),
-        (false, false) if has_weights => Some((*module).to_string()),
-        (false, false) => Some(format!("{module}.{own}")),
-    }
-}
+/// The operator sets whose rules are known: before 7, Add and Mul had their own rule of broadcasting, BatchNormalization other
+/// attributes. After 22 the types that are read here changed in the formats of numbers alone, up to 27 (ONNX 1.22).
+const OPERATOR_SETS: std::ops::RangeInclusive<i64> = 7..=27;
 
 /// Reads an ONNX file, with the files beside it that hold its tensors, if there are any; errors name it.
 pub fn import_file(path: &Path) -> Result<(Graph, Weights)> {
@@ -186,10 +68,11 @@ pub fn import_file(path: &Path) -> Result<(Graph, Weights)> {
 /// Reads the bytes of an ONNX file.
 ///
 /// What [`crate::export()`] wrote comes back exactly, layers and names included. Other models come back without layers;
-/// their nodes are named after their weights where they have any.
+/// their nodes are named after their weights where they have any. Names are components of letters, digits, `_` and `-` with dots
+/// between them, whatever the file has, and no longer than 120 bytes; an exported network with others comes back as any model.
 ///
 /// # Errors
-/// If the bytes are no ONNX model, or one with nodes that lana has no operation for: the message lists them all. If tensors
+/// If the bytes are no ONNX model, or one with nodes that lana has no operation for: the message lists all types. If tensors
 /// lie in other files: only [`import_file`] knows where those are.
 pub fn import(bytes: &[u8]) -> Result<(Graph, Weights)> {
     read(bytes, None)
@@ -212,11 +95,15 @@ fn read(bytes: &[u8], folder: Option<&Path>) -> Result<(Graph, Weights)> {
 fn opset(model: &ModelProto) -> Result<i64> {
     let own = |domain: &Option<String>| matches!(domain.as_deref(), None | Some("" | "ai.onnx"));
     let version = model.opset_import.iter().find(|o| own(&o.domain)).and_then(|o| o.version);
+    let (oldest, newest) = OPERATOR_SETS.into_inner();
     match version {
         None => Err(Error::NotOnnx("it does not name its operator set".into())),
-        // Before 7, Add and Mul had their own rule of broadcasting, BatchNormalization other attributes.
-        Some(old) if old < 7 => Err(Error::Model(format!(
+        Some(old) if old < oldest => Err(Error::Model(format!(
             "the model uses operator set {old}; convert it to 17 with onnx.version_converter first"
+        ))),
+        Some(new) if new > newest => Err(Error::Model(format!(
+            "the model uses operator set {new}, of which lana knows {oldest} to {newest}; export it with an older one \
+             (opset_version=17 in torch.onnx.export)"
         ))),
         Some(version) => Ok(version),
     }
@@ -226,6 +113,10 @@ fn opset(model: &ModelProto) -> Result<i64> {
 fn own_graph(model: &ModelProto, file: &GraphProto, folder: Option<&Path>) -> Option<(Graph, Weights)> {
     let entry = model.metadata_props.iter().find(|e| e.key.as_deref() == Some(METADATA_KEY))?;
     let graph: Graph = serde_json::from_str(entry.value.as_deref()?).ok()?;
+    // Whoever changes a file can change what it says of itself.
+    if !names::are_safe(&graph) {
+        return None;
+    }
     let lowered = lower(&graph);
     let shape = image_shape(
         file.input.first()?.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref()?.dim.as_slice(),
@@ -241,9 +132,9 @@ fn own_graph(model: &ModelProto, file: &GraphProto, folder: Option<&Path>) -> Op
             return None;
         }
     }
-    let mut weights = Weights::new();
+    let (mut weights, mut files) = (Weights::new(), Files::of(folder));
     for (name, tensor) in tensors {
-        weights.insert(name, floats(tensor, folder).ok()?);
+        weights.insert(name, floats(tensor, &mut files).ok()?);
     }
     // Where the weights are at fault, reading node by node gives the better message.
     weights.check(&graph).ok()?;
@@ -286,7 +177,7 @@ fn channels_last(file: &GraphProto, input: &str) -> bool {
 
 struct Importer<'a> {
     file: &'a GraphProto,
-    folder: Option<&'a Path>,
+    files: Files<'a>,
     opset: i64,
     /// The node that is being read.
     at: usize,
@@ -295,9 +186,7 @@ struct Importer<'a> {
     shapes: Vec<Shape>,
     nodes: Vec<Node>,
     weights: Weights,
-    names: HashSet<String>,
-    /// How often a name was wanted again.
-    repeated: HashMap<String, usize>,
+    names: Names,
     input: Shape,
     /// Images in a batch: what the file says, or [`ANY_BATCH`].
     batch: i64,
@@ -318,18 +207,34 @@ impl<'a> Importer<'a> {
             .filter(|i| !initialisers.contains_key(i.name.as_deref().unwrap_or_default()))
             .collect();
         let [input] = *inputs else {
-            return Err(Error::Model(format!(
-                "the model takes {} inputs, lana's networks take one image",
-                inputs.len()
-            )));
+            let names = inputs.iter().map(|i| format!("`{}`", shown(i.name.as_deref().unwrap_or_default())));
+            return Err(Error::Model(match inputs.len() {
+                0 => "the model takes no input; export it again with the image as its input".into(),
+                count => format!(
+                    "the model takes {count} inputs ({}), lana's networks take one image; export a module whose forward takes \
+                     the image alone",
+                    beginning(names, count, 6)
+                ),
+            }));
         };
         let name = input.name.as_deref().unwrap_or_default();
-        let wrong = |reason: &str| Err(Error::Model(format!("the model's input `{name}` {reason}")));
+        let wrong = |reason: &str| Err(Error::Model(format!("the model's input `{}` {reason}", shown(name))));
         let Some(tensor) = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else {
             return wrong("has no tensor type");
         };
         if tensor.elem_type != Some(data_type::FLOAT) {
-            return wrong("does not hold 32-bit floats");
+            return wrong(match tensor.elem_type {
+                Some(data_type::FLOAT16 | data_type::BFLOAT16) => {
+                    "holds 16-bit floats, not 32-bit ones; export the network in 32 bits (model.float() in PyTorch)"
+                }
+                Some(data_type::DOUBLE) => {
+                    "holds 64-bit floats, not 32-bit ones; export the network in 32 bits (model.float() in PyTorch)"
+                }
+                _ => {
+                    "does not hold 32-bit floats; export the network from where pixels are such on, and say by `--value-range` what \
+                     they lie between"
+                }
+            });
         }
         let dims = tensor.shape.as_ref().map(|s| s.dim.as_slice()).unwrap_or_default();
         let batch = match dims.first().and_then(|d| d.dim_value).unwrap_or(0) {
@@ -343,15 +248,14 @@ impl<'a> Importer<'a> {
         };
         let mut importer = Importer {
             file,
-            folder,
+            files: Files::of(folder),
             opset,
             at: 0,
             known: HashMap::new(),
             shapes: vec![shape.clone()],
             nodes: Vec::new(),
             weights: Weights::new(),
-            names: HashSet::new(),
-            repeated: HashMap::new(),
+            names: Names::default(),
             input: shape.clone(),
             batch,
             spare: SPARE_ELEMENTS,
@@ -370,7 +274,10 @@ impl<'a> Importer<'a> {
             (importer.shapes, importer.input) = (vec![own.clone()], own);
             let turned = Op::Transpose { order: vec![1, 2, 0] };
             first.value = importer.named("channels_last", turned, vec![Value::INPUT]).map_err(|_| {
-                Error::Model(format!("the model's input `{name}` is no batch of images of known size"))
+                Error::Model(format!(
+                    "the model's input `{}` is no batch of images of known size",
+                    shown(name)
+                ))
             })?;
         }
         importer.known.insert(name, Known::Value(first));
@@ -379,57 +286,65 @@ impl<'a> Importer<'a> {
 
     fn run(mut self) -> Result<(Graph, Weights)> {
         let [output] = self.file.output.as_slice() else {
-            let count = self.file.output.len();
-            return Err(Error::Model(format!("the model gives {count} outputs, lana's networks give one")));
+            let outputs = &self.file.output;
+            let names = outputs.iter().map(|o| format!("`{}`", shown(o.name.as_deref().unwrap_or_default())));
+            return Err(Error::Model(match outputs.len() {
+                0 => "the model gives no output; export it again".into(),
+                count => format!(
+                    "the model gives {count} outputs ({}), lana's networks give one; export a module whose forward returns the \
+                     logits alone",
+                    beginning(names, count, 6)
+                ),
+            }));
         };
         let output = output.name.as_deref().unwrap_or_default();
         let needed = self.needed(output)?;
         let last: HashMap<&str, usize> = (self.file.node.iter().enumerate().filter(|(at, _)| needed[*at]))
             .flat_map(|(at, node)| node.input.iter().map(move |name| (name.as_str(), at)))
             .collect();
-        let mut unsupported = Vec::new();
+        let mut report = Report::default();
         for (at, node) in self.file.node.iter().enumerate() {
             if !needed[at] {
                 continue;
             }
             self.at = at;
-            let results = self.node(node).unwrap_or_else(|reason| {
-                let name = self.here();
-                let kind = match node.domain.as_deref() {
-                    None | Some("" | "ai.onnx") => node.op_type.clone().unwrap_or_default(),
-                    Some(domain) => format!("{domain}.{}", node.op_type.as_deref().unwrap_or_default()),
-                };
-                match reason {
-                    Obstacle::Upstream => {}
-                    Obstacle::Type => unsupported.push(format!("`{name}` ({kind})")),
-                    Obstacle::Detail(reason) => unsupported.push(format!("`{name}` ({kind}: {reason})")),
+            let of_image = self.is_of_image(node);
+            let results = self.node(node, of_image).unwrap_or_else(|obstacle| {
+                let kind = node.op_type.as_deref().unwrap_or_default();
+                match node.domain.as_deref() {
+                    None | Some("" | "ai.onnx") => report.add(&self.here(), kind, obstacle),
+                    Some(domain) => report.add(&self.here(), &format!("{domain}.{kind}"), obstacle),
                 }
                 Vec::new()
             });
             let mut results = results.into_iter();
             for name in node.output.iter().filter(|name| last.contains_key(name.as_str()) || *name == output)
             {
-                self.known.insert(name, results.next().unwrap_or(Known::Unknown));
+                self.known.insert(name, results.next().unwrap_or(Known::Unknown { of_image }));
             }
             // What nobody reads any more takes no memory.
             for name in node.input.iter().filter(|name| last[name.as_str()] == at && *name != output) {
                 self.known.remove(name.as_str());
             }
         }
-        if !unsupported.is_empty() {
-            return Err(Error::Unsupported(unsupported));
+        if let Some(error) = report.error() {
+            return Err(error);
         }
         let held = match self.lookup(output) {
             Ok(Known::Value(held)) => held,
-            _ => return Err(Error::NotOnnx(format!("no node makes its output `{output}` from the image"))),
+            _ => {
+                let output = shown(output);
+                return Err(Error::NotOnnx(format!("no node makes its output `{output}` from the image")));
+            }
         };
         let value = self.settle(output, &held).map_err(|reason| match reason {
-            Obstacle::Detail(reason) => Error::Model(format!("the model's output `{output}`: {reason}")),
-            _ => Error::NotOnnx(format!("its output `{output}` is unknown")),
+            Obstacle::Detail(reason) => {
+                Error::Model(format!("the model's output `{}`: {reason}", shown(output)))
+            }
+            _ => Error::NotOnnx(format!("its output `{}` is unknown", shown(output))),
         })?;
-        let title = self.file.name.as_deref().filter(|n| !n.is_empty()).unwrap_or("imported");
-        let draft =
-            simplify::Draft { nodes: self.nodes, shapes: self.shapes, weights: self.weights, output: value };
+        let title = Names::default().unique(self.file.name.as_deref().unwrap_or_default(), "imported");
+        let draft = simplify::Draft::new(self.nodes, self.shapes, self.weights, value);
         let simplify::Draft { nodes, weights, output, .. } = draft.simplified();
         let graph = Graph::new(title, self.input, nodes, output, Vec::new())?;
         weights.check(&graph)?;
@@ -444,7 +359,7 @@ impl<'a> Importer<'a> {
         for (at, node) in self.file.node.iter().enumerate() {
             for name in node.output.iter().filter(|name| !name.is_empty()) {
                 if makers.insert(name, at).is_some() || given(name) {
-                    return Err(Error::NotOnnx(format!("its value `{name}` is made twice")));
+                    return Err(Error::NotOnnx(format!("its value `{}` is made twice", shown(name))));
                 }
             }
         }
@@ -458,21 +373,42 @@ impl<'a> Importer<'a> {
         Ok(needed)
     }
 
-    /// What a node gives.
-    fn node(&mut self, node: &'a NodeProto) -> Read<Vec<Known>> {
+    /// Whether what a node gives may differ from image to image. Sizes do not: those that do are no numbers.
+    fn is_of_image(&self, node: &NodeProto) -> bool {
+        let of_image = |name: &String| {
+            matches!(self.known.get(name.as_str()), Some(Known::Value(_) | Known::Unknown { of_image: true }))
+        };
+        !matches!(node.op_type.as_deref(), Some("Shape" | "Size")) && node.input.iter().any(of_image)
+    }
+
+    /// What a node gives; `of_image` says whether it is the same for all images.
+    fn node(&mut self, node: &'a NodeProto, of_image: bool) -> Read<Vec<Known>> {
         if !matches!(node.domain.as_deref(), None | Some("" | "ai.onnx")) {
             return Err(Obstacle::Type);
         }
         // Also where it reads something unknown: all that cannot be read is reported at once.
         let kind = node.op_type.as_deref().unwrap_or_default();
-        if !KINDS.contains(&kind) {
+        if !kinds::is_known(kind) {
             return Err(Obstacle::Type);
         }
-        let inputs: Vec<Option<Known>> = node
-            .input
-            .iter()
-            .map(|name| if name.is_empty() { Ok(None) } else { self.lookup(name).map(Some) })
-            .collect::<Read<_>>()?;
+        let mut inputs: Vec<Option<Known>> = Vec::with_capacity(node.input.len());
+        let mut is_upstream = false;
+        for name in &node.input {
+            if name.is_empty() {
+                inputs.push(None);
+                continue;
+            }
+            match self.lookup(name) {
+                Err(Obstacle::Upstream) => is_upstream = true,
+                found => inputs.push(Some(found?)),
+            }
+        }
+        if is_upstream {
+            if of_image {
+                kinds::check(node, kind)?;
+            }
+            return Err(Obstacle::Upstream);
+        }
         if let Some(constants) = self.folded(node, &inputs)? {
             return Ok(constants.into_iter().map(|array| Known::Constant(Rc::new(array))).collect());
         }
@@ -480,6 +416,7 @@ impl<'a> Importer<'a> {
         if inputs.iter().flatten().any(counts) && kind != "Gather" {
             return obstacle("computes with the number of an image in its batch");
         }
+        kinds::check(node, kind)?;
         let held = match kind {
             "Identity" | "Dropout" => {
                 return inputs
@@ -519,11 +456,6 @@ impl<'a> Importer<'a> {
             "Slice" => self.slice(node),
             "Concat" => self.concat(node),
             "Pad" => self.pad(node),
-            "Where" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "And" | "Or"
-            | "Not" | "Mod" | "Floor" | "Ceil" | "Round" | "Exp" | "Log" | "Sin" | "Cos" | "CumSum"
-            | "GatherND" | "ReduceProd" | "ReduceMin" | "Range" | "ConstantOfShape" | "Shape" | "Size" => {
-                return obstacle("only of constants");
-            }
             _ => self.activation(node, kind),
         };
         Ok(vec![Known::Value(held?)])
@@ -538,39 +470,61 @@ impl<'a> Importer<'a> {
 
     fn lookup(&mut self, name: &str) -> Read<Known> {
         match self.known.get(name) {
-            Some(Known::Unknown) => return Err(Obstacle::Upstream),
+            Some(Known::Unknown { .. }) => return Err(Obstacle::Upstream),
             Some(known) => return Ok(known.clone()),
             None => {}
         }
         let Some((&name, &tensor)) = self.initialisers.get_key_value(name) else {
-            return obstacle(format!(
-                "reads `{name}`, which no earlier node makes: nodes are missing, out of order, or run in a circle"
-            ));
+            return Err(Obstacle::Lost(name.to_string()));
         };
-        let mut array = self.decoded(tensor).map_err(|e| format!("`{name}`: {e}"))?;
-        // What constants are turned into step by step takes as much again each time.
-        let steps = if matches!(array.data, Data::Floats(_)) { MOST_STEPS } else { 4 };
-        self.spare = self.spare.saturating_add(array.len().saturating_mul(steps));
+        let mut array = match self.held_in_file(tensor) {
+            Ok(array) => array,
+            Err(reason) => {
+                // Said once, however many nodes read it.
+                self.known.insert(name, Known::Unknown { of_image: false });
+                return Err(Obstacle::Tensor { name: name.to_string(), reason });
+            }
+        };
         array.origin = Some(name.to_string());
         let known = Known::Constant(Rc::new(array));
         self.known.insert(name, known.clone());
         Ok(known)
     }
 
+    /// The elements of a tensor of the file, which give reason for as many computations with them.
+    fn held_in_file(&mut self, tensor: &TensorProto) -> std::result::Result<Array, String> {
+        let again = self.files.again();
+        let array = self.decoded(tensor)?;
+        if self.files.again() > again {
+            // Others have given reason for these.
+            self.charge(array.len()).map_err(|_| FAR_MORE.to_string())?;
+        } else {
+            // What constants are turned into step by step takes as much again each time.
+            let steps = if matches!(array.data, Data::Floats(_)) { MOST_STEPS } else { 4 };
+            self.spare = self.spare.saturating_add(array.len().saturating_mul(steps));
+        }
+        Ok(array)
+    }
+
     /// The elements of a tensor of the file.
-    fn decoded(&self, tensor: &TensorProto) -> std::result::Result<Array, String> {
+    fn decoded(&mut self, tensor: &TensorProto) -> std::result::Result<Array, String> {
         if tensor.dims.len() > MOST_DIMENSIONS {
             return Err(format!("{} dimensions, only {MOST_DIMENSIONS}", tensor.dims.len()));
         }
-        match tensor.data_type.unwrap_or_default() {
+        let array = match tensor.data_type.unwrap_or_default() {
             data_type::FLOAT | data_type::DOUBLE | data_type::FLOAT16 | data_type::BFLOAT16 => {
-                let Tensor { shape, data } = floats(tensor, self.folder)?;
-                Ok(Array::floats(shape, data))
+                let Tensor { shape, data } = floats(tensor, &mut self.files)?;
+                Array::floats(shape, data)
             }
             _ => {
-                let (dims, data) = integers(tensor, self.folder)?;
-                Ok(Array::integers(dims, data))
+                let (dims, data) = integers(tensor, &mut self.files)?;
+                Array::integers(dims, data)
             }
+        };
+        // One without elements may have any other dimensions, by which work is counted.
+        match room(&array.dims) {
+            Some(room) if room <= array.len().max(LARGEST) => Ok(array),
+            _ => Err(format!("impossible dimensions {}", listed(&tensor.dims))),
         }
     }
 
@@ -581,7 +535,7 @@ impl<'a> Importer<'a> {
                 self.spare = left;
                 Ok(())
             }
-            None => obstacle("takes far more memory than the file"),
+            None => obstacle(FAR_MORE),
         }
     }
 
@@ -639,11 +593,14 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// The parameter that is input number `at`.
+    /// The parameter that is input number `at`, of which a copy is about to be made.
     fn parameter(&mut self, at: usize) -> Read<Rc<Array>> {
         match self.constant(at)? {
             Some(array) => match array.data {
-                Data::Floats(_) => Ok(array),
+                Data::Floats(_) => {
+                    self.charge(array.len())?;
+                    Ok(array)
+                }
                 Data::Integers(_) => obstacle(format!("input {at} holds integers, no weights")),
             },
             None => obstacle(format!("lacks input {at}")),
@@ -653,7 +610,10 @@ impl<'a> Importer<'a> {
     /// A list of integers that newer operator sets give as input number `at`, older ones as an attribute.
     fn list(&mut self, node: &NodeProto, at: usize, name: &str) -> Read<Option<Vec<i64>>> {
         match self.constant(at)? {
-            Some(array) => Ok(Some(array.as_integers()?.to_vec())),
+            Some(array) => {
+                self.charge(array.len())?;
+                Ok(Some(array.as_integers()?.to_vec()))
+            }
             None => Ok(attribute(node, name).map(|a| a.ints.clone())),
         }
     }
@@ -691,10 +651,10 @@ impl<'a> Importer<'a> {
             .or_else(|| own.map(|own| path(own, kind)))
             .unwrap_or_else(|| format!("{}_{}", op.kind(), self.at));
         // Exporters keep equal tensors once: then the name says whose they are for the first that reads them only.
-        let is_free = |name: &&str| !name.is_empty() && !self.names.contains(*name);
-        let from_weight = origin.and_then(|o| o.strip_suffix(".weight")).filter(is_free);
+        let is_free = |name: &String| !name.is_empty() && !self.names.has(name);
+        let from_weight = origin.and_then(|o| o.strip_suffix(".weight")).map(names::safe).filter(is_free);
         let name = match (from_weight, part) {
-            (Some(name), _) => name.to_string(),
+            (Some(name), _) => name,
             (None, "") => base,
             (None, part) => format!("{base}.{part}"),
         };
@@ -724,22 +684,10 @@ impl<'a> Importer<'a> {
         if let Op::Select { indices, .. } = &op {
             self.charge(indices.len())?;
         }
-        let name = self.unique(if name.is_empty() { op.kind() } else { name });
+        let name = self.names.unique(name, op.kind());
         self.shapes.push(shape);
         self.nodes.push(Node { name, op, inputs });
         Ok(Value::of_node(self.nodes.len() - 1))
-    }
-
-    /// A name for an operation, `wanted` if no other has it.
-    fn unique(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_string();
-        while !self.names.insert(name.clone()) {
-            // Counted, because a file may have many nodes of one name.
-            let count = self.repeated.entry(wanted.to_string()).or_default();
-            *count += 1;
-            name = if *count == 1 { format!("{wanted}_") } else { format!("{wanted}_{count}") };
-        }
-        name
     }
 
     /// The shape of a value of the network.
@@ -755,42 +703,5 @@ impl<'a> Importer<'a> {
             true => Ok(held),
             false => obstacle(format!("of {}, no batch of feature maps", self.shown(&held))),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::SCOPES;
-    use crate::proto::{NodeProto, StringStringEntryProto};
-
-    #[test]
-    fn names_of_scripts_become_paths() {
-        let path = |name: &str, kind| super::path(name, kind);
-        assert_eq!(path("/layer1/layer1.0/conv1/Conv", Some("Conv")), "layer1.0.conv1");
-        assert_eq!(path("/features/features.0/features.0.0/Conv_1", Some("Conv")), "features.0.0");
-        assert_eq!(
-            path("/trunk/block1/block1-0/proj/proj.0/Conv", Some("Conv")),
-            "trunk.block1.block1-0.proj.0"
-        );
-        assert_eq!(path("/layer1/layer1.0/relu/Relu", None), "layer1.0.relu.Relu");
-        assert_eq!(path("/Conv", Some("Conv")), "Conv");
-        assert_eq!(path("model/block_1_expand/Conv2D", Some("Conv")), "model.block_1_expand.Conv2D");
-        assert_eq!(path("node_conv2d_1", Some("Conv")), "node_conv2d_1");
-    }
-
-    #[test]
-    fn scopes_are_paths() {
-        let scope = |text: &str, has_weights| {
-            let entry = StringStringEntryProto { key: Some(SCOPES.into()), value: Some(text.into()) };
-            super::scope(&NodeProto { metadata_props: vec![entry], ..NodeProto::default() }, has_weights)
-        };
-        let nested = "['', 'layer1', 'layer1.0', 'layer1.0.conv1', 'conv2d_1']";
-        assert_eq!(scope(nested, true).as_deref(), Some("layer1.0.conv1"));
-        assert_eq!(scope(nested, false).as_deref(), Some("layer1.0.conv1.conv2d_1"));
-        assert_eq!(scope("['', 'add_3']", true).as_deref(), Some("add_3"));
-        for none in ["", "[]", "['']", "['a', '']", "layer1"] {
-            assert_eq!(scope(none, true), None, "{none}");
-        }
-        assert_eq!(super::scope(&NodeProto::default(), true), None);
     }
 }

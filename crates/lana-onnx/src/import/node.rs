@@ -1,6 +1,7 @@
 //! Attributes of a node, and why a node cannot be read.
 
 use crate::proto::{AttributeProto, NodeProto, attribute_type};
+use crate::text::listed;
 
 /// Sizes, strides and paddings beyond this are taken for damage; it keeps every shape computation far from overflow.
 pub(super) const LARGEST: usize = 1 << 20;
@@ -9,6 +10,15 @@ pub(super) const LARGEST: usize = 1 << 20;
 pub(super) enum Obstacle {
     /// It reads something that cannot be read either, which is reported there.
     Upstream,
+    /// It reads this value, which no earlier node makes.
+    Lost(String),
+    /// It reads a tensor of the file that cannot be read.
+    Tensor {
+        /// The tensor.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Its type is unknown.
     Type,
     /// Its type is known, but not this use of it.
@@ -66,7 +76,7 @@ pub(super) fn sizes<const N: usize>(node: &NodeProto, name: &str) -> Read<Option
     let sizes = found.iter().map(|&v| size(v)).collect::<Read<Vec<_>>>()?;
     match sizes.try_into() {
         Ok(sizes) => Ok(Some(sizes)),
-        Err(_) => obstacle(format!("{name} {found:?}, only {N} of them")),
+        Err(_) => obstacle(format!("{name} {}, only {N} of them", listed(found))),
     }
 }
 

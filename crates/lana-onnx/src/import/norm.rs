@@ -8,12 +8,10 @@ use super::fold::number;
 use super::held::Held;
 use super::node::{Read, decimal, dimension, flag, int, obstacle, size};
 use crate::proto::NodeProto;
+use crate::text::listed;
 
 impl Importer<'_> {
     pub(super) fn batch_norm(&mut self, node: &NodeProto) -> Read<Held> {
-        if flag(node, "training_mode", false) {
-            return obstacle("in training mode; export the model for inference");
-        }
         let x = self.value(0)?;
         // Vectors and sequences are feature maps one pixel wide.
         let map: Vec<usize> = match (x.dims.as_slice(), self.left_out(&x)) {
@@ -80,12 +78,13 @@ impl Importer<'_> {
             false => obstacle(format!("parameters of {:?} for {last} elements", array.dims)),
         };
         let weight = self.parameter(1)?;
+        let factors = flat(&weight)?;
         let bias = match self.constant(2)? {
             Some(array) => flat(&array)?,
             None => Tensor::full(&[last], 0.0),
         };
         let eps = decimal(number(node, "epsilon", 1e-5));
-        let parameters = vec![("weight", flat(&weight)?), ("bias", bias)];
+        let parameters = vec![("weight", factors), ("bias", bias)];
         let value = self.shaped(&x, &[&own[..axis], &[last]].concat())?;
         let op = Op::LayerNorm { eps };
         let value = self.emit_with("", op, &[value], parameters, weight.origin.as_deref())?;
@@ -118,6 +117,7 @@ impl Importer<'_> {
             self.emit("channels", Op::Reshape { shape: vec![channels, x.elements() / channels] }, &[y])?;
         for (at, adds) in [(1, false), (2, true)] {
             let array = self.parameter(at)?;
+            self.charge(channels)?;
             let numbers = array.to_floats();
             // Before operator set 21 there was one for each group.
             let numbers = match numbers.len() {
@@ -220,7 +220,7 @@ impl Importer<'_> {
             }
             "ReduceSumSquare" if !axes.is_empty() => vec![square, mean, sum],
             "ReduceL2" if !axes.is_empty() => vec![square, mean, sum, root],
-            _ => return obstacle(format!("of {} along {all:?}", self.shown(&x))),
+            _ => return obstacle(format!("of {} along {}", self.shown(&x), listed(&all))),
         };
         let value = self.chain(x.value, ops)?;
         let mut dims = x.dims.clone();

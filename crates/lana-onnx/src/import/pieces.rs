@@ -6,9 +6,11 @@ use lana_graph::{Op, Tensor};
 
 use super::Importer;
 use super::array::Array;
+use super::fold::few;
 use super::held::{Batch, Held, Known};
 use super::node::{Read, dimension, int, obstacle, size, word};
 use crate::proto::NodeProto;
+use crate::text::listed;
 
 /// What a Slice takes of one dimension, as it stands in the model.
 pub(super) struct Cut {
@@ -126,7 +128,7 @@ impl Importer<'_> {
         };
         match lengths.iter().sum::<usize>() == whole && lengths.len() >= parts {
             true => Ok(lengths),
-            false => obstacle(format!("of {whole} into {parts} parts of {lengths:?}")),
+            false => obstacle(format!("of {whole} into {parts} parts of {}", listed(&lengths))),
         }
     }
 
@@ -226,12 +228,16 @@ impl Importer<'_> {
         let value = self.number(node, 2, "value")?.unwrap_or(0.0);
         let axes: Vec<usize> = match self.constant(3)? {
             Some(axes) => {
+                few(axes.len())?;
                 axes.as_integers()?.iter().map(|&axis| dimension(axis, rank)).collect::<Read<_>>()?
             }
             None => (0..rank).collect(),
         };
-        if given.len() != 2 * axes.len() {
-            return obstacle(format!("pads {given:?} for {} dimensions", axes.len()));
+        let mut distinct = axes.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        if given.len() != 2 * axes.len() || distinct.len() != axes.len() {
+            return obstacle(format!("pads {} for the dimensions {}", listed(&given), listed(&axes)));
         }
         let mode = word(node, "mode", "constant");
         let mut found = held;
@@ -246,7 +252,15 @@ impl Importer<'_> {
             let indices: Option<Vec<i64>> = match mode {
                 // Less than nothing is cut off.
                 "constant" if before >= 0 && after >= 0 => None,
-                "constant" => Some((-before.min(0)..length + after.min(0)).collect()),
+                "constant" => {
+                    let [front, back] = [before, after].map(|pad| pad.min(0).unsigned_abs());
+                    let left = (length as u64).checked_sub(front).and_then(|left| left.checked_sub(back));
+                    let Some(left) = left.filter(|&left| left > 0) else {
+                        return obstacle(format!("{before} and {after} around {length}"));
+                    };
+                    self.charge(found.dims[at])?;
+                    Some((front as i64..(front + left) as i64).collect())
+                }
                 "edge" | "reflect" => {
                     let end = length - 1;
                     self.charge(found.dims[at].saturating_add(size(before)?).saturating_add(size(after)?))?;

@@ -4,9 +4,11 @@ use lana_graph::Op;
 
 use super::Importer;
 use super::array::{Array, broadcast};
+use super::fold::few;
 use super::held::{Batch, Held, without};
 use super::node::{Read, dimension, flag, int, ints, obstacle, size, word};
 use crate::proto::NodeProto;
+use crate::text::listed;
 
 impl Importer<'_> {
     pub(super) fn reshape(&mut self, node: &NodeProto) -> Read<Held> {
@@ -104,6 +106,7 @@ impl Importer<'_> {
     pub(super) fn expand(&mut self) -> Read<Held> {
         let held = self.value(0)?;
         let Some(wanted) = self.constant(1)? else { return obstacle("lacks its shape") };
+        few(wanted.len())?;
         let wanted = wanted.as_integers()?.to_vec();
         let held = held.padded(wanted.len());
         let whole = self.whole_dims(&held);
@@ -140,6 +143,7 @@ impl Importer<'_> {
     pub(super) fn tile(&mut self) -> Read<Held> {
         let mut held = self.value(0)?;
         let Some(repeats) = self.constant(1)? else { return obstacle("lacks its repeats") };
+        few(repeats.len())?;
         for (at, repeats) in Vec::try_from(&*repeats)?.into_iter().enumerate() {
             let Some(&have) = held.dims.get(at) else { return obstacle("more repeats than dimensions") };
             if repeats != 1 {
@@ -193,6 +197,7 @@ impl Importer<'_> {
     /// A constant for one image, as it stands beside a value: by the value's dimensions without the batch. Some of its
     /// own are 1.
     pub(super) fn beside(&mut self, array: &Array, held: &Held) -> Read<Array> {
+        self.charge(array.len())?;
         let rank = held.dims.len();
         let mut dims = array.dims.clone();
         while dims.len() > rank && dims[0] == 1 {
@@ -230,13 +235,13 @@ pub(super) fn order(perm: Option<&[i64]>, rank: usize) -> Read<Vec<usize>> {
     sorted.sort_unstable();
     match sorted.into_iter().eq(0..rank) {
         true => Ok(order),
-        false => obstacle(format!("{rank} dimensions in the order {order:?}")),
+        false => obstacle(format!("{rank} dimensions in the order {}", listed(&order))),
     }
 }
 
 /// What a Reshape makes of dimensions: 0 is that of the same place, -1 what is left.
 pub(super) fn target(whole: &[i64], wanted: &[i64], keeps_zero: bool) -> Read<Vec<i64>> {
-    let wrong = || format!("{whole:?} by the dimensions {wanted:?}");
+    let wrong = || format!("{} by the dimensions {}", listed(whole), listed(wanted));
     let mut dims = Vec::with_capacity(wanted.len());
     for (at, &dim) in wanted.iter().enumerate() {
         dims.push(match dim {
@@ -263,7 +268,7 @@ pub(super) fn squeezed(whole: &[i64], axes: Option<&[i64]>) -> Read<Vec<i64>> {
             for &axis in axes {
                 let at = dimension(axis, whole.len())?;
                 if whole[at] != 1 {
-                    return obstacle(format!("dimension {axis} of {whole:?}"));
+                    return obstacle(format!("dimension {axis} of {}", listed(whole)));
                 }
                 gone[at] = true;
             }
@@ -276,12 +281,13 @@ pub(super) fn squeezed(whole: &[i64], axes: Option<&[i64]>) -> Read<Vec<i64>> {
 /// With further dimensions of size 1, whose places in the result are `axes`.
 pub(super) fn unsqueezed(whole: &[i64], axes: &[i64]) -> Read<Vec<i64>> {
     let rank = whole.len() + axes.len();
+    few(rank)?;
     let places = axes.iter().map(|&axis| dimension(axis, rank)).collect::<Read<Vec<_>>>()?;
     let mut old = whole.iter();
     let dims: Option<Vec<i64>> =
         (0..rank).map(|at| if places.contains(&at) { Some(1) } else { old.next().copied() }).collect();
     match dims.filter(|_| old.next().is_none()) {
         Some(dims) => Ok(dims),
-        None => obstacle(format!("dimensions {axes:?} beside {whole:?}")),
+        None => obstacle(format!("dimensions {} beside {}", listed(axes), listed(whole))),
     }
 }

@@ -4,11 +4,12 @@
 //! first, and back behind it. Each change is carried over what does not mind the order, branches and sums too, until the next one
 //! undoes it, or something needs the dimensions as they were.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use lana_graph::{Node, Op, Shape, Tensor, Value};
 
 use super::array::Array;
+use super::names::Names;
 use super::simplify::{Draft, by_other_dimensions};
 
 /// A value of the old network is that of the new one with its dimensions in this order.
@@ -32,7 +33,7 @@ struct Carrier {
     known: Vec<Turned>,
     /// Old values that something needed as they were.
     settled: HashMap<Value, Value>,
-    names: HashSet<String>,
+    names: Names,
 }
 
 impl Draft {
@@ -49,7 +50,7 @@ impl Draft {
             shapes: vec![self.shapes[0].clone()],
             known: vec![input],
             settled: HashMap::new(),
-            names: self.nodes.iter().map(|node| node.name.clone()).collect(),
+            names: Names::of(self.nodes.iter().map(|node| node.name.clone())),
         };
         let mut parameters = Vec::new();
         for node in &self.nodes {
@@ -183,11 +184,7 @@ impl Carrier {
 
     /// A name for what turns that which a node makes or reads.
     fn unique(&mut self, of: &str) -> String {
-        let mut name = format!("{of}.turned");
-        while !self.names.insert(name.clone()) {
-            name.push('_');
-        }
-        name
+        self.names.unique(&format!("{of}.turned"), "turned")
     }
 }
 

@@ -9,6 +9,7 @@ use lana_onnx::proto::{
 use prost::Message;
 
 /// A model in the making. The output is what the last node gives.
+#[derive(Clone)]
 pub struct Model {
     pub opset: i64,
     /// Of the input `x`; a first 0 is a batch of any size.
