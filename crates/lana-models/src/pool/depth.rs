@@ -41,16 +41,20 @@ fn ends(layer: &Graph) -> Vec<Value> {
         Op::Conv2d(conv) => conv.groups == 1,
         op => matches!(op, Op::Linear { .. }),
     };
-    let mut begin = 0;
-    let ends = layer.cuts().into_iter().skip(1).filter(is_end).filter(|end| {
+    let (mut begin, mut ends) = (0, Vec::new());
+    for end in layer.cuts().into_iter().skip(1).filter(is_end) {
         let behind = end.index();
-        let is_block = layer.nodes()[begin..behind].iter().any(mixes);
-        if is_block {
-            begin = behind;
+        if layer.nodes()[begin..behind].iter().any(mixes) {
+            ends.push(end);
+        } else if let Some(last) = ends.last_mut() {
+            // What mixes nothing behind a block is its activation, of several nodes.
+            *last = end;
+        } else {
+            continue;
         }
-        is_block
-    });
-    ends.collect()
+        begin = behind;
+    }
+    ends
 }
 
 fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
@@ -71,10 +75,23 @@ fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
 
 #[cfg(test)]
 mod tests {
-    use lana_graph::{LayerRules, Op, discover};
+    use lana_graph::{Activation, Graph, GraphBuilder, LayerRules, Op, Shape, Value, discover};
 
     use crate::pool::Operation;
     use crate::{init, zoo};
+
+    /// Two residual blocks with x + relu(x) as their activation.
+    fn leaky() -> lana_graph::Result<Graph> {
+        let mut b = GraphBuilder::new("leaky", Shape::image(8, 4, 4));
+        let mut x = Value::INPUT;
+        for block in 0..2 {
+            let conv = b.conv(&format!("{block}.conv"), x, 8, 3, 1, 1)?;
+            let sum = b.add(&format!("{block}.sum"), conv, x)?;
+            let relu = b.activation(&format!("{block}.relu"), sum, Activation::Relu)?;
+            x = b.add(&format!("{block}.leak"), relu, sum)?;
+        }
+        b.finish(x)
+    }
 
     #[test]
     fn the_first_blocks_stay_with_their_weights() {
@@ -109,6 +126,11 @@ mod tests {
         let one: Operation = "depth-n1".parse().unwrap();
         let alone = one.build(&resnet.layer_graph("layer1.0").unwrap()).unwrap_err();
         assert!(alone.reason.contains("a single block"), "{alone}");
+        // An activation of several nodes that ends in a sum, as the block does.
+        let leaky = leaky().unwrap();
+        let kept = one.build(&leaky).unwrap();
+        let kinds = |graph: &Graph| graph.nodes().iter().map(|node| node.op.kind()).collect::<Vec<_>>();
+        assert_eq!(kinds(&kept), kinds(&leaky)[..leaky.nodes().len() / 2]);
         // A depthwise convolution with the output's shape is no block.
         let mobile = zoo::build("mobilenetv3_small_100", &zoo::ZooOptions::default()).unwrap();
         let alone = one.build(&mobile.layer_graph("blocks.0.0").unwrap()).unwrap_err();
