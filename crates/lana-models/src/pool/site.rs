@@ -130,7 +130,8 @@ impl<'a> Projection<'a> {
     /// Reads it off the layer's graph, if there is one.
     pub(super) fn of(layer: &'a Graph) -> Option<Self> {
         let maker = |value: Value| value.node().map(|n| &layer.nodes()[n]);
-        let sums = layer.nodes().iter().filter(|node| node.op == Op::Add);
+        // From the end on: an operation may sum branches, of which one is a 1×1 convolution too, before it adds its shortcut.
+        let sums = layer.nodes().iter().rev().filter(|node| node.op == Op::Add);
         let ends = sums.flat_map(|sum| &sum.inputs);
         ends.filter(|end| layer.shape(**end) == layer.output_shape()).find_map(|&end| {
             let norm = maker(end).filter(|n| matches!(n.op, Op::BatchNorm { .. }))?;
