@@ -94,17 +94,19 @@ fn tree(found: &NetworkLayers) -> String {
             table.row(row(format!("    {}", block.name), block));
         }
     }
-    let blocks: usize = found.stretches.iter().map(|stretch| stretch.blocks.len()).sum();
+    let layers = found.stretches.iter().filter(is_layer);
+    let blocks: usize = layers.clone().map(|layer| layer.blocks.len().max(1)).sum();
+    let layers = layers.count();
     let share: f64 = found.stretches.iter().filter(is_layer).map(|stretch| stretch.macs_share).sum();
     format!(
-        "{}: {} to {}, {} MACs, {} parameters\n{} layers{} hold {} of the MACs; what is in brackets stays\n\n{table}",
+        "{}: {} to {}, {} MACs, {} parameters\n{}{}: {} of the MACs; what is in brackets stays\n\n{table}",
         found.network,
         found.input,
         found.output,
         format::short(found.cost.macs),
         format::short(found.cost.params),
-        found.stretches.iter().filter(is_layer).count(),
-        if blocks > 0 { format!(", some of several blocks ({blocks})") } else { String::new() },
+        format::plural(layers, "layer"),
+        if blocks > layers { format!(" of {}", format::plural(blocks, "block")) } else { String::new() },
         format::percent(share),
     )
 }
