@@ -1,12 +1,14 @@
 //! Cutting networks and putting them together: how students are made.
 
+use std::collections::HashSet;
+
 use crate::{Error, Graph, Layer, Node, Parameter, Result, Value, Weights};
 
 impl Graph {
     /// The part of the network that makes `to` out of `from`, as a network of its own.
     ///
     /// Layers that lie wholly inside come along. Names lose `prefix` (for a layer: its name and a dot) where they have
-    /// it. It is an error if `to` needs anything but `from`.
+    /// it, unless two would be the same without it. It is an error if `to` needs anything but `from`.
     pub fn subgraph(&self, from: Value, to: Value, prefix: &str) -> Result<Graph> {
         let (first, last) = (from.index(), to.index());
         if last < first {
@@ -33,6 +35,7 @@ impl Graph {
                 }
             }
         }
+        let prefix = self.removable(from, to, prefix);
         let short = |name: &str| name.strip_prefix(prefix).unwrap_or(name).to_string();
         let mut place = vec![None; last + 1];
         place[first] = Some(Value::INPUT);
@@ -83,10 +86,12 @@ impl Graph {
     /// # Errors
     /// If there is no such layer. Weights that are missing stay so.
     pub fn layer_weights(&self, layer: &str, weights: &Weights) -> Result<Weights> {
+        let (_, found) = self.layer(layer)?;
         let prefix = format!("{layer}.");
+        let prefix = self.removable(found.input, found.output, &prefix);
         let own = self.layer_parameters(layer)?.into_iter().filter_map(|parameter| {
             let node = &self.nodes()[parameter.node].name;
-            let removed = node.len() - node.strip_prefix(&prefix).unwrap_or(node).len();
+            let removed = node.len() - node.strip_prefix(prefix).unwrap_or(node).len();
             Some((parameter.name[removed..].to_string(), weights.get(&parameter.name)?.clone()))
         });
         Ok(own.collect())
@@ -100,10 +105,35 @@ impl Graph {
         for parameter in self.layer_parameters(layer)? {
             weights.remove(&parameter.name);
         }
+        let prefix = self.operation_prefix(self.layer(layer)?.1);
         for (name, tensor) in operation.iter() {
-            weights.insert(format!("{layer}.{name}"), tensor.clone());
+            weights.insert(format!("{prefix}{name}"), tensor.clone());
         }
         Ok(())
+    }
+
+    /// What names between two values can lose and still be different: `prefix`, or nothing.
+    fn removable<'a>(&self, from: Value, to: Value, prefix: &'a str) -> &'a str {
+        let mut names = HashSet::new();
+        let mut between = self.nodes()[from.index()..to.index()].iter();
+        match between.all(|node| names.insert(node.name.strip_prefix(prefix).unwrap_or(&node.name))) {
+            true => prefix,
+            false => "",
+        }
+    }
+
+    /// What is put in front of the names of an operation's nodes: the layer's name, and where nodes outside of the layer have that too,
+    /// as in some files, a word of its own.
+    fn operation_prefix(&self, layer: &Layer) -> String {
+        let is_free = |prefix: &str| {
+            let outside = self.nodes().iter().enumerate().filter(|(index, _)| !layer.nodes.contains(index));
+            outside.into_iter().all(|(_, node)| !node.name.starts_with(prefix))
+        };
+        let mut prefix = format!("{}.", layer.name);
+        while !is_free(&prefix) {
+            prefix += "op.";
+        }
+        prefix
     }
 
     fn layer_parameters(&self, layer: &str) -> Result<Vec<Parameter>> {
@@ -111,7 +141,8 @@ impl Graph {
         Ok(self.parameters().into_iter().filter(|parameter| found.nodes.contains(&parameter.node)).collect())
     }
 
-    /// The network with `operation` in the place of a layer. The operation's nodes get the layer's name as prefix. An
+    /// The network with `operation` in the place of a layer. The operation's nodes get the layer's name as prefix (and `op.` behind it
+    /// where nodes outside of the layer have that prefix too). An
     /// operation without nodes skips the layer. This is the only way a student is made.
     ///
     /// Where the layer's input is also read further on, past the layer, skipping makes those readers and the layer's own
@@ -146,8 +177,9 @@ impl Graph {
             _ => v,
         };
         let mut nodes = self.nodes()[..start].to_vec();
+        let prefix = self.operation_prefix(&found);
         nodes.extend(added.iter().map(|n| Node {
-            name: format!("{layer}.{}", n.name),
+            name: format!("{prefix}{}", n.name),
             op: n.op.clone(),
             inputs: n.inputs.iter().map(|&v| inner(v)).collect(),
         }));
@@ -168,5 +200,47 @@ impl Graph {
             layers.push(Layer { nodes: range, input, output, ..old.clone() });
         }
         Graph::new(self.name(), self.input_shape().clone(), nodes, outer(self.output()), layers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Activation, GraphBuilder, Shape, Tensor};
+
+    /// A layer `b` in which `conv` and `b.conv` stand, beside a node `b.conv2` outside of it.
+    fn network() -> Result<Graph> {
+        let mut b = GraphBuilder::new("network", Shape::image(4, 8, 8));
+        let x = b.activation("stem", Value::INPUT, Activation::Relu)?;
+        let y = b.conv("conv", x, 4, 3, 1, 1)?;
+        let y = b.conv("b.conv", y, 4, 1, 1, 1)?;
+        let z = b.conv("b.conv2", y, 4, 1, 1, 1)?;
+        let (name, input, nodes, output, _) = b.finish(z)?.into_parts();
+        let layer = Layer { name: "b".into(), stage: "b".into(), nodes: 1..3, input: x, output: y };
+        Graph::new(name, input, nodes, output, vec![layer])
+    }
+
+    #[test]
+    fn names_that_would_be_the_same_keep_what_tells_them_apart() {
+        let graph = network().unwrap();
+        let own = graph.layer_graph("b").unwrap();
+        let names = |graph: &Graph| graph.nodes().iter().map(|n| n.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&own), ["conv", "b.conv"]);
+        let all = graph.parameters();
+        let weights: Weights = all.iter().map(|p| (p.name.clone(), Tensor::full(&p.shape, 0.5))).collect();
+        let layer_weights = graph.layer_weights("b", &weights).unwrap();
+        layer_weights.check(&own).unwrap();
+
+        // What stands in the layer's place is told from `b.conv2`, which is not in it.
+        let mut b = GraphBuilder::new("operation", own.input_shape().clone());
+        let y = b.conv("conv2", Value::INPUT, 4, 3, 1, 1).unwrap();
+        let operation = b.finish(y).unwrap();
+        let student = graph.replace("b", &operation).unwrap();
+        assert_eq!(names(&student), ["stem", "b.op.conv2", "b.conv2"]);
+        let theirs: Weights =
+            operation.parameters().iter().map(|p| (p.name.clone(), Tensor::full(&p.shape, 0.1))).collect();
+        let mut replaced = weights;
+        graph.replace_weights("b", &mut replaced, &theirs).unwrap();
+        replaced.check(&student).unwrap();
     }
 }
