@@ -7,6 +7,7 @@ use lana_models::pool::Pools;
 
 use crate::context::Context;
 use crate::stages::{export, finetune, pretrain, profile, report, score, select, tables};
+use crate::train::trained_weights;
 use crate::{
     Budget, Config, Control, Error, Progress, Result, Run, StudentMetrics, stages, teacher, write_atomic,
 };
@@ -202,6 +203,12 @@ fn check_inputs(config: &Config, out: &Path, progress: &dyn Progress) -> Result<
     let graph = teacher_graph(config, out)?;
     match &config.weights {
         _ if is_taken_in || file => {}
+        Some(source) if *source == trained_weights(out).into() && !trained_weights(out).is_file() => {
+            return Err(Error::input(
+                format!("{}: its network has not been trained to the end", out.display()),
+                "give the same `lana train` command again: it goes on where it was",
+            ));
+        }
         Some(source) => {
             source.warn_of_another(&config.teacher, progress);
             source.load(progress)?.check(&graph)?;

@@ -68,45 +68,74 @@ pub fn train(
     }
     recipe.validate("")?;
     let config = Config { weights: Some(trained_weights(out).into()), ..config.clone() };
-    // A name that is wrong makes no folder.
-    teacher::read(&config)?;
-    learn(&take_up(&config, out, progress)?, recipe)
+    // What is wrong makes no folder, and what is done leaves the run as it is.
+    let (_, setting) = setting(&config)?;
+    match known(&config, recipe, &setting, out, progress)? {
+        Some(trained) => Ok(trained),
+        None => learn(&take_up(&config, out, progress)?, recipe),
+    }
+}
+
+/// The network that a configuration names, and what its training depends on besides images and recipe.
+fn setting(config: &Config) -> Result<(Origin, String)> {
+    let origin = teacher::read(config)?;
+    let (graph, preprocessing) = (&origin.graph, &origin.preprocessing);
+    let (input, output) = (graph.input_shape(), graph.output_shape());
+    let setting = format!("{input} to {output}, {preprocessing:?}, seed {}", config.seed);
+    Ok((origin, setting))
+}
+
+/// The network that was trained like this in a run directory, if one was.
+fn known(
+    config: &Config,
+    recipe: &Recipe,
+    setting: &str,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<Option<TrainedNetwork>> {
+    const ELSEWHERE: &str = "give another --out for a network that is trained otherwise";
+    let weights = trained_weights(out);
+    let has_teacher = out.join("teacher/metrics.json").is_file();
+    let metrics = weights.with_file_name("metrics.json");
+    let Some(known) = read_or_redo::<TrainedNetwork>(&metrics, progress)? else {
+        return match has_teacher {
+            true => {
+                let message =
+                    format!("{}: the run has a teacher, which was not trained there", out.display());
+                Err(Error::input(message, ELSEWHERE))
+            }
+            false => Ok(None),
+        };
+    };
+    let is_it = (&known.network, &known.train, &known.val) == (&config.teacher, &config.train, &config.val)
+        && known.recipe.trains_like(recipe)
+        && known.setting == setting;
+    if !is_it {
+        let message = format!("{}: {} was trained there in another way", out.display(), known.network);
+        return Err(Error::input(message, ELSEWHERE));
+    }
+    if std::fs::read(&weights).is_ok_and(|bytes| sha256(&bytes) == known.sha256) {
+        return Ok(Some(known));
+    }
+    if has_teacher {
+        return Err(Error::input(
+            format!("{} is missing or damaged", weights.display()),
+            "the run has taken the network in, and works without; to train it again give another --out",
+        ));
+    }
+    progress.warn(&format!("{} is missing or damaged; it is trained again", weights.display()));
+    Ok(None)
 }
 
 /// Trains the teacher of a run that has none yet.
 pub(crate) fn learn(context: &Context<'_>, recipe: &Recipe) -> Result<TrainedNetwork> {
     let config = &context.config;
-    let Origin { graph, preprocessing, .. } = teacher::read(config)?;
+    let (Origin { graph, preprocessing, .. }, setting) = setting(config)?;
+    if let Some(known) = known(config, recipe, &setting, context.run.root(), context.progress)? {
+        return Ok(known);
+    }
     let path = trained_weights(context.run.root());
     let folder = context.run.path("trained");
-    let metrics = folder.join("metrics.json");
-    let setting = format!(
-        "{} to {}, {preprocessing:?}, seed {}",
-        graph.input_shape(),
-        graph.output_shape(),
-        config.seed
-    );
-    let is_it = |known: &TrainedNetwork| {
-        (&known.network, &known.train, &known.val) == (&config.teacher, &config.train, &config.val)
-            && known.recipe.trains_like(recipe)
-            && known.setting == setting
-    };
-    let known = read_or_redo::<TrainedNetwork>(&metrics, context.progress)?;
-    if let Some(known) = known.filter(is_it) {
-        if std::fs::read(&path).is_ok_and(|bytes| sha256(&bytes) == known.sha256) {
-            return Ok(known);
-        }
-        context.progress.warn(&format!("{} is missing or damaged; it is trained again", path.display()));
-    }
-    if context.run.path("teacher/metrics.json").is_file() {
-        return Err(Error::input(
-            format!(
-                "{}: the run has a teacher, which was not trained like this",
-                context.run.root().display()
-            ),
-            "give another --out for a network that is trained otherwise",
-        ));
-    }
     let start = init::random(&graph, config.seed);
     let network = Teacher { graph, weights: Weights::new(), preprocessing };
     let trainer = Trainer {
@@ -135,7 +164,7 @@ pub(crate) fn learn(context: &Context<'_>, recipe: &Recipe) -> Result<TrainedNet
         cost: network.graph.deployed_cost(),
         sha256: sha256(&bytes),
     };
-    write_json(&metrics, &record)?;
+    write_json(&folder.join("metrics.json"), &record)?;
     context.run.event(
         "train",
         serde_json::json!({"network": record.network, "top1": record.assessment.accuracy.top1}),

@@ -91,8 +91,9 @@ impl<'a> Library<'a> {
                     "delete the budget's folder and give the same command again",
                 )
             })?;
+            // By the network as it is now, since names depend on what stands outside of the layer.
+            graph.replace_weights(&layer.name, &mut weights, &trained.weights()?)?;
             graph = graph.replace(&layer.name, &trained.graph)?;
-            own.replace_weights(&layer.name, &mut weights, &trained.weights()?)?;
         }
         Ok((graph, weights))
     }
