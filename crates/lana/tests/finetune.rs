@@ -112,10 +112,15 @@ impl Progress for Noting {
     fn say(&self, line: &str) {
         let mut file = OpenOptions::new().create(true).append(true).open(&self.0).unwrap();
         file.write_all(format!("{line}\n").as_bytes()).unwrap();
+        if std::env::var(ABORT).is_ok_and(|at| line.contains(&at)) {
+            std::process::abort();
+        }
     }
 }
 
 const CHILD: &str = "LANA_TEST_FINETUNE_RUN";
+/// What it says before it ends in an instant.
+const ABORT: &str = "LANA_TEST_FINETUNE_ABORT";
 
 /// No test: the process that another starts and kills.
 #[test]
@@ -139,17 +144,38 @@ fn killed_again_and_again_it_ends_with_the_same_weights_to_the_last_bit() {
     }
     assert!(reference["last.safetensors"] != reference["average.safetensors"]);
 
-    fs::remove_dir_all(trained(&run)).unwrap();
-    let start = || {
+    let start = |abort: Option<&str>| {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "child", "--test-threads=1"]).env(CHILD, &run);
-        command.stdout(Stdio::null()).spawn().unwrap()
+        if let Some(line) = abort {
+            command.env(ABORT, line);
+        }
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
+    let ends_the_same = |interruptions: usize| {
+        assert!(start(None).wait().unwrap().success());
+        let said = fs::read_to_string(run.join("said")).unwrap();
+        assert!(said.contains("goes on at step"), "every process began anew: {said}");
+        let killed = results(&run);
+        assert_eq!(reference.keys().collect::<Vec<_>>(), killed.keys().collect::<Vec<_>>());
+        for (name, bytes) in &reference {
+            assert!(killed[name] == *bytes, "{name} differs after {interruptions} interruptions");
+        }
+    };
+
+    // After an epoch's last update and before its record: the checkpoint then is that of the update.
+    fs::remove_dir_all(trained(&run)).unwrap();
+    for epoch in ["epoch 1 of", "epoch 3 of"] {
+        assert!(!start(Some(epoch)).wait().unwrap().success(), "{epoch}");
+    }
+    ends_the_same(2);
+
+    // And at moments that nobody chose, but not before it trains.
+    fs::remove_dir_all(trained(&run)).unwrap();
     let (mut kills, mut state) = (0, 777u64);
-    for _ in 0..8 {
-        let mut child = start();
+    for _ in 0..6 {
+        let mut child = start(None);
         let begun = Instant::now();
-        // Not before it trains, and then at a moment that nobody chose.
         let has_begun = || trained(&run).join("checkpoint.json").exists();
         while !has_begun() && begun.elapsed() < Duration::from_secs(60) {
             std::thread::sleep(Duration::from_millis(1));
@@ -164,14 +190,8 @@ fn killed_again_and_again_it_ends_with_the_same_weights_to_the_last_bit() {
             break;
         }
     }
-    assert!(kills > 0 && start().wait().unwrap().success());
-    let said = fs::read_to_string(run.join("said")).unwrap();
-    assert!(said.contains("goes on at step"), "every process began anew: {said}");
-    let killed = results(&run);
-    assert_eq!(reference.keys().collect::<Vec<_>>(), killed.keys().collect::<Vec<_>>());
-    for (name, bytes) in &reference {
-        assert!(killed[name] == *bytes, "{name} differs after {kills} kills");
-    }
+    assert!(kills > 0);
+    ends_the_same(kills);
 }
 
 /// Collects what is said.

@@ -239,7 +239,7 @@ impl Trainer<'_> {
         }
         progress.begin(self.title, total * images, "images");
         progress.advance(position.step * images, "");
-        while position.step < total {
+        while position.epochs.len() < recipe.epochs {
             let clock = Instant::now();
             self.epoch(&course, (&loader, book.as_ref()), per_epoch, &mut distiller, &mut position, clock)?;
         }
@@ -281,7 +281,7 @@ impl Trainer<'_> {
         })
     }
 
-    /// From where the position is to the end of its epoch.
+    /// From where the position is to the end of its epoch, and what the network is worth there.
     fn epoch(
         &self,
         course: &Course<'_>,
@@ -296,8 +296,9 @@ impl Trainer<'_> {
         let progress = context.progress;
         let images = (settled.batch * recipe.accumulate) as u64;
         let total = per_epoch * recipe.epochs as u64;
-        let epoch = position.step / per_epoch;
-        let first = (position.step % per_epoch) as usize * recipe.accumulate;
+        // By the epochs that were validated: one whose last update is in the checkpoint may still lack that.
+        let epoch = position.epochs.len() as u64;
+        let first = (position.step - epoch * per_epoch) as usize * recipe.accumulate;
         let left = per_epoch as usize * recipe.accumulate - first;
         let shape = input.graph.input_shape().clone();
         let batches = loader.epoch_from(epoch, first).take(left).enumerate().map(|(at, batch)| {
