@@ -46,7 +46,12 @@ pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Resul
         train: format!("generated:shapes?seed={}&images=6000&split=train", options.seed),
         val: format!("generated:shapes?seed={}&images=1500&split=val", options.seed),
         seed: options.seed,
-        latency: LatencyConfig { batch: 16, time_limit_s: 30.0, ..LatencyConfig::default() },
+        latency: LatencyConfig {
+            batch: 16,
+            time_limit_s: 30.0,
+            target_error: 0.02,
+            ..LatencyConfig::default()
+        },
         pretrain: PretrainConfig { images: 1_536, batch: 16, crop_padding: 2, ..PretrainConfig::default() },
         score: ScoreConfig { images: 512, batch: 128, ..ScoreConfig::default() },
         select: SelectConfig { solutions: 8, time_limit_s: 5.0, rounds: 1, ..SelectConfig::default() },
