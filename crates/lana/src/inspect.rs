@@ -242,8 +242,8 @@ pub struct ZooRow {
     pub input: [usize; 3],
     /// Number of classes.
     pub classes: usize,
-    /// Number of replaceable layers.
-    pub layers: usize,
+    /// Number of replaceable blocks.
+    pub blocks: usize,
     /// Multiply-accumulates and parameters.
     #[serde(flatten)]
     pub cost: Cost,
@@ -258,13 +258,13 @@ pub fn zoo() -> Result<Vec<ZooRow>> {
             family: e.family.to_string(),
             input: [3, e.resolution, e.resolution],
             classes: e.num_classes,
-            layers: e.layers,
+            blocks: e.layers,
             cost: Cost { macs: e.macs, params: e.params },
         })
         .collect())
 }
 
-/// One teacher of the zoo with its layers.
+/// One teacher of the zoo with its blocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ZooNetwork {
     /// Its name.
@@ -288,15 +288,15 @@ pub struct ZooNetwork {
     /// Multiply-accumulates and parameters.
     #[serde(flatten)]
     pub cost: Cost,
-    /// Its replaceable layers; the stem and the head are not among them.
-    pub layers: Vec<ZooLayer>,
+    /// Its replaceable blocks; the stem and the head are not among them.
+    pub blocks: Vec<ZooBlock>,
 }
 
-/// A layer of a teacher.
+/// A block of a teacher: a layer, or a part of one ([`crate::LayerRules`]: `group`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ZooLayer {
+pub struct ZooBlock {
     /// Its name.
-    pub layer: String,
+    pub block: String,
     /// The stage it belongs to.
     pub stage: String,
     /// Shape of what it takes.
@@ -312,16 +312,16 @@ pub struct ZooLayer {
     pub params_share: f64,
 }
 
-/// A teacher with its layers, at another resolution or with other classes than its own if `options` say so.
+/// A teacher with its blocks, at another resolution or with other classes than its own if `options` say so.
 pub fn zoo_network(name: &str, options: &ZooOptions) -> Result<ZooNetwork> {
     let graph = zoo::build(name, options)?;
     let entry = zoo::entry(name)?;
     let cost = graph.cost();
     let share = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
-    let layers = graph.layers().iter().map(|l| {
+    let blocks = graph.layers().iter().map(|l| {
         let own = graph.cost_of(l.nodes.clone());
-        ZooLayer {
-            layer: l.name.clone(),
+        ZooBlock {
+            block: l.name.clone(),
             stage: l.stage.clone(),
             input: graph.shape(l.input).clone(),
             output: graph.shape(l.output).clone(),
@@ -342,7 +342,7 @@ pub fn zoo_network(name: &str, options: &ZooOptions) -> Result<ZooNetwork> {
         crop: entry.preprocessing.crop,
         interpolation: entry.preprocessing.interpolation.to_string(),
         cost,
-        layers: layers.collect(),
+        blocks: blocks.collect(),
     })
 }
 

@@ -58,7 +58,7 @@ pub use demo::{DemoOptions, DemoResult, demo};
 pub use error::Error;
 pub use fresh::{MEASURE_COMMAND, measure_in_processes_of, measure_request};
 pub use inspect::{
-    EvaluateOptions, NetworkFile, ZooLayer, ZooNetwork, ZooRow, evaluate, pool, pool_of_run, status, zoo,
+    EvaluateOptions, NetworkFile, ZooBlock, ZooNetwork, ZooRow, evaluate, pool, pool_of_run, status, zoo,
     zoo_network,
 };
 pub use lana_data::{Augmentation, ColorJitter, EraseMode, RandAugment, TrainInterpolation};

@@ -228,13 +228,13 @@ fn the_zoo_is_listed() {
     let zoo: Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
     let teachers = zoo["teachers"].as_array().unwrap();
     let resnet56 = teachers.iter().find(|teacher| teacher["name"] == "resnet56_cifar").unwrap();
-    assert_eq!(resnet56["layers"], 27);
+    assert_eq!(resnet56["blocks"], 27);
     assert_eq!(resnet56["params"], 853_018);
     assert_eq!(resnet56["input"], serde_json::json!([3, 32, 32]));
 }
 
 #[test]
-fn a_teacher_of_the_zoo_is_shown_with_its_layers() {
+fn a_teacher_of_the_zoo_is_shown_with_its_blocks() {
     lana()
         .args(["zoo", "efficientnet_b2"])
         .assert()
@@ -246,8 +246,8 @@ fn a_teacher_of_the_zoo_is_shown_with_its_layers() {
     let network: Value = serde_json::from_slice(&assert.get_output().stdout).unwrap();
     assert_eq!(network["input"], serde_json::json!([3, 65, 65]));
     assert_eq!(network["classes"], 7);
-    assert_eq!(network["layers"].as_array().unwrap().len(), 45);
-    assert_eq!(network["layers"][0]["output"], serde_json::json!([32, 33, 33]));
+    assert_eq!(network["blocks"].as_array().unwrap().len(), 45);
+    assert_eq!(network["blocks"][0]["output"], serde_json::json!([32, 33, 33]));
     lana().args(["zoo", "efficientnet_b9"]).assert().code(2).stderr(contains("nearest: efficientnet_b"));
     lana().args(["zoo", "--resolution=65"]).assert().code(2).stderr(contains("lana zoo efficientnet_b2"));
     lana().args(["zoo", "efficientnet_b0", "--resolution=4"]).assert().code(2).stderr(contains("too small"));

@@ -11,14 +11,15 @@ Example:
   lana zoo efficientnet_b2
   lana zoo efficientnet_b2 --resolution 192 --num-classes 100 --json";
 
-/// List the teachers there are, or the layers of one
+/// List the teachers there are, or the blocks of one
 ///
 /// Their parameter names are those of the weights people have, so that a safetensors file loads unchanged. MACs are the
-/// multiply-accumulates for one image, counted as fvcore does, whose counts timm publishes.
+/// multiply-accumulates for one image, counted as fvcore does, whose counts timm publishes. `lana layers` shows which blocks
+/// become one layer.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Arguments {
-    /// The teacher whose layers are shown; all teachers if it is not given
+    /// The teacher whose blocks are shown; all teachers if it is not given
     #[arg(value_name = "ARCH")]
     name: Option<String>,
 
@@ -34,7 +35,7 @@ impl Arguments {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let Some(name) = &self.name else { return self.list() };
         let network = lana::zoo_network(name, &self.network.options())?;
-        if self.json { output::json(&network) } else { output::results(&layers(&network)) }
+        if self.json { output::json(&network) } else { output::results(&blocks(&network)) }
     }
 
     fn list(&self) -> Result<(), Failure> {
@@ -53,7 +54,7 @@ impl Arguments {
             ("family", Align::Left),
             ("input", Align::Left),
             ("classes", Align::Right),
-            ("layers", Align::Right),
+            ("blocks", Align::Right),
             ("parameters", Align::Right),
             ("MACs", Align::Right),
         ]);
@@ -63,7 +64,7 @@ impl Arguments {
                 row.family,
                 row.input.map(|size| size.to_string()).join("×"),
                 format::count(row.classes as u64),
-                format::count(row.layers as u64),
+                format::count(row.blocks as u64),
                 format::short(row.cost.params),
                 format::short(row.cost.macs),
             ]);
@@ -72,11 +73,11 @@ impl Arguments {
     }
 }
 
-/// What there is to say about a network, and its layers as a table.
-fn layers(network: &ZooNetwork) -> String {
+/// What there is to say about a network, and its blocks as a table.
+fn blocks(network: &ZooNetwork) -> String {
     let list = |values: [f32; 3]| values.map(|v| v.to_string()).join(", ");
     let mut table = Table::new(&[
-        ("layer", Align::Left),
+        ("block", Align::Left),
         ("input", Align::Left),
         ("output", Align::Left),
         ("MACs", Align::Right),
@@ -96,10 +97,10 @@ fn layers(network: &ZooNetwork) -> String {
         ]);
     };
     let mut rest = ([network.cost.macs, network.cost.params], [1.0, 1.0]);
-    for layer in &network.layers {
-        let shares = [layer.macs_share, layer.params_share];
-        let costs = [layer.cost.macs, layer.cost.params];
-        row(&layer.layer, layer.input.to_string(), layer.output.to_string(), costs, shares);
+    for block in &network.blocks {
+        let shares = [block.macs_share, block.params_share];
+        let costs = [block.cost.macs, block.cost.params];
+        row(&block.block, block.input.to_string(), block.output.to_string(), costs, shares);
         for kind in 0..2 {
             rest.0[kind] -= costs[kind];
             rest.1[kind] -= shares[kind];
@@ -108,7 +109,7 @@ fn layers(network: &ZooNetwork) -> String {
     row("stem and head", String::new(), String::new(), rest.0, rest.1);
     format!(
         "{} ({}): {}\ninput {} of pixels with mean {} and deviation {}, {} of the shorter side, {}; {} classes\n\
-         {} layers, {} parameters, {} MACs\n\n{table}",
+         {} blocks, {} parameters, {} MACs\n\n{table}",
         network.name,
         network.family,
         network.source,
@@ -118,7 +119,7 @@ fn layers(network: &ZooNetwork) -> String {
         format::percent(f64::from(network.crop)),
         network.interpolation,
         format::count(network.classes as u64),
-        format::count(network.layers.len() as u64),
+        format::count(network.blocks.len() as u64),
         format::short(network.cost.params),
         format::short(network.cost.macs),
     )
