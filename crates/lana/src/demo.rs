@@ -54,7 +54,7 @@ pub fn demo(out: &Path, options: &DemoOptions, progress: &dyn Progress) -> Resul
         },
         pretrain: PretrainConfig { images: 1_536, batch: 16, crop_padding: 2, ..PretrainConfig::default() },
         score: ScoreConfig { images: 512, batch: 128, ..ScoreConfig::default() },
-        select: SelectConfig { solutions: 8, time_limit_s: 5.0, rounds: 1, ..SelectConfig::default() },
+        select: SelectConfig { solutions: 8, time_limit_s: 5.0, rounds: 2, ..SelectConfig::default() },
         finetune: Recipe {
             epochs: 3,
             batch: 64.into(),
