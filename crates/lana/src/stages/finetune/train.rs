@@ -298,8 +298,9 @@ impl Trainer<'_> {
         let total = per_epoch * recipe.epochs as u64;
         // By the epochs that were validated: one whose last update is in the checkpoint may still lack that.
         let epoch = position.epochs.len() as u64;
-        let first = (position.step - epoch * per_epoch) as usize * recipe.accumulate;
-        let left = per_epoch as usize * recipe.accumulate - first;
+        // Checkpoints of before may lack more than that; then nothing is left of this epoch, and the next begins where they stand.
+        let first = position.step.saturating_sub(epoch * per_epoch) as usize * recipe.accumulate;
+        let left = (per_epoch as usize * recipe.accumulate).saturating_sub(first);
         let shape = input.graph.input_shape().clone();
         let batches = loader.epoch_from(epoch, first).take(left).enumerate().map(|(at, batch)| {
             let page = batch.as_ref().ok().and_then(|raw| book.map(|book| book.page(epoch, first + at, raw)));
