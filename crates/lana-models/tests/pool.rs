@@ -327,7 +327,7 @@ fn operations_fit_tensorflows_padding_and_take_the_layers_gates() {
 #[test]
 fn names_parse_back() {
     let pool = Pool::compact();
-    assert_eq!(pool.operations().len(), 20);
+    assert_eq!(pool.operations().len(), 23);
     assert!(pool.operations()[0].is_teacher());
     assert!(pool.operations()[1].is_identity());
     for preset in Preset::ALL {
@@ -466,7 +466,7 @@ fn layers_have_pools_of_their_own() {
         Pools::parse("compact", &rules(&["layer1, layer3.*:-conv-*", "layer3.0:paper,-vit-*"])).unwrap();
     pools.check(&graph).unwrap();
     let at = |name: &str| pools.at(graph.layer(name).unwrap().1).operations().len();
-    assert_eq!(["layer1.2", "layer2.0", "layer3.1", "layer3.0"].map(at), [19, 20, 19, 161]);
+    assert_eq!(["layer1.2", "layer2.0", "layer3.1", "layer3.0"].map(at), [22, 23, 22, 161]);
     for (list, part) in [
         (&["layer1"][..], "`layer1` is no rule"),
         (&[":compact"], "is no rule"),
@@ -683,7 +683,7 @@ fn reasons_say_why_an_operation_does_not_apply() {
     // Odd sizes under stride 2 are no obstacle: 9×9 becomes 5×5.
     let strided = layer(&|b| b.conv("conv", lana_graph::Value::INPUT, 12, 3, 2, 1));
     for (op, built) in Pool::compact().operations_for(&strided) {
-        assert_eq!(built.is_ok(), !["identity", "narrow", "depth"].contains(&op.family()), "{op}");
+        assert_eq!(built.is_ok(), !["identity", "narrow", "depth", "wide"].contains(&op.family()), "{op}");
     }
 
     // Of two names for the same network one stands, whatever their order: that which starts from the teacher's weights.

@@ -18,6 +18,8 @@ pub struct Assessment {
     pub classes: Vec<(u64, u64)>,
     /// Images for which network and teacher answer the same class, and images on which they were compared.
     pub agreed: (u64, u64),
+    /// For each image, in their order, whether it was answered rightly.
+    pub right: Vec<bool>,
 }
 
 impl Assessment {
@@ -47,6 +49,7 @@ impl Assessment {
         let confidence: Vec<f32> = Vec::try_from(cpu(&confidence)?)?;
         let right: Vec<bool> = Vec::try_from(cpu(&right)?)?;
         let labels: Vec<i64> = Vec::try_from(cpu(labels)?)?;
+        self.right.extend(&right);
         for ((confidence, right), label) in confidence.into_iter().zip(right).zip(labels) {
             // Bins are open below and closed above, as in Guo et al. 2017; NaN falls into the first.
             let at = (f64::from(confidence) * BINS as f64).ceil() as usize;
@@ -64,7 +67,7 @@ impl Assessment {
         Ok(())
     }
 
-    /// Adds what another has seen.
+    /// Adds what another has seen, behind what this one has.
     pub fn merge(&mut self, other: &Assessment) {
         self.evaluation.merge(&other.evaluation);
         for (mine, theirs) in self.bins.iter_mut().zip(other.bins) {
@@ -75,6 +78,7 @@ impl Assessment {
             *mine = (mine.0 + theirs.0, mine.1 + theirs.1);
         }
         self.agreed = (self.agreed.0 + other.agreed.0, self.agreed.1 + other.agreed.1);
+        self.right.extend(&other.right);
     }
 
     /// Expected calibration error (Guo et al. 2017): the difference between confidence and accuracy in each bin, in the mean over
@@ -117,5 +121,7 @@ mod tests {
         }
         assert!((parts.calibration_error() - whole.calibration_error()).abs() < 1e-12);
         assert_eq!((parts.classes, parts.agreed), (whole.classes, whole.agreed));
+        assert_eq!(whole.right, [true, false, true, true]);
+        assert_eq!(parts.right, whole.right);
     }
 }

@@ -19,7 +19,7 @@ use crate::run::{read_graph, read_weights};
 use crate::stages::Shard;
 use crate::teacher::{self, Origin};
 use crate::{
-    Accuracy, Assessment, Budget, ClassAccuracy, Config, Error, Progress, Recipe, Result, Run,
+    Accuracy, Answers, Assessment, Budget, ClassAccuracy, Config, Error, Progress, Recipe, Result, Run,
     TeacherMetrics, read_or_redo, write_atomic,
 };
 
@@ -455,6 +455,7 @@ pub(crate) fn assessment(
         calibration_error: counted.calibration_error(),
         agreement: counted.agreement(),
         images_per_s: accuracy.images as f64 / seconds,
+        right: Some(Answers::new(&counted.right)),
         classes: classes.collect(),
     }
 }

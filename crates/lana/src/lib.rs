@@ -23,6 +23,7 @@ mod config;
 mod context;
 mod controls;
 mod demo;
+mod difference;
 mod error;
 mod footprint;
 mod fresh;
@@ -55,6 +56,7 @@ pub use compare::{RecipeRow, compare_recipes};
 pub use config::{Config, LatencyConfig, OptimizerKind, PretrainConfig, ScoreConfig, SelectConfig};
 pub use controls::{Control, ControlMetrics, ControlTiming, NetworkControl, Timed};
 pub use demo::{DemoOptions, DemoResult, demo};
+pub use difference::{Answers, Difference};
 pub use error::Error;
 pub use fresh::{MEASURE_COMMAND, measure_in_processes_of, measure_request};
 pub use inspect::{

@@ -447,11 +447,11 @@ fn is_asked(asked: &[(Vec<String>, Vec<String>)], layer: &str, choice: &str) -> 
 }
 
 /// Share of its layer's multiply-accumulates that an operation has; none for what is as wide as the teacher: its own layer, some of
-/// the blocks of one, and the identity, which replaces nothing.
+/// the blocks of one, be it side by side, and the identity, which replaces nothing.
 fn share(place: &PoolLayer, operation: &str) -> Option<f64> {
     let macs = |name: &str| place.operations.iter().find(|o| o.name == name).map(|o| o.cost.macs as f64);
     let is_wide = [Operation::IDENTITY, Operation::TEACHER].contains(&operation)
-        || operation.starts_with(Operation::DEPTH);
+        || [Operation::DEPTH, Operation::WIDE].iter().any(|family| operation.starts_with(family));
     Some(macs(operation).filter(|_| !is_wide)? / macs(Operation::TEACHER)?)
 }
 

@@ -8,6 +8,8 @@ use lana_latency::Figures;
 use lana_torch::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::Answers;
+
 /// Accuracy of a network on some images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
@@ -48,6 +50,9 @@ pub struct Assessment {
     pub agreement: Option<f64>,
     /// Images a second, decoding included.
     pub images_per_s: f64,
+    /// Which images are answered rightly; none in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub right: Option<Answers>,
     /// Class by class.
     pub classes: Vec<ClassAccuracy>,
 }

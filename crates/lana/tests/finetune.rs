@@ -281,6 +281,9 @@ fn controls_stand_beside_the_student() {
             control.ratio().is_some_and(|ratio| ratio > 0.0) && control.agreement.is_some(),
             "{control:?}"
         );
+        let difference = control.difference.unwrap();
+        assert!(difference.paired, "{control:?}");
+        assert_eq!(difference.top1, control.val.top1 - student.val.top1);
         let is_network = control.choices.is_empty();
         // Parameters are known exactly: selections meet the budget, the teacher's own architecture does not.
         assert_eq!(control.meets_budget, Some(!is_network), "{control:?}");

@@ -97,6 +97,9 @@ struct Row {
     loss: f64,
     /// Share of the images on which it says what the teacher says, where that was looked at.
     agreement: Option<f64>,
+    /// Of a control: its top-1 less that of the student beside it, and the standard error by the images that only one of them has right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    difference: Option<[f64; 2]>,
     params: u64,
     macs: u64,
     /// The teacher's, on the same images.
@@ -325,6 +328,10 @@ impl Missing<'_> {
         let budget = student["budget"].as_str().context("no budget")?;
         let deployment = student["deployment"].as_str().unwrap_or_default();
         let method = method(&self.run)?;
+        let difference = |value: &Value| -> Option<[f64; 2]> {
+            let paired = value["paired"].as_bool()?.then_some(value)?;
+            Some([paired["top1"].as_f64()?, paired["error"].as_f64()?])
+        };
         let row = |network: &str, value: &Value, measured: &Value, agreement: &Value| -> Option<Row> {
             let Arguments { subject: Subject { teacher, train, .. }, recipe, epochs, seed, .. } =
                 self.arguments;
@@ -346,6 +353,7 @@ impl Missing<'_> {
                 images: value["val"]["images"].as_u64()?,
                 loss: value["val"]["loss"].as_f64()?,
                 agreement: agreement.as_f64(),
+                difference: difference(&value["difference"]),
                 params: value["params"].as_u64()?,
                 macs: value["macs"].as_u64()?,
                 teacher_top1,
@@ -452,21 +460,24 @@ fn print(rows: &[Row]) {
         group.entry(network_title(row, rows)).or_default().push(row);
     }
     println!(
-        "| teacher | budget | recipe, epochs | network | top-1 | ± | seeds | ratio | budget met | agreement | parameters |"
+        "| teacher | budget | recipe, epochs | network | top-1 | ± | seeds | ratio | budget met | beside LANA | agreement | parameters |"
     );
-    println!("|{}", "---|".repeat(11));
+    println!("|{}", "---|".repeat(12));
     for ((teacher, budget, recipe, epochs), networks) in groups {
         let mut networks: Vec<(f64, String, Vec<&Row>)> =
             networks.into_iter().map(|(name, rows)| (mean(&rows, |row| row.top1), name, rows)).collect();
         networks.sort_by(|a, b| b.0.total_cmp(&a.0));
         for (top1, name, rows) in networks {
             println!(
-                "| {teacher} | {budget} | {recipe}, {epochs} | {name} | {:.2} % | {:.2} | {} | {:.3} | {} | {:.1} % | {:.2} M |",
+                "| {teacher} | {budget} | {recipe}, {epochs} | {name} | {:.2} % | {:.2} | {} | {:.3} | {} | {} | {:.1} % | {:.2} M |",
                 100.0 * top1,
                 100.0 * standard_error(&rows),
                 rows.len(),
                 mean(&rows, |row| row.ratio),
                 if rows.iter().all(|row| row.meets_budget) { "yes" } else { "no" },
+                difference(&rows).map_or(String::new(), |[points, error]| {
+                    format!("{:+.2} ± {:.2}", 100.0 * points, 100.0 * error)
+                }),
                 100.0 * mean(&rows, |row| row.agreement.unwrap_or(f64::NAN)),
                 mean(&rows, |row| row.params as f64) / 1e6,
             );
@@ -511,6 +522,18 @@ fn standard_error(rows: &[&Row]) -> f64 {
     }
 }
 
+/// Between controls and the students beside them, in the mean over seeds, with its standard error: by the images, which are the same for all
+/// seeds, and by the spread over seeds.
+fn difference(rows: &[&Row]) -> Option<[f64; 2]> {
+    let all: Vec<[f64; 2]> = rows.iter().filter_map(|row| row.difference).collect();
+    let n = all.len() as f64;
+    let mean = |what: &dyn Fn(&[f64; 2]) -> f64| all.iter().map(what).sum::<f64>() / n;
+    let top1 = mean(&|[top1, _]| *top1);
+    let by_images = mean(&|[_, error]| error * error);
+    let by_seeds = if all.len() > 1 { mean(&|[own, _]| (own - top1).powi(2)) / (n - 1.0) } else { 0.0 };
+    (!all.is_empty()).then(|| [top1, (by_images + by_seeds).sqrt()])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -534,6 +557,7 @@ mod tests {
             images: 10_000,
             loss: 0.4,
             agreement: Some(0.93),
+            difference: None,
             params: 400_000,
             macs: 60_000_000,
             teacher_top1: 0.9,
@@ -571,6 +595,13 @@ mod tests {
         assert_eq!(network_title(&single, &rows), "LANA layers.group 1");
         let before = rows.iter().find(|row| row.network == "LANA" && row.method.is_empty()).unwrap();
         assert_eq!(network_title(before, &rows), "LANA, settings not kept");
+        // Three seeds: the images are the same, the spread is divided among them.
+        let seeds =
+            [0.01, 0.02, 0.03].map(|top1| Row { difference: Some([top1, 0.003]), ..row("random", 0, 0.8) });
+        let [points, error] = difference(&seeds.iter().collect::<Vec<_>>()).unwrap();
+        assert!((points - 0.02).abs() < 1e-12, "{points}");
+        assert!((error - (0.003f64.powi(2) + 1e-4 / 3.0).sqrt()).abs() < 1e-12, "{error}");
+        assert_eq!(difference(&[&single]), None);
         std::fs::write(&path, "{\n").unwrap();
         assert!(load(&path).unwrap_err().to_string().contains("line 1"));
     }

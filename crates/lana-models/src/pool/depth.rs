@@ -30,7 +30,7 @@ pub(super) static FAMILY: Family = Family {
 };
 
 /// Where blocks end, the last at the output.
-fn ends(layer: &Graph) -> Vec<Value> {
+pub(super) fn ends(layer: &Graph) -> Vec<Value> {
     let maker = |value: Value| value.node().map(|node| layer.nodes()[node].op.kind());
     let sums = || layer.nodes().iter().filter(|node| node.op == Op::Add);
     let is_end = |value: &Value| {

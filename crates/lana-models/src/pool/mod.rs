@@ -9,10 +9,11 @@
 //! from the teacher's weights on), or none.
 //!
 //! The *paper* pool are the 197 operations of LANA's experiments: see [`Preset::Paper`]. The *compact* pool is a choice of
-//! 20 from what those experiments kept selecting (inverted residuals as the
+//! 23 from what those experiments kept selecting (inverted residuals as the
 //! most accurate, dense convolutions and bottlenecks as the best compromise, identity to change the depth; no
 //! transformers, which were never selected), and the teacher's own layer with fewer channels inside or, where it is put
-//! together of several blocks, with fewer blocks, which start from the teacher's weights and are therefore nearly right at once. The *extended* pool adds to it what later work shows to
+//! together of several blocks, with fewer blocks or with blocks side by side, which start from the teacher's weights and are therefore
+//! nearly right at once. The *extended* pool adds to it what later work shows to
 //! pay, first of all other edits of the teacher's own layer: see [`Preset::Extended`].
 //!
 //! To add a family of operations: a file with a `Family` (grammar of the name, members of the presets, builder, which says
@@ -42,6 +43,7 @@ mod shuffle;
 mod site;
 mod stack;
 mod teacher;
+mod wide;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -59,11 +61,12 @@ pub use selection::{Pool, Pools};
 
 /// Every family, in the order in which pools list its members: the one place where a new one is named. Those that start
 /// from the teacher's weights come first, since of operations that are the same network somewhere the first one stands.
-static FAMILIES: [&Family; 20] = [
+static FAMILIES: [&Family; 21] = [
     &teacher::TEACHER,
     &teacher::IDENTITY,
     &narrow::FAMILY,
     &depth::FAMILY,
+    &wide::FAMILY,
     &own::FAMILY,
     &grouped::FAMILY,
     &radix::FAMILY,
@@ -154,6 +157,8 @@ impl Operation {
     pub const IDENTITY: &'static str = "identity";
     /// How the names of those begin that keep some blocks of a layer of several.
     pub const DEPTH: &'static str = "depth-";
+    /// How the names of those begin that put blocks of a layer side by side.
+    pub const WIDE: &'static str = "wide-";
 
     /// Its name, such as `mbconv-e3-k5-se0.08`.
     pub fn name(&self) -> &str {

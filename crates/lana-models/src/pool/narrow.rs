@@ -30,7 +30,7 @@ pub(super) static FAMILY: Family = Family {
 };
 
 /// The groups to narrow, each with the places it has and those it keeps.
-fn plan(layer: &Graph, arguments: &Arguments) -> Vec<(usize, usize, usize)> {
+fn plan(layer: &Graph, share: f64) -> Vec<(usize, usize, usize)> {
     let groups = ChannelGroups::of(layer);
     let nodes = layer.nodes();
     let behind_pooling = |value: Value| {
@@ -50,35 +50,39 @@ fn plan(layer: &Graph, arguments: &Arguments) -> Vec<(usize, usize, usize)> {
         // A group is named by its first value, which a node makes: the input's group is never inner.
         let channels = layer.shape(Value::of_node(group - 1)).channels();
         let places = groups.places(group);
-        let kept = round_channels(channels as f64 * arguments.number("w")).div_ceil(channels / places);
+        let kept = round_channels(channels as f64 * share).div_ceil(channels / places);
         (group, places, kept.min(places))
     })
     .collect()
 }
 
 fn build(layer: &Graph, arguments: &Arguments) -> Result<Graph, NotApplicable> {
-    let plan = plan(layer, arguments);
-    if plan.is_empty() {
+    let share = arguments.number("w");
+    if plan(layer, share).is_empty() {
         return Err(NotApplicable::new(
             "the layer has no channels that only it sees and that could be fewer",
         ));
     }
-    let mut graph = layer.clone();
-    for (group, places, keep) in plan {
-        if keep < places {
-            graph = narrow(&graph, group, keep)?;
-        }
-    }
-    Ok(graph)
+    Ok(narrowed(layer, share)?)
 }
 
 fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
-    let mut graph = start.layer.clone();
-    let mut weights = start.layer_weights.clone();
-    for (group, places, keep) in plan(start.layer, start.arguments) {
+    strongest(start.layer, start.layer_weights, start.arguments.number("w"))
+}
+
+/// The layer with a share of the channels inside it.
+pub(super) fn narrowed(layer: &Graph, share: f64) -> lana_graph::Result<Graph> {
+    let mut fewer = plan(layer, share).into_iter().filter(|(_, places, keep)| keep < places);
+    fewer.try_fold(layer.clone(), |graph, (group, _, keep)| narrow(&graph, group, keep))
+}
+
+/// The layer's weights of its strongest channels, for [`narrowed`].
+pub(super) fn strongest(layer: &Graph, layer_weights: &Weights, share: f64) -> lana_graph::Result<Weights> {
+    let (mut graph, mut weights) = (layer.clone(), layer_weights.clone());
+    for (group, places, keep) in plan(layer, share) {
         if keep < places {
             // Ranked in the whole layer: the choice in one group does not depend on that in another.
-            let strength = importance(start.layer, start.layer_weights, group);
+            let strength = importance(layer, layer_weights, group);
             let mut order: Vec<usize> = (0..places).collect();
             order.sort_by(|&a, &b| strength[b].total_cmp(&strength[a]));
             order.truncate(keep);

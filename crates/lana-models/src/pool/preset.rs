@@ -5,8 +5,8 @@ use std::fmt;
 /// A list of operations that `--pool` takes by its name. Each family says which of its members stand in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Preset {
-    /// 20 operations: what LANA's experiments kept selecting, the teacher's own layer with fewer channels inside, and of layers of several
-    /// blocks the first ones.
+    /// 23 operations: what LANA's experiments kept selecting, the teacher's own layer with fewer channels inside, and of layers of several
+    /// blocks the first ones, and their blocks side by side.
     Compact,
     /// The 197 operations of LANA's experiments (Molchanov et al. 2022, section 3).
     ///

@@ -26,7 +26,7 @@ use lana_models::zoo::{self, ZooOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::teacher;
-use crate::{Accuracy, Assessment, Error, Measured, Progress, Recipe, Result, WeightsSource};
+use crate::{Accuracy, Assessment, Difference, Error, Measured, Progress, Recipe, Result, WeightsSource};
 pub(crate) use propose::{random, uniform};
 
 /// What is made to compare a student with.
@@ -259,6 +259,9 @@ pub struct ControlMetrics {
     pub val: Accuracy,
     /// Standard error of its top-1 accuracy, by the number of images.
     pub top1_error: f64,
+    /// Its top-1 accuracy less the student's; none where there is no student yet.
+    #[serde(default)]
+    pub difference: Option<Difference>,
     /// Share of the validation images on which it says what the teacher says.
     pub agreement: Option<f64>,
     /// Multiply-accumulates and parameters.
@@ -285,10 +288,14 @@ impl ControlMetrics {
         Some(self.timings.first()?.measured?.ratio)
     }
 
-    /// Whether it is as accurate as a student or better, within two standard errors of the difference.
-    pub fn is_as_accurate(&self, student: &Accuracy) -> bool {
-        let apart = 2.0 * self.top1_error.hypot(student.top1_error());
-        self.val.top1 >= student.top1 - apart
+    /// Whether it is as accurate as the student or better, within two standard errors of the difference.
+    pub fn is_as_accurate(&self) -> bool {
+        self.difference.is_some_and(|difference| difference.is_as_accurate())
+    }
+
+    /// Whether it is more accurate than the student by more than two standard errors of the difference.
+    pub fn is_more_accurate(&self) -> bool {
+        self.difference.is_some_and(|difference| difference.top1 > 2.0 * difference.error)
     }
 }
 

@@ -28,7 +28,7 @@ const fn family(
     Family { name, letter, class, marker, summary }
 }
 
-static FAMILIES: [Family; 20] = [
+static FAMILIES: [Family; 21] = [
     family("teacher", "T", "f-teacher", Marker::Star, "the teacher’s own block"),
     family("identity", "–", "f-identity", Marker::Cross, "the layer is skipped"),
     family("narrow", "N", "f-narrow", Marker::Circle, "the teacher’s block with fewer inner channels"),
@@ -41,6 +41,7 @@ static FAMILIES: [Family; 20] = [
         "the teacher’s block without gates, with smaller kernels, or with ReLU",
     ),
     family("depth", "K", "f-narrow", Marker::Plus, "the first of the teacher’s blocks in the layer"),
+    family("wide", "E", "f-narrow", Marker::Cross, "the teacher’s blocks in the layer side by side"),
     family("grouped", "G", "f-narrow", Marker::Triangle, "the teacher’s block with more groups"),
     family("lowrank", "D", "f-narrow", Marker::Diamond, "the teacher’s block with convolutions of low rank"),
     family("radix", "P", "f-narrow", Marker::Pentagon, "the teacher’s block with fewer splits"),

@@ -154,13 +154,22 @@ fn a_control_that_is_as_good_is_named() {
     let mut report = full();
     let page = checked(&report).replace('\u{a0}', " ");
     assert!(page.contains("as accurate as the student or better"));
-    assert!(page.contains("<b>skip-only</b> (−0.40 points)"), "the rival is not named");
+    assert!(page.contains("<b>skip-only</b> (−0.40 ± "), "the rival is not named");
     assert!(page.contains("from nothing (another recipe)"));
     report.controls.retain(|control| control.control == "random");
     let page = checked(&report).replace('\u{a0}', " ");
     assert!(
         page.contains("The student beats the one control within the budget by more than two standard errors")
     );
+    // One that is over the budget is named where it is more accurate for certain.
+    report.controls.iter_mut().for_each(|control| control.meets_budget = Some(false));
+    let page = checked(&report).replace('\u{a0}', " ");
+    assert!(page.contains("One control is over the budget.") && !page.contains("<b>random</b>"), "{page}");
+    for control in &mut report.controls {
+        control.difference = Some(crate::Difference { top1: 0.01, error: 0.004, paired: true });
+    }
+    let page = checked(&report).replace('\u{a0}', " ");
+    assert!(page.contains("more accurate than the student by more than two standard errors: <b>random</b> (+1.00 ± 0.40 points at "));
     report.controls.clear();
     assert!(checked(&report).contains("lana finetune RUN --control skip-only"));
 }

@@ -20,8 +20,8 @@ use crate::stages::teacher::restore_normalisation;
 use crate::stages::{export, finetune, select, tables};
 use crate::teacher;
 use crate::{
-    Budget, Error, Footprint, Recipe, Result, StudentMetrics, WeightsSource, checkpoint, fresh, sha256,
-    write_json,
+    Accuracy, Answers, Budget, Difference, Error, Footprint, Recipe, Result, StudentMetrics, WeightsSource,
+    checkpoint, fresh, sha256, write_json,
 };
 
 /// Rounds of a random selection, of one draw each: that it is unlucky says nothing about the budget.
@@ -211,12 +211,13 @@ pub(crate) fn gather(context: &Context<'_>, budget: &Budget) -> Result<Vec<Contr
     let Some((teacher, _)) = context.stored_teacher()? else { return Ok(Vec::new()) };
     let own = context.run.budget_dir(budget);
     // The student's own recipe: that of the run may have changed since.
-    let recipe = student(context, &own)?.map(|(_, recipe)| recipe);
-    let recipe = recipe.as_ref().unwrap_or(&context.config.finetune);
+    let beside = student(context, &own)?;
+    let recipe = beside.as_ref().map_or(&context.config.finetune, |(_, recipe)| recipe);
+    let beside = beside.as_ref().map(|(metrics, _)| (&metrics.val, answers(metrics)));
     let mut found = Vec::new();
     for control in Control::selections() {
         if let Some((metrics, trained_by)) = student(context, &own.join(control.folder()))? {
-            found.push(of_selection(&control, metrics, trained_by.trains_like(recipe)));
+            found.push(of_selection(&control, beside, metrics, trained_by.trains_like(recipe)));
         }
     }
     let mut networks = Vec::new();
@@ -225,7 +226,7 @@ pub(crate) fn gather(context: &Context<'_>, budget: &Budget) -> Result<Vec<Contr
         else {
             continue;
         };
-        match of_network(context, budget, &teacher, recipe, &folder, record) {
+        match of_network(context, budget, &teacher, (beside, recipe), &folder, record) {
             Ok(metrics) => networks.push(metrics),
             Err(error) => context.progress.warn(&format!("{error}; this control is left out")),
         }
@@ -246,7 +247,20 @@ fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn of_selection(control: &Control, metrics: StudentMetrics, same_recipe: bool) -> ControlMetrics {
+/// Accuracy of the student, and what it answers where that is known.
+type Beside<'a> = Option<(&'a Accuracy, Option<&'a Answers>)>;
+
+fn answers(metrics: &StudentMetrics) -> Option<&Answers> {
+    metrics.assessment.as_ref()?.right.as_ref()
+}
+
+fn of_selection(
+    control: &Control,
+    student: Beside<'_>,
+    metrics: StudentMetrics,
+    same_recipe: bool,
+) -> ControlMetrics {
+    let difference = student.map(|student| Difference::between((&metrics.val, answers(&metrics)), student));
     let first = ControlTiming { deployment: metrics.deployment, measured: metrics.measured };
     let others = metrics
         .others
@@ -259,6 +273,7 @@ fn of_selection(control: &Control, metrics: StudentMetrics, same_recipe: bool) -
         timings: std::iter::once(first).chain(others).collect(),
         val: metrics.val,
         top1_error: metrics.val.top1_error(),
+        difference,
         agreement: metrics.assessment.and_then(|assessment| assessment.agreement),
         cost: metrics.cost,
         same_recipe,
@@ -270,7 +285,7 @@ fn of_network(
     context: &Context<'_>,
     budget: &Budget,
     teacher: &Teacher,
-    recipe: &Recipe,
+    (student, recipe): (Beside<'_>, &Recipe),
     folder: &Path,
     record: NetworkControl,
 ) -> Result<ControlMetrics> {
@@ -296,13 +311,16 @@ fn of_network(
         }
         None => None,
     };
+    let val = record.assessment.accuracy;
+    let own = (&val, record.assessment.right.as_ref());
     Ok(ControlMetrics {
         control: record.title(),
         budget: budget.to_string(),
         meets_budget,
         timings,
-        val: record.assessment.accuracy,
+        val,
         top1_error: record.assessment.top1_error,
+        difference: student.map(|student| Difference::between(own, student)),
         agreement: record.assessment.agreement,
         cost: record.cost,
         same_recipe: record.recipe.trains_like(recipe),

@@ -70,6 +70,7 @@ pub(super) fn compared(comparison: &Comparison) -> String {
         ("network", Align::Left),
         ("top-1", Align::Right),
         ("±", Align::Right),
+        ("beside the student", Align::Right),
         ("ratio", Align::Right),
         ("budget", Align::Left),
         ("parameters", Align::Right),
@@ -84,6 +85,7 @@ pub(super) fn compared(comparison: &Comparison) -> String {
             "student".to_string(),
             format::percent(student.top1),
             format::percent(student.val.top1_error()),
+            "–".into(),
             format::ratio(student.ratio()),
             met(student.measured.map(|_| student.meets_budget)).to_string(),
             format::short(student.cost.params),
@@ -94,6 +96,9 @@ pub(super) fn compared(comparison: &Comparison) -> String {
             format!("{}{}", control.control, if control.same_recipe { "" } else { " (another recipe)" }),
             format::percent(control.val.top1),
             format::percent(control.top1_error),
+            control.difference.map_or("–".into(), |difference| {
+                format!("{:+.2} ± {:.2}", 100.0 * difference.top1, 100.0 * difference.error)
+            }),
             control.ratio().map_or("–".into(), format::ratio),
             met(control.meets_budget).to_string(),
             format::short(control.cost.params),

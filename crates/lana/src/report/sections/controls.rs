@@ -31,8 +31,9 @@ pub(in crate::report) fn controls(report: &Report) -> String {
         out.push_str(&table(student, &controls));
     }
     out.push_str(
-        "<p class=\"note\">± is the standard error √(p(1−p)/n) by the number of validation images; two trainings that differ in their \
-         seed alone differ by about as much again.</p>\n",
+        "<p class=\"note\">± is the standard error: of a network’s accuracy √(p(1−p)/n), by the number n of validation images; of a \
+         difference by the images that only one of the two has right, where that is known. Two trainings that differ in their seed alone differ by \
+         about as much again.</p>\n",
     );
     out
 }
@@ -43,12 +44,8 @@ fn verdict(student: &StudentMetrics, controls: &[&ControlMetrics]) -> String {
     let within: Vec<_> = alike().filter(|control| control.meets_budget == Some(true)).collect();
     let rivals: Vec<String> = within
         .iter()
-        .filter(|control| control.is_as_accurate(&student.val))
-        .map(|control| {
-            let apart = 100.0 * (control.val.top1 - student.val.top1);
-            let sign = if apart < 0.0 { "−" } else { "+" };
-            format!("<b>{}</b> ({sign}{} points)", escape(&control.control), fixed(apart.abs(), 2))
-        })
+        .filter(|control| control.is_as_accurate())
+        .map(|control| format!("<b>{}</b> ({} points)", escape(&control.control), apart(control)))
         .collect();
     let mut out = match (within.len() - rivals.len(), rivals.is_empty()) {
         (0, true) => "No control of this recipe meets the budget: nothing can be concluded.".to_string(),
@@ -62,13 +59,33 @@ fn verdict(student: &StudentMetrics, controls: &[&ControlMetrics]) -> String {
             rivals.join(", ")
         ),
     };
-    let beyond = alike().filter(|control| control.meets_budget == Some(false)).count();
-    if beyond > 0 {
+    let beyond: Vec<_> = alike().filter(|control| control.meets_budget == Some(false)).collect();
+    if !beyond.is_empty() {
         put!(
             out,
-            " {} over the budget.",
-            if beyond == 1 { "One control is".into() } else { format!("{beyond} controls are") }
+            " {} over the budget",
+            if beyond.len() == 1 {
+                "One control is".into()
+            } else {
+                format!("{} controls are", beyond.len())
+            }
         );
+        let better: Vec<String> = beyond
+            .iter()
+            .filter(|control| control.is_more_accurate())
+            .map(|control| {
+                let ratio = control.ratio().map_or(NONE.into(), |ratio| fixed(ratio, 3));
+                let name = escape(&control.control);
+                format!("<b>{name}</b> ({} points at {ratio} of the teacher’s latency)", apart(control))
+            })
+            .collect();
+        out.push_str(&match better.is_empty() {
+            true => ".".into(),
+            false => format!(
+                "; more accurate than the student by more than two standard errors: {}.",
+                better.join(", ")
+            ),
+        });
     }
     if alike().any(|control| control.meets_budget.is_none()) {
         out.push_str(" What was not measured is not counted.");
@@ -79,11 +96,20 @@ fn verdict(student: &StudentMetrics, controls: &[&ControlMetrics]) -> String {
     out
 }
 
+/// Points between a control and the student.
+fn apart(control: &ControlMetrics) -> String {
+    control.difference.map_or(NONE.into(), |difference| {
+        let sign = if difference.top1 < 0.0 { "−" } else { "+" };
+        format!("{sign}{} ± {}", fixed(100.0 * difference.top1.abs(), 2), fixed(100.0 * difference.error, 2))
+    })
+}
+
 fn table(student: Option<&StudentMetrics>, controls: &[&ControlMetrics]) -> String {
     let mut out = String::from("<table>\n<thead><tr>");
     for title in [
         "",
         "Top-1",
+        "Beside the student’s",
         "Share of the teacher’s latency",
         "Budget met",
         "Agrees with the teacher",
@@ -99,7 +125,7 @@ fn table(student: Option<&StudentMetrics>, controls: &[&ControlMetrics]) -> Stri
         Some(false) => "<span class=\"no\">✗ no</span>",
         None => NONE,
     };
-    let mut row = |name: &str, cells: [String; 6]| {
+    let mut row = |name: &str, cells: [String; 7]| {
         put!(out, "<tr><th scope=\"row\">{name}</th>");
         cells.iter().for_each(|cell| put!(out, "<td>{cell}</td>"));
         out.push_str("</tr>\n");
@@ -110,6 +136,7 @@ fn table(student: Option<&StudentMetrics>, controls: &[&ControlMetrics]) -> Stri
             "<b>student</b>",
             [
                 top1(student.top1, standard_error(student.top1, student.val.images)),
+                NONE.into(),
                 fixed(student.ratio(), 3),
                 met(Some(student.meets_budget)).into(),
                 agreement.map_or(NONE.into(), |share| percent(share, 1)),
@@ -124,6 +151,7 @@ fn table(student: Option<&StudentMetrics>, controls: &[&ControlMetrics]) -> Stri
             &format!("{}{note}", escape(&control.control)),
             [
                 top1(control.val.top1, control.top1_error),
+                apart(control),
                 control.ratio().map_or(NONE.into(), |ratio| fixed(ratio, 3)),
                 met(control.meets_budget).into(),
                 control.agreement.map_or(NONE.into(), |share| percent(share, 1)),
