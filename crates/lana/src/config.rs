@@ -221,8 +221,9 @@ pub struct SelectConfig {
     /// searched for with each: what is thin imitates well and learns badly. 0 leaves out nothing, 1 everything that is cheaper than
     /// the teacher's own layers but identities.
     pub floors: Vec<f64>,
-    /// Images that the best selection of each floor is fine-tuned on before the best of them is taken; 0 to take the one with the least
-    /// loss before fine-tuning.
+    /// Selections of each floor, at most, that are fine-tuned on few images before the best of them is taken.
+    pub finalists: usize,
+    /// Images that each is fine-tuned on; 0 to take the one with the least loss before fine-tuning.
     pub finalist_images: usize,
     /// Operations that must not be selected, as `LAYERS:OPERATIONS`, such as `stage3.*:identity`.
     pub exclude: Vec<String>,
@@ -318,6 +319,7 @@ impl Default for SelectConfig {
             gap: 0.5,
             rounds: 4,
             floors: vec![0.0, 0.4, 1.0],
+            finalists: 3,
             finalist_images: 12_800,
             exclude: Vec::new(),
             force: Vec::new(),
@@ -507,6 +509,13 @@ impl Config {
                 "select.floors",
                 format!("{floors:?}"),
                 "they are shares of a layer's multiply-accumulates, one at least, each between 0 and 1; [0.0] leaves out nothing",
+            );
+        }
+        if self.select.finalists == 0 {
+            return wrong(
+                "select.finalists",
+                "0".into(),
+                "it must be at least 1: the best selection of each floor",
             );
         }
         if !(1e-6..=0.5).contains(&self.latency.target_error) {

@@ -457,6 +457,16 @@ fn share(place: &PoolLayer, operation: &str) -> Option<f64> {
 
 /// What a selection depends on besides the run's trainings.
 pub(crate) fn settings(config: &Config) -> String {
+    let select = &config.select;
+    let mut text = searched_by(config);
+    if select.finalists > 1 {
+        text += &format!(", {} finalists of a floor", select.finalists);
+    }
+    text
+}
+
+/// What the search for it depends on.
+pub(crate) fn searched_by(config: &Config) -> String {
     let (select, latency) = (&config.select, &config.latency);
     let mut text = format!(
         "{} by {}, margin {}, K {}, overlap {}, gap {}, rounds {}",

@@ -372,6 +372,9 @@ pub struct Candidate {
     /// Of a finalist: its accuracy after a short fine-tuning, on training images held out from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuned: Option<Accuracy>,
+    /// Which of these images it has right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuned_right: Option<Answers>,
 }
 
 /// A network on one deployment.

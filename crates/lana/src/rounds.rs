@@ -126,7 +126,7 @@ pub(crate) trait Bench {
 }
 
 /// What the search found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Found {
     /// Index of the candidate that won.
     pub(crate) winner: usize,
@@ -205,6 +205,12 @@ impl Goal {
 
     fn fits_exactly(&self, candidate: &Candidate) -> bool {
         self.used_exactly(&candidate.cost, candidate.memory_bytes, candidate.size_bytes) <= 1.0 + 1e-9
+    }
+
+    /// Whether a candidate may turn out to fit when it is measured by itself.
+    fn may_fit(&self, candidate: &Candidate) -> bool {
+        let within = |[_, low, _]: [f64; 3]| low * (1.0 + self.margin) <= 1.0;
+        self.fits_exactly(candidate) && self.latency_of(candidate).is_some_and(within)
     }
 
     /// Whether every limit holds with the reserve, and at the unlucky end of the interval too.
@@ -335,34 +341,77 @@ fn settle(goal: &Goal, floor: f64, rounds: &mut Rounds, bench: &mut dyn Bench) -
         let candidate = &rounds.candidates[index];
         let open = goal.limits_latency() && candidate.is_measured() && !candidate.confirmed;
         if open {
-            let may_fit = goal.fits_exactly(candidate)
-                && goal.latency_of(candidate).is_some_and(|[_, low, _]| low * (1.0 + goal.margin) <= 1.0);
-            if !may_fit || confirmed == CONFIRMED {
+            if !goal.may_fit(candidate) || confirmed == CONFIRMED {
                 continue;
             }
             confirmed += 1;
-            let hopeless = |number: usize, measured: &Measured| {
-                goal.deployments.get(number).is_some_and(|(deployment, amount)| {
-                    amount.is_some_and(|amount| amount.used(measured, deployment.batch) > 1.0)
-                })
-            };
-            let measured = bench.confirm(candidate, &hopeless)?;
-            let candidate = &mut rounds.candidates[index];
-            candidate.take(measured);
-            candidate.confirmed = true;
-            candidate.meets_budget = goal.is_met(
-                candidate.timings(),
-                &candidate.cost,
-                candidate.memory_bytes,
-                candidate.size_bytes,
-            );
-            bench.keep(rounds)?;
+            confirm(goal, rounds, bench, index)?;
         }
         if goal.fits_well(&rounds.candidates[index]) {
             return Ok(Some(index));
         }
     }
     Ok(best(goal, floor, rounds))
+}
+
+/// Measures a candidate by itself.
+fn confirm(goal: &Goal, rounds: &mut Rounds, bench: &mut dyn Bench, index: usize) -> Result<()> {
+    let hopeless = |number: usize, measured: &Measured| {
+        goal.deployments.get(number).is_some_and(|(deployment, amount)| {
+            amount.is_some_and(|amount| amount.used(measured, deployment.batch) > 1.0)
+        })
+    };
+    let measured = bench.confirm(&rounds.candidates[index], &hopeless)?;
+    let candidate = &mut rounds.candidates[index];
+    candidate.take(measured);
+    candidate.confirmed = true;
+    candidate.meets_budget =
+        goal.is_met(candidate.timings(), &candidate.cost, candidate.memory_bytes, candidate.size_bytes);
+    bench.keep(rounds)
+}
+
+/// Behind the best of a floor others, so that there are `most`: the most accurate that meet the budget with the reserve and agree with
+/// none before them in more than `max_overlap` of the layers.
+pub(crate) fn runners_up(
+    goal: &Goal,
+    floor: f64,
+    rounds: &mut Rounds,
+    bench: &mut dyn Bench,
+    found: &Found,
+    (most, max_overlap): (usize, f64),
+) -> Result<Vec<Found>> {
+    let mut order: Vec<usize> = of_floor(floor, rounds).collect();
+    order.sort_by(|&a, &b| rounds.candidates[a].loss.total_cmp(&rounds.candidates[b].loss));
+    let mut chosen = vec![found.winner];
+    let mut confirmed = 0;
+    for index in order {
+        if chosen.len() >= most || !found.keeps_reserve {
+            break;
+        }
+        let candidate = &rounds.candidates[index];
+        if chosen.iter().any(|&other| overlap(candidate, &rounds.candidates[other]) > max_overlap) {
+            continue;
+        }
+        if goal.limits_latency() && candidate.is_measured() && !candidate.confirmed {
+            if !goal.may_fit(candidate) || confirmed == CONFIRMED {
+                continue;
+            }
+            confirmed += 1;
+            confirm(goal, rounds, bench, index)?;
+        }
+        if goal.fits_well(&rounds.candidates[index]) {
+            chosen.push(index);
+        }
+    }
+    let runner_up =
+        |&winner: &usize| Found { winner, used: goal.used(&rounds.candidates[winner]), ..found.clone() };
+    Ok(chosen[1..].iter().map(runner_up).collect())
+}
+
+/// Share of the layers in which two candidates agree.
+fn overlap(one: &Candidate, other: &Candidate) -> f64 {
+    let same = one.choices.iter().zip(&other.choices).filter(|(a, b)| a == b).count();
+    same as f64 / one.choices.len().max(1) as f64
 }
 
 /// How well the tables predicted a round.
@@ -649,6 +698,7 @@ mod tests {
                     meets_budget: false,
                     thinnest: self.program().thinnest(choices),
                     tuned: None,
+                    tuned_right: None,
                 };
                 candidate.meets_budget = self.goal.is_met(
                     candidate.timings(),
@@ -805,7 +855,21 @@ mod tests {
             let off = off.iter().map(|off| off.abs()).sum::<f64>() / off.len() as f64;
             assert!(if floor == 0.0 { off > 0.03 } else { off < 0.03 }, "{floor}: off by {off}");
             winners.push(winner.loss);
-            found_at.push((floor, found.winner));
+            let winner = found.winner;
+            let others = runners_up(&goal, floor, &mut rounds, &mut world, &found, (3, 0.8)).unwrap();
+            let all: Vec<usize> = std::iter::once(&found).chain(&others).map(|found| found.winner).collect();
+            assert!(all[0] == winner && (floor > 0.0 || all.len() == 3), "{floor}: {all:?}");
+            for (place, &index) in all.iter().enumerate() {
+                let candidate = &rounds.candidates[index];
+                assert!(
+                    candidate.confirmed && candidate.thinnest >= floor && goal.fits_well(candidate),
+                    "{floor}"
+                );
+                let before = all[..place].iter().map(|&other| &rounds.candidates[other]);
+                assert!(before.into_iter().all(|other| overlap(candidate, other) <= 0.8), "{floor}");
+                assert!(place < 2 || rounds.candidates[all[place - 1]].loss <= candidate.loss, "{floor}");
+            }
+            found_at.push((floor, winner));
         }
         // A search that goes on after it was killed takes each floor's candidates again, not what later floors found.
         for (floor, winner) in found_at {

@@ -215,6 +215,7 @@ fn student(
                 meets_budget: measured <= limit,
                 thinnest: 0.25,
                 tuned: None,
+                tuned_right: None,
             }
         })
         .collect();

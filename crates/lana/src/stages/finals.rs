@@ -1,8 +1,9 @@
-//! The last choice of a selection: the best of each floor is fine-tuned for a short while, and the one that does best becomes the
-//! student.
+//! The last choice of a selection: the best few of each floor are fine-tuned for a short while, and the one that does best becomes
+//! the student.
 //!
 //! Before fine-tuning a network of thin operations has the lower loss and a network of few wide ones the higher, and after it may be the
-//! other way round: by how much depends on network, budget and device. So it is tried. The finalists learn from the same few images
+//! other way round: by how much depends on network, budget and device. And the loss before it hardly ranks what is alike, where what a network
+//! can learn counts. So it is tried. The finalists learn from the same few images
 //! by the recipe of the run, and are judged on other training images, which they have not seen: validation images choose nothing.
 
 use std::fs;
@@ -11,7 +12,7 @@ use crate::context::{Context, Teacher};
 use crate::rounds::Rounds;
 use crate::stages::finetune::{self, Trainer};
 use crate::stages::library::Library;
-use crate::{Accuracy, BatchSize, Budget, Error, Recipe, Result, write_json};
+use crate::{Accuracy, Answers, BatchSize, Budget, Candidate, Difference, Error, Recipe, Result, write_json};
 
 /// Images that finalists are judged on, where there are enough.
 const HELD_OUT: usize = 5_000;
@@ -34,7 +35,7 @@ pub(crate) fn chosen(
     let recipe = &context.config.finetune;
     let all = context.dataset(&context.config.train, teacher)?.len();
     let held_out = HELD_OUT.min(all / SHARE);
-    let affordable = recipe.epochs.saturating_mul(all) / SHARE / finalists.len().max(1);
+    let affordable = all_together(recipe, all) / finalists.len().max(1);
     let images = context.config.select.finalist_images.min(all - held_out).min(affordable);
     let by_loss = |rounds: &Rounds| {
         let loss = |&place: &usize| rounds.candidates[finalists[place]].loss;
@@ -46,7 +47,9 @@ pub(crate) fn chosen(
     }
     let tuned_by = format!("{short:?} on {images} images, judged on {held_out}");
     if rounds.tuned_by != tuned_by {
-        rounds.candidates.iter_mut().for_each(|candidate| candidate.tuned = None);
+        for candidate in &mut rounds.candidates {
+            (candidate.tuned, candidate.tuned_right) = (None, None);
+        }
         rounds.tuned_by.clone_from(&tuned_by);
     }
     let folder = context.budget_dir(budget).join("finalist");
@@ -72,7 +75,11 @@ pub(crate) fn chosen(
             held_out,
         };
         match trainer.train(&graph, &weights) {
-            Ok(trained) => rounds.candidates[index].tuned = Some(trained.assessment.accuracy),
+            Ok(trained) => {
+                let candidate = &mut rounds.candidates[index];
+                candidate.tuned = Some(trained.assessment.accuracy);
+                candidate.tuned_right = trained.assessment.right;
+            }
             // What cannot be trained is no student. The checkpoint that the error names goes with the folder.
             Err(Error::Diverged { .. } | Error::Torch(lana_torch::Error::Diverged { .. })) => {
                 context.progress.warn(&format!("{title}: diverges, and is left out"));
@@ -82,19 +89,53 @@ pub(crate) fn chosen(
         write_json(&context.budget_dir(budget).join("rounds.json"), rounds)?;
         fs::remove_dir_all(&folder).map_err(Error::io(&folder))?;
     }
-    let tuned: Vec<Option<Accuracy>> =
-        finalists.iter().map(|&index| rounds.candidates[index].tuned).collect();
+    let floors = &context.config.select.floors;
+    let tuned = finalists.iter().enumerate().filter_map(|(place, &index)| {
+        let Candidate { tuned, tuned_right, thinnest, .. } = &rounds.candidates[index];
+        let width = floors.iter().filter(|floor| thinnest >= floor).count();
+        Some(Tuned { place, width, accuracy: tuned.as_ref()?, right: tuned_right.as_ref() })
+    });
+    let tuned: Vec<Tuned<'_>> = tuned.collect();
     Ok(widest_of_the_best(&tuned).unwrap_or_else(|| by_loss(rounds)))
 }
 
-/// The most accurate, and of those that differ from it by no more than the standard error of the difference the last, with the highest
-/// floor: networks of wide operations gain more by the fine-tuning that follows.
-fn widest_of_the_best(tuned: &[Option<Accuracy>]) -> Option<usize> {
-    let all = tuned.iter().flatten();
-    let best = all.reduce(|a, b| if b.is_better_than(a) { b } else { a })?;
-    let as_good =
-        |other: &Accuracy| best.top1 - other.top1 <= best.top1_error().hypot(other.top1_error()) + 1e-12;
-    tuned.iter().rposition(|accuracy| accuracy.as_ref().is_some_and(as_good))
+/// Images that all finalists together may be fine-tuned on.
+fn all_together(recipe: &Recipe, all: usize) -> usize {
+    recipe.epochs.saturating_mul(all) / SHARE
+}
+
+/// How many selections of each floor may be finalists: no more than can be fine-tuned on half of the images that are meant for each.
+pub(crate) fn affordable(context: &Context<'_>, teacher: &Teacher, floors: usize) -> Result<usize> {
+    let select = &context.config.select;
+    let all = context.dataset(&context.config.train, teacher)?.len();
+    let each = select.finalist_images.div_ceil(2) * floors;
+    let places = all_together(&context.config.finetune, all).checked_div(each).unwrap_or(1);
+    Ok(places.clamp(1, select.finalists.max(1)))
+}
+
+/// A finalist that was fine-tuned.
+struct Tuned<'a> {
+    /// Its place among the finalists.
+    place: usize,
+    /// Floors that it is above.
+    width: usize,
+    /// On held-out images.
+    accuracy: &'a Accuracy,
+    right: Option<&'a Answers>,
+}
+
+/// The most accurate; but of those that differ from it by no more than the standard error of the difference the one above the highest
+/// floor, for networks of wide operations gain more by the fine-tuning that follows, and of these the one with the least loss.
+fn widest_of_the_best(tuned: &[Tuned<'_>]) -> Option<usize> {
+    let best = tuned.iter().reduce(|a, b| if b.accuracy.is_better_than(a.accuracy) { b } else { a })?;
+    let as_good = |other: &&Tuned<'_>| {
+        let apart = Difference::between((best.accuracy, best.right), (other.accuracy, other.right));
+        apart.top1 <= apart.error + 1e-12
+    };
+    let by_width = |a: &&Tuned<'_>, b: &&Tuned<'_>| {
+        a.width.cmp(&b.width).then_with(|| b.accuracy.loss.total_cmp(&a.accuracy.loss))
+    };
+    tuned.iter().filter(as_good).max_by(by_width).map(|chosen| chosen.place)
 }
 
 /// The recipe for a single pass over few images, and the images of an update. Where the batch is as large as memory allows it would make few updates of them, and not
@@ -116,13 +157,33 @@ mod tests {
 
     #[test]
     fn the_widest_of_those_that_cannot_be_told_apart() {
-        let of = |top1: f64| Some(Accuracy { top1, top5: 1.0, loss: 1.0 - top1, images: 5_000 });
+        let chosen = |finalists: &[(usize, f64)]| {
+            let of = |top1: f64| Accuracy { top1, top5: 1.0, loss: 1.0 - top1, images: 5_000 };
+            let accuracies: Vec<Accuracy> = finalists.iter().map(|(_, top1)| of(*top1)).collect();
+            let all = finalists.iter().zip(&accuracies).enumerate();
+            let all = all.map(|(place, ((width, _), accuracy))| Tuned {
+                place,
+                width: *width,
+                accuracy,
+                right: None,
+            });
+            widest_of_the_best(&all.collect::<Vec<_>>())
+        };
         // Standard errors of differences: about 0.6 to 0.8 points.
-        assert_eq!(widest_of_the_best(&[of(0.889), of(0.8774), of(0.8696)]), Some(0));
-        assert_eq!(widest_of_the_best(&[of(0.8144), of(0.6022), of(0.8106)]), Some(2));
-        assert_eq!(widest_of_the_best(&[of(0.80), None, of(0.85)]), Some(2));
-        assert_eq!(widest_of_the_best(&[of(0.80), of(0.85), None]), Some(1));
-        assert_eq!(widest_of_the_best(&[None, None]), None);
-        assert_eq!(widest_of_the_best(&[]), None);
+        assert_eq!(chosen(&[(1, 0.889), (2, 0.8774), (3, 0.8696)]), Some(0));
+        assert_eq!(chosen(&[(1, 0.8144), (2, 0.6022), (3, 0.8106)]), Some(2));
+        // Of those that are as wide the one with the least loss.
+        assert_eq!(chosen(&[(1, 0.8144), (3, 0.8110), (3, 0.8130), (3, 0.8100)]), Some(2));
+        assert_eq!(chosen(&[(3, 0.80), (1, 0.85)]), Some(1));
+        assert_eq!(chosen(&[]), None);
+        // The same images tell more: of 5,000 all that the one has right, and 20 more.
+        let right = |count: usize| (0..5_000).map(|at| at < count).collect::<Vec<_>>();
+        let [one, other] = [4_000, 4_020].map(|count| {
+            let accuracy = Accuracy { top1: count as f64 / 5e3, top5: 1.0, loss: 1.0, images: 5_000 };
+            (accuracy, Answers::new(&right(count)))
+        });
+        let of = |place, width, (accuracy, right)| Tuned { place, width, accuracy, right: Some(right) };
+        let both = [of(0, 3, (&one.0, &one.1)), of(1, 1, (&other.0, &other.1))];
+        assert_eq!(widest_of_the_best(&both), Some(1));
     }
 }

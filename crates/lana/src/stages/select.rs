@@ -16,8 +16,8 @@ use lana_torch::Batch;
 use crate::context::{Context, Teacher};
 use crate::controls::{self, Control};
 use crate::footprint::file_size;
-use crate::program::{Priced, Program, propose, settings};
-use crate::rounds::{Bench, Examined, Found, Goal, Proposed, Rounds, Told, search};
+use crate::program::{Priced, Program, propose, searched_by, settings};
+use crate::rounds::{Bench, Examined, Found, Goal, Proposed, Rounds, Told, runners_up, search};
 use crate::stages::export::{measure_options, network_files, to_measured};
 use crate::stages::library::Library;
 use crate::stages::{depth, finals, profile, score, tables};
@@ -51,13 +51,13 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let record = profile::record(&context.config.pool, &context.config.pool_rules, &teacher.graph, &pool)?;
     let program = Program::new(&context.config, budget, &record, teacher.graph.deployed_cost());
     let title = context.title("select", budget);
-    let settings = settings(&context.config);
+    let (searched_by, settings) = (searched_by(&context.config), settings(&context.config));
     let goal = goal(context, budget, &teacher)?;
     let images = score::scoring_images(context, &teacher)?;
     let mut rounds =
         read_or_redo::<Rounds>(&context.budget_dir(budget).join("rounds.json"), context.progress)?
-            .filter(|r| r.settings == settings && r.drift.len() == goal.deployments.len())
-            .unwrap_or_else(|| Rounds::new(settings.clone(), goal.deployments.len()));
+            .filter(|r| r.settings == searched_by && r.drift.len() == goal.deployments.len())
+            .unwrap_or_else(|| Rounds::new(searched_by.clone(), goal.deployments.len()));
     if let Some(Target::Elsewhere { differences }) = tables.iter().map(|t| &t.target).find(|t| !t.is_here()) {
         context.progress.warn(&format!(
             "{title}: the lookup table is another device's ({differences}): nothing can be measured here, the selection goes \
@@ -68,6 +68,11 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let mut floors = config.floors.clone();
     floors.sort_by(f64::total_cmp);
     floors.dedup();
+    // What is drawn is not chosen.
+    let most = match context.control {
+        Some(Control::Random | Control::Uniform) => 1,
+        _ => finals::affordable(context, &teacher, floors.len())?,
+    };
     let mut finalists: Vec<Found> = Vec::new();
     let mut before = None;
     for (number, floor) in floors.iter().enumerate() {
@@ -113,8 +118,12 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
             Ok(found) => {
                 let best = &rounds.candidates[found.winner];
                 context.progress.finish(&format!("loss {:.3}", best.loss));
-                if finalists.iter().all(|other| other.winner != found.winner) {
-                    finalists.push(found);
+                let places = (most, config.max_overlap);
+                let others = runners_up(&goal, *floor, &mut rounds, &mut work, &found, places)?;
+                for found in std::iter::once(found).chain(others) {
+                    if finalists.iter().all(|other| other.winner != found.winner) {
+                        finalists.push(found);
+                    }
                 }
             }
             // Wide operations alone may be too slow.
@@ -351,6 +360,7 @@ impl Bench for Work<'_> {
                 meets_budget: false,
                 thinnest: self.program.thinnest(&solution.choices),
                 tuned: None,
+                tuned_right: None,
             };
             candidate.meets_budget = self.goal.is_met(
                 candidate.timings(),
