@@ -512,14 +512,15 @@ fn mean(rows: &[&Row], what: impl Fn(&Row) -> f64) -> f64 {
     rows.iter().map(|row| what(row)).sum::<f64>() / rows.len() as f64
 }
 
-/// Of the mean top-1 accuracy: by the spread over seeds where there are several, else by the number of images.
+/// Of the mean top-1 accuracy: by the number of images, which are the same for all seeds, and by the spread over seeds.
 fn standard_error(rows: &[&Row]) -> f64 {
     let (n, top1) = (rows.len() as f64, mean(rows, |row| row.top1));
-    let by_images = (top1 * (1.0 - top1) / mean(rows, |row| row.images as f64)).sqrt();
-    match rows.len() {
-        1 => by_images,
-        _ => (rows.iter().map(|row| (row.top1 - top1).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt(),
-    }
+    let by_images = top1 * (1.0 - top1) / mean(rows, |row| row.images as f64);
+    let by_seeds = match rows.len() {
+        1 => 0.0,
+        _ => mean(rows, |row| (row.top1 - top1).powi(2)) / (n - 1.0),
+    };
+    (by_images + by_seeds).sqrt()
 }
 
 /// Between controls and the students beside them, in the mean over seeds, with its standard error: by the images, which are the same for all
@@ -575,7 +576,8 @@ mod tests {
         assert_eq!(rows.iter().find(|r| r.network == "random").unwrap().top1, 0.81);
         let students: Vec<&Row> = rows.iter().filter(|r| r.network == "LANA").collect();
         assert!((mean(&students, |r| r.top1) - 0.89).abs() < 1e-12);
-        assert!((standard_error(&students) - 0.01).abs() < 1e-12);
+        let by_images = 0.89f64 * 0.11 / 1e4;
+        assert!((standard_error(&students) - (by_images + 0.01f64.powi(2)).sqrt()).abs() < 1e-12);
         assert!((standard_error(&students[..1]) - (0.88f64 * 0.12 / 1e4).sqrt()).abs() < 1e-12);
         let mut warmer = row("LANA", 0, 0.89);
         warmer.settings.insert("temperature".into(), 4.0.into());

@@ -50,7 +50,10 @@ fn plan(layer: &Graph, share: f64) -> Vec<(usize, usize, usize)> {
         // A group is named by its first value, which a node makes: the input's group is never inner.
         let channels = layer.shape(Value::of_node(group - 1)).channels();
         let places = groups.places(group);
-        let kept = round_channels(channels as f64 * share).div_ceil(channels / places);
+        let kept = match share < 1.0 {
+            true => round_channels(channels as f64 * share).div_ceil(channels / places),
+            false => places,
+        };
         (group, places, kept.min(places))
     })
     .collect()

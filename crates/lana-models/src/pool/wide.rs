@@ -4,8 +4,8 @@
 //! neighbour has added its part before (Veit et al. 2016, "Residual Networks Behave Like Ensembles of Relatively Shallow Networks"):
 //! `x + f(x) + g(x + f(x))` is nearly `x + f(x) + g(x)`, and that is a single block with the inner channels of both. It takes as many
 //! multiply-accumulates as they do, but has one sum in place of two and wider convolutions, which processors are better at where maps are large
-//! and channels few (Zagoruyko & Komodakis 2016, "Wide Residual Networks"): 16 channels at 32×32 pixels, two blocks: 0.84 of their latency,
-//! three: 0.79.
+//! and channels few (Zagoruyko & Komodakis 2016, "Wide Residual Networks"): of 16 channels at 32×32 pixels two blocks take 0.85 of their latency,
+//! three 0.84.
 //!
 //! Of a layer of several blocks ([`super::depth`]) all equal ones at its end are put side by side, and of their inner channels the strongest
 //! stay ([`super::narrow`]), as many as w of the blocks had. What comes before, such as a block that changes the shape, stays as it is. The
@@ -18,6 +18,7 @@ use std::ops::Range;
 use lana_graph::channels::ChannelGroups;
 use lana_graph::{Graph, Node, Op, Parameter, Tensor, Value, Weights};
 
+use super::edit::pooled;
 use super::name::{self, Arguments};
 use super::narrow::{narrowed, strongest};
 use super::preset::listed;
@@ -46,6 +47,8 @@ struct Blocks {
     nodes: Vec<Range<usize>>,
     /// The first, as a network.
     block: Graph,
+    /// Where its values stand.
+    stands: Vec<Stand>,
     /// What it is with the inner channels of all of them.
     wide: Graph,
 }
@@ -59,16 +62,11 @@ impl Blocks {
         let begins = std::iter::once(Value::INPUT).chain(ends.iter().copied());
         let all = begins.zip(&ends).map(|(begin, end)| Ok((begin, *end, layer.subgraph(begin, *end, "")?)));
         let all = all.collect::<lana_graph::Result<Vec<_>>>()?;
-        let Some((last, _)) = all.split_last() else {
-            return Err(NotApplicable::new("the layer has no block"));
-        };
-        let parts = |graph: &Graph| {
-            graph.nodes().iter().map(|n| (n.op.clone(), n.inputs.clone())).collect::<Vec<_>>()
-        };
+        let last = &all[all.len() - 1].2;
         let is_equal = |graph: &Graph| {
-            graph.input_shape() == last.2.input_shape()
-                && parts(graph) == parts(&last.2)
-                && graph.output() == last.2.output()
+            graph.input_shape() == last.input_shape()
+                && parts(graph) == parts(last)
+                && graph.output() == last.output()
         };
         let equal = all.iter().rev().take_while(|(_, _, graph)| is_equal(graph)).count();
         if equal < 2 {
@@ -80,8 +78,9 @@ impl Blocks {
         if nodes.iter().any(|range| range.len() != block.nodes().len()) {
             return Err(NotApplicable::new("a block of the layer has nodes that nothing reads"));
         }
-        let wide = widened(&block, equal)?;
-        Ok(Blocks { nodes, block, wide })
+        let stands = stands(&block)?;
+        let wide = widened(&block, &stands, equal)?;
+        Ok(Blocks { nodes, block, stands, wide })
     }
 
     /// The share of all inner channels that `width` blocks have.
@@ -96,13 +95,11 @@ impl Blocks {
             let (_, suffix) = parameter.name.rsplit_once('.').unwrap_or(("", &parameter.name));
             layer_weights.get(&format!("{}.{suffix}", names[block][parameter.node].name))
         };
-        let channels = Channels::of(&self.block);
         let mut weights = Weights::new();
         for (from, to) in self.block.parameters().iter().zip(self.wide.parameters()) {
             let node = &self.block.nodes()[from.node];
             let parts: Vec<&Tensor> = (0..names.len()).filter_map(|block| of(block, from)).collect();
-            let (reads, makes) =
-                (channels.are_inner(node.inputs[0]), channels.are_inner(Value::of_node(from.node)));
+            let (reads, makes) = (all_inner(&self.stands, node), self.stands[from.node + 1] == Stand::Inner);
             let tensor = match (reads, makes) {
                 // From inner channels to inner channels: each block's own, nothing from one to the other.
                 (true, true) if to.shape.get(1) != from.shape.get(1) => diagonal(&parts, &to.shape),
@@ -120,8 +117,9 @@ impl Blocks {
     fn sum_norms(&self, theirs: &Weights, names: &[&[Node]], ours: &mut Weights) {
         for (index, node) in self.block.nodes().iter().enumerate() {
             let Op::BatchNorm { eps, .. } = node.op else { continue };
-            let closing = |conv: &usize| Channels::of(&self.block).close(&self.block, *conv);
-            let Some(conv) = node.inputs[0].node().filter(closing) else { continue };
+            let Some(conv) = node.inputs[0].node().filter(|_| self.stands[index + 1] == Stand::Branch) else {
+                continue;
+            };
             let read = |node: usize, suffix: &str| -> Option<Vec<&Tensor>> {
                 names.iter().map(|nodes| theirs.get(&format!("{}.{suffix}", nodes[node].name))).collect()
             };
@@ -130,116 +128,171 @@ impl Blocks {
             let name = |node: usize, suffix: &str| format!("{}.{suffix}", self.wide.nodes()[node].name);
             let Some(mut kernel) = ours.remove(&name(conv, "weight")) else { continue };
             let bias = read(conv, "bias");
-            let mut biases = Vec::new();
             let channels = scale[0].data.len();
             let row = kernel.data.len() / channels;
             let part = row / names.len();
-            let mut norm: [Vec<f32>; 3] = Default::default();
+            let mut vectors: [Vec<f32>; 4] = Default::default();
             for channel in 0..channels {
-                let at = |tensors: &[&Tensor], block: usize| f64::from(tensors[block].data[channel]);
-                let deviation = |block: usize| (at(&variance, block) + eps).sqrt();
-                let factors: Vec<f64> =
-                    (0..names.len()).map(|block| at(&scale, block) / deviation(block)).collect();
-                // Kernels as large as before: how they compare counts, the BatchNorm does the rest.
-                let size = (factors.iter().map(|f| f * f).sum::<f64>() / factors.len() as f64).sqrt();
-                let size = if size > 0.0 { size } else { 1.0 };
-                let (mut middle, mut spread, mut shift) = (0.0, 0.0, 0.0);
-                for (block, factor) in factors.iter().enumerate() {
-                    let factor = factor / size;
+                let at = |tensors: &[&Tensor]| -> Vec<f64> {
+                    tensors.iter().map(|tensor| f64::from(tensor.data[channel])).collect()
+                };
+                let deviations: Vec<f64> = at(&variance).iter().map(|v| (v + eps).sqrt()).collect();
+                let sum = ChannelSum::of(&at(&scale), &deviations);
+                for (block, factor) in sum.factors.iter().enumerate() {
                     let weights = &mut kernel.data[channel * row + block * part..][..part];
                     weights.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
-                    middle += factor * at(&mean, block);
-                    spread += (factor * deviation(block)).powi(2);
-                    shift += bias.as_ref().map_or(0.0, |bias| factor * at(bias, block));
                 }
-                for (list, value) in
-                    norm.iter_mut().zip([size * spread.sqrt(), middle, (spread - eps).max(0.0)])
-                {
-                    list.push(value as f32);
-                }
-                biases.push(shift as f32);
+                let bias = bias.as_ref().map_or(0.0, |bias| sum.of_blocks(&at(bias)));
+                let values = [sum.scale, sum.of_blocks(&at(&mean)), (sum.variance - eps).max(0.0), bias];
+                vectors.iter_mut().zip(values).for_each(|(list, value)| list.push(value as f32));
             }
             ours.insert(name(conv, "weight"), kernel);
+            let [scale, mean, variance, shift] = vectors.map(|data| Tensor { shape: vec![channels], data });
+            ours.insert(name(index, "weight"), scale);
+            ours.insert(name(index, "running_mean"), mean);
+            ours.insert(name(index, "running_var"), variance);
             if bias.is_some() {
-                ours.insert(name(conv, "bias"), Tensor { shape: vec![channels], data: biases });
-            }
-            for (suffix, data) in ["weight", "running_mean", "running_var"].into_iter().zip(norm) {
-                ours.insert(name(index, suffix), Tensor { shape: vec![channels], data });
+                ours.insert(name(conv, "bias"), shift);
             }
         }
     }
 }
 
-/// Which values of a block hold channels that only it sees, and which those of its input and output.
-struct Channels(ChannelGroups);
+/// The sum of what BatchNorms make of a channel of several blocks, as one BatchNorm of a weighted sum.
+struct ChannelSum {
+    /// What each block's kernel is multiplied with.
+    factors: Vec<f64>,
+    /// Scale of the BatchNorm.
+    scale: f64,
+    /// Variance of the weighted sum, were the blocks independent: nothing where running statistics are used depends on it.
+    variance: f64,
+}
 
-impl Channels {
-    fn of(block: &Graph) -> Self {
-        Channels(ChannelGroups::of(block))
+impl ChannelSum {
+    /// Of the scale and the deviation of each.
+    fn of(scales: &[f64], deviations: &[f64]) -> Self {
+        let factors: Vec<f64> =
+            scales.iter().zip(deviations).map(|(scale, deviation)| scale / deviation).collect();
+        // Kernels as large as before: how they compare counts, the BatchNorm does the rest.
+        let size = (factors.iter().map(|f| f * f).sum::<f64>() / factors.len() as f64).sqrt();
+        // A channel that all blocks have switched off keeps its kernels, so that it may learn.
+        let factors: Vec<f64> = factors.iter().map(|f| if size > 0.0 { f / size } else { 1.0 }).collect();
+        let variance: f64 =
+            factors.iter().zip(deviations).map(|(f, deviation)| (f * deviation).powi(2)).sum();
+        ChannelSum { factors, scale: size * variance.sqrt(), variance }
     }
 
-    fn are_inner(&self, value: Value) -> bool {
-        self.0.inner().contains(&self.0.group(value))
-    }
-
-    fn are_outer(&self, value: Value) -> bool {
-        self.0.group(value) == self.0.group(Value::INPUT)
-    }
-
-    /// Whether a node is a convolution of inner channels to those of the block's output.
-    fn close(&self, block: &Graph, node: usize) -> bool {
-        let Node { op, inputs, .. } = &block.nodes()[node];
-        let dense = matches!(op, Op::Conv2d(conv) if conv.groups == 1);
-        dense && self.are_inner(inputs[0]) && self.are_outer(Value::of_node(node))
+    /// The same sum of another quantity.
+    fn of_blocks(&self, values: &[f64]) -> f64 {
+        self.factors.iter().zip(values).map(|(factor, value)| factor * value).sum()
     }
 }
 
-/// The block with `times` as many inner channels, or why that is not so many blocks side by side.
-fn widened(block: &Graph, times: usize) -> Result<Graph, NotApplicable> {
-    let channels = Channels::of(block);
-    let adds_input = block.nodes().iter().any(|n| n.op == Op::Add && n.inputs.contains(&Value::INPUT));
-    if !adds_input || !channels.are_outer(block.output()) {
-        return Err(NotApplicable::new("the layer's blocks do not add to their input"));
-    }
-    let mut nodes = Vec::new();
+/// Where a value of a block stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    /// It has the channels of the block's input, and is made of it alone.
+    Before,
+    /// It has channels that only the block sees.
+    Inner,
+    /// It is what the block will add to its input, or a part of that.
+    Branch,
+    /// It is made of the sum.
+    Behind,
+}
+
+/// Where each value of a block stands, or why the block does not simply add something to its input.
+fn stands(block: &Graph) -> Result<Vec<Stand>, NotApplicable> {
+    let groups = ChannelGroups::of(block);
+    let is_inner = |value: Value| groups.inner().contains(&groups.group(value));
+    let is_outer = |value: Value| groups.group(value) == groups.group(Value::INPUT);
+    let mut stands = vec![Stand::Before];
     for (index, node) in block.nodes().iter().enumerate() {
-        let mut op = node.op.clone();
         let made = Value::of_node(index);
-        let (reads, makes) = (node.inputs.iter().any(|v| channels.are_inner(*v)), channels.are_inner(made));
-        let conv_groups = match &op {
-            Op::Conv2d(conv) if !conv.is_depthwise() => Some(conv.groups),
-            _ => None,
+        let from: Vec<Stand> = node.inputs.iter().map(|value| stands[value.index()]).collect();
+        let all = |stand: Stand| from.iter().all(|other| *other == stand);
+        let plain = node.op.parameters(&block.input_shapes(index)).is_empty();
+        let dense = matches!(&node.op, Op::Conv2d(conv) if conv.groups == 1);
+        let stand = if is_inner(made) {
+            // Channels side by side stay so; what orders them in runs would mix those of different blocks.
+            let ordered =
+                matches!(node.op, Op::SumParts { .. } | Op::SoftmaxParts { .. } | Op::ShuffleChannels { .. });
+            let grouped = matches!(&node.op, Op::Conv2d(conv) if conv.groups > 1 && !conv.is_depthwise());
+            (dense && all(Stand::Before) || all(Stand::Inner) && !ordered && !grouped).then_some(Stand::Inner)
+        } else if !is_outer(made) {
+            None
+        } else if all(Stand::Inner) {
+            dense.then_some(Stand::Branch)
+        } else if all(Stand::Branch) {
+            // What is linear, so that it may be done to the sum of the blocks' branches.
+            let closing = |conv: usize| all_inner(&stands, &block.nodes()[conv]);
+            let linear = match node.op {
+                Op::BatchNorm { .. } => node.inputs[0].node().is_some_and(closing),
+                Op::Add | Op::Scale { .. } | Op::Dropout { .. } | Op::DropPath { .. } => true,
+                _ => false,
+            };
+            linear.then_some(Stand::Branch)
+        } else if from.contains(&Stand::Branch) {
+            let sum = node.op == Op::Add
+                && node.inputs.contains(&Value::INPUT)
+                && !from.contains(&Stand::Behind)
+                && !from.contains(&Stand::Inner);
+            sum.then_some(Stand::Behind)
+        } else if from.contains(&Stand::Inner) || !plain {
+            None
+        } else {
+            Some(if all(Stand::Before) { Stand::Before } else { Stand::Behind })
         };
-        let fits = match (reads, makes) {
-            (true, true) => conv_groups.is_none_or(|groups| groups == 1),
-            (false, true) => conv_groups == Some(1) && channels.are_outer(node.inputs[0]),
-            (true, false) => channels.close(block, index),
-            (false, false) => {
-                let closing = node.inputs[0].node().is_some_and(|conv| channels.close(block, conv));
-                let parameters = op.parameters(&block.input_shapes(index));
-                parameters.is_empty() || closing && matches!(op, Op::BatchNorm { .. })
-            }
-        };
-        if !fits || !(makes || channels.are_outer(made)) {
-            let reason = format!("`{}` cannot be widened with the channels of other blocks", node.name);
+        let Some(stand) = stand else {
+            let reason = format!("at `{}` the block does more than add to its input", node.name);
             return Err(NotApplicable::new(reason));
-        }
+        };
+        stands.push(stand);
+    }
+    match stands[block.output().index()] {
+        Stand::Behind => Ok(stands),
+        _ => Err(NotApplicable::new("the layer's blocks do not add to their input")),
+    }
+}
+
+/// Whether a node reads inner channels alone.
+fn all_inner(stands: &[Stand], node: &Node) -> bool {
+    node.inputs.iter().all(|value| stands[value.index()] == Stand::Inner)
+}
+
+/// The block with `times` as many inner channels.
+fn widened(block: &Graph, stands: &[Stand], times: usize) -> lana_graph::Result<Graph> {
+    let pooled = pooled(block);
+    let widen = |(index, node): (usize, &Node)| {
+        let mut op = node.op.clone();
         if let Op::Conv2d(conv) = &mut op {
-            let (depthwise, pooled) =
-                (conv.is_depthwise(), block.shape(made).elements() == conv.out_channels);
+            let (reads, makes) = (all_inner(stands, node), stands[index + 1] == Stand::Inner);
+            let depthwise = conv.is_depthwise();
             if reads {
                 conv.in_channels *= times;
             }
             if makes {
                 conv.out_channels *= times;
             }
-            if reads && makes && (depthwise || !pooled) {
+            // In gates, which work on means, all channels of all blocks see each other.
+            if reads && makes && (depthwise || !pooled[index]) {
                 conv.groups *= times;
             }
         }
-        nodes.push(Node { op, ..node.clone() });
-    }
-    Ok(Graph::new(block.name(), block.input_shape().clone(), nodes, block.output(), Vec::new())?)
+        Node { op, ..node.clone() }
+    };
+    let nodes = block.nodes().iter().enumerate().map(widen).collect();
+    Graph::new(block.name(), block.input_shape().clone(), nodes, block.output(), Vec::new())
+}
+
+/// The operations of a network with what each reads, but for rates that count in training alone.
+fn parts(graph: &Graph) -> Vec<(Op, &[Value])> {
+    let of = |node: &'_ Node| match &node.op {
+        Op::Dropout { .. } => Op::Dropout { rate: 0.0 },
+        Op::DropPath { .. } => Op::DropPath { rate: 0.0 },
+        op => op.clone(),
+    };
+    graph.nodes().iter().map(|node| (of(node), node.inputs.as_slice())).collect()
 }
 
 /// Tensors behind one another along an axis, which all have alike but for that.
@@ -302,11 +355,8 @@ fn initialise(start: &Start<'_>) -> lana_graph::Result<Weights> {
     let mut weights = Weights::new();
     let first = &blocks.nodes[0];
     for parameter in start.operation.parameters() {
-        let (_, suffix) = parameter.name.rsplit_once('.').unwrap_or(("", &parameter.name));
-        let tensor = match parameter.node.checked_sub(first.start) {
-            None => start.layer_weights.get(&parameter.name),
-            Some(node) => kept.get(&format!("{}.{suffix}", blocks.wide.nodes()[node].name)),
-        };
+        let source = if parameter.node < first.start { start.layer_weights } else { &kept };
+        let tensor = source.get(&parameter.name);
         if let Some(tensor) = tensor {
             weights.insert(parameter.name, tensor.clone());
         }
