@@ -1,7 +1,7 @@
 //! Operations: each at every layer of the teachers, names, patterns, narrowing.
 #![allow(clippy::unwrap_used)]
 
-use lana_graph::{Activation, Graph, GraphBuilder, Op, Shape, Weights};
+use lana_graph::{Activation, Graph, GraphBuilder, LayerRules, Op, Shape, Weights, discover};
 use lana_models::pool::{Operation, Pool, Pools, Preset, families};
 use lana_models::zoo::{self, ZooOptions};
 use lana_models::{Error, init};
@@ -219,6 +219,24 @@ fn costs_are_those_counted_by_hand() {
         let trained = graph.parameters().into_iter().filter(|p| p.role.is_trained());
         let elements: usize = trained.map(|p| p.shape.iter().product::<usize>()).sum();
         assert_eq!(elements as u64, params, "{name}");
+    }
+}
+
+/// Two blocks on 32 channels and 16×16 pixels behind the one that halves the map, side by side.
+#[test]
+fn the_cost_of_blocks_side_by_side_is_that_counted_by_hand() {
+    let resnet = teacher("resnet20_cifar").0;
+    let grouped = discover(&resnet, &LayerRules { group: 3, ..LayerRules::alone() }).unwrap();
+    let own = grouped.layer_graph("layer2.0-2").unwrap();
+    let n = 256;
+    let bn = |channels: u64| (2 * n * channels, 2 * channels);
+    let conv = |from: u64, to: u64| (n * from * to * 9, from * to * 9);
+    for (name, inner) in [("wide-w1.5", 48), ("wide-w2", 64)] {
+        let first = [conv(16, 32), bn(32), conv(32, 32), bn(32)];
+        let parts = [first, [conv(32, inner), bn(inner), conv(inner, 32), bn(32)]].concat();
+        let (macs, params) = parts.iter().fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        let cost = operation(name).build(&own).unwrap().cost();
+        assert_eq!((cost.macs, cost.params), (macs, params), "{name}");
     }
 }
 

@@ -1,5 +1,5 @@
 //! How near operations are to the teacher before any training: `cargo run --release -p lana --example starts -- TEACHER
-//! WEIGHTS DATA POOL [IMAGES]` prints, for each operation of the pool over the layers where it applies, the normalised
+//! WEIGHTS DATA POOL [IMAGES [GROUP]]` prints, for each operation of the pool over the layers where it applies, the normalised
 //! error of its start from the teacher's weights and that of a random start.
 //!
 //! The error relative to the feature map's power flatters whatever has a residual connection, since that carries most of
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use lana_data::{DataSpec, Dataset, DatasetOptions, Loader, LoaderConfig, Transform};
-use lana_graph::{Graph, Weights};
+use lana_graph::{Graph, LayerRules, Weights, discover};
 use lana_models::pool::{Operation, Pool};
 use lana_models::{init, zoo, zoo::Preprocessing, zoo::ZooOptions};
 use lana_torch::{Batch, BatchNorm, Device, Network, Tensor, normalised_error, without_gradients};
@@ -22,11 +22,13 @@ use lana_torch::{Batch, BatchNorm, Device, Network, Tensor, normalised_error, wi
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [teacher, weights, data, pool, rest @ ..] = arguments.as_slice() else {
-        eprintln!("usage: starts TEACHER WEIGHTS DATA POOL [IMAGES]");
+        eprintln!("usage: starts TEACHER WEIGHTS DATA POOL [IMAGES [GROUP]]");
         return ExitCode::from(2);
     };
     let images = rest.first().and_then(|text| text.parse().ok()).unwrap_or(256);
-    match table(teacher, Path::new(weights), data, pool, images) {
+    // Blocks of a layer, at most.
+    let group = rest.get(1).and_then(|text| text.parse().ok()).unwrap_or(1);
+    match table(teacher, Path::new(weights), data, pool, images, group) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -43,8 +45,16 @@ struct Errors {
     shortcut: f64,
 }
 
-fn table(teacher: &str, weights: &Path, data: &str, pool: &str, images: usize) -> Result<(), Box<dyn Error>> {
+fn table(
+    teacher: &str,
+    weights: &Path,
+    data: &str,
+    pool: &str,
+    images: usize,
+    group: usize,
+) -> Result<(), Box<dyn Error>> {
     let graph = zoo::build(teacher, &ZooOptions::default())?;
+    let graph = discover(&graph, &LayerRules { group, ..LayerRules::alone() })?;
     let weights = Weights::load(weights)?;
     weights.check(&graph)?;
     let pool = Pool::parse(pool)?;

@@ -71,6 +71,11 @@ impl Difference {
     pub fn is_as_accurate(&self) -> bool {
         self.top1 >= -2.0 * self.error
     }
+
+    /// Whether the first network is more accurate than the second, by more than two standard errors.
+    pub fn is_more_accurate(&self) -> bool {
+        self.top1 > 2.0 * self.error
+    }
 }
 
 #[cfg(test)]
@@ -102,7 +107,8 @@ mod tests {
         }
         let same = Difference::between((&one, Some(&mine)), (&one, Some(&mine)));
         assert_eq!((same.top1, same.error, same.is_as_accurate()), (0.0, 0.0, true));
-        assert!(paired.is_as_accurate());
+        assert!(paired.is_as_accurate() && !paired.is_more_accurate());
+        assert!(Difference { top1: 0.021, error: 0.01, paired: true }.is_more_accurate());
         assert!(!Difference { top1: -0.021, error: 0.01, paired: true }.is_as_accurate());
     }
 

@@ -458,15 +458,15 @@ fn share(place: &PoolLayer, operation: &str) -> Option<f64> {
 /// What a selection depends on besides the run's trainings.
 pub(crate) fn settings(config: &Config) -> String {
     let select = &config.select;
-    let mut text = searched_by(config);
-    if select.finalists > 1 {
-        text += &format!(", {} finalists of a floor", select.finalists);
+    let mut text = search_settings(config);
+    if select.finalists > 1 && select.finalist_images > 0 {
+        text += &format!(", {} finalists of a floor on {} images", select.finalists, select.finalist_images);
     }
     text
 }
 
 /// What the search for it depends on.
-pub(crate) fn searched_by(config: &Config) -> String {
+pub(crate) fn search_settings(config: &Config) -> String {
     let (select, latency) = (&config.select, &config.latency);
     let mut text = format!(
         "{} by {}, margin {}, K {}, overlap {}, gap {}, rounds {}",

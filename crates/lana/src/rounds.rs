@@ -220,6 +220,18 @@ impl Goal {
     }
 }
 
+impl Ended {
+    /// How a search that ended so ended for a candidate that uses this share of the budget.
+    fn with(self, used: Option<f64>) -> Self {
+        let enough = used.is_some_and(|used| used >= ENOUGH);
+        match self {
+            Ended::OutOfRounds | Ended::Exhausted if enough => Ended::Inside,
+            Ended::Inside if !enough => Ended::OutOfRounds,
+            other => other,
+        }
+    }
+}
+
 impl Rounds {
     pub(crate) fn new(settings: String, deployments: usize) -> Self {
         let (candidates, floors) = (Vec::new(), Vec::new());
@@ -298,11 +310,7 @@ pub(crate) fn search(
     };
     let used = goal.used(&rounds.candidates[winner]);
     // With the last resort the budget may be met in another way than the loop ended by.
-    let ended = match ended {
-        Ended::OutOfRounds | Ended::Exhausted if used.is_some_and(|used| used >= ENOUGH) => Ended::Inside,
-        other => other,
-    };
-    Ok(Found { winner, ended, used, correction, keeps_reserve: well.is_some() })
+    Ok(Found { winner, ended: ended.with(used), used, correction, keeps_reserve: well.is_some() })
 }
 
 /// The candidates of a floor: above it, and found when it was searched or before. What later floors find is theirs, so that a search
@@ -334,8 +342,7 @@ fn any(goal: &Goal, floor: f64, rounds: &Rounds) -> Option<usize> {
 /// Measures the most accurate candidates that may fit one by one, until one does: among many short timings the one that
 /// just fits is likely to have been lucky.
 fn settle(goal: &Goal, floor: f64, rounds: &mut Rounds, bench: &mut dyn Bench) -> Result<Option<usize>> {
-    let mut order: Vec<usize> = of_floor(floor, rounds).collect();
-    order.sort_by(|&a, &b| rounds.candidates[a].loss.total_cmp(&rounds.candidates[b].loss));
+    let order = by_loss(floor, rounds);
     let mut confirmed = 0;
     for index in order {
         let candidate = &rounds.candidates[index];
@@ -352,6 +359,13 @@ fn settle(goal: &Goal, floor: f64, rounds: &mut Rounds, bench: &mut dyn Bench) -
         }
     }
     Ok(best(goal, floor, rounds))
+}
+
+/// The candidates of a floor, those with the least loss first.
+fn by_loss(floor: f64, rounds: &Rounds) -> Vec<usize> {
+    let mut order: Vec<usize> = of_floor(floor, rounds).collect();
+    order.sort_by(|&a, &b| rounds.candidates[a].loss.total_cmp(&rounds.candidates[b].loss));
+    order
 }
 
 /// Measures a candidate by itself.
@@ -380,11 +394,11 @@ pub(crate) fn runners_up(
     found: &Found,
     (most, max_overlap): (usize, f64),
 ) -> Result<Vec<Found>> {
-    let mut order: Vec<usize> = of_floor(floor, rounds).collect();
-    order.sort_by(|&a, &b| rounds.candidates[a].loss.total_cmp(&rounds.candidates[b].loss));
+    let order = by_loss(floor, rounds);
     let mut chosen = vec![found.winner];
+    // Counted whether measured now or before, so that a search that goes on after an interruption ends as it would have.
     let mut confirmed = 0;
-    for index in order {
+    for index in order.into_iter().skip_while(|&index| index != found.winner).skip(1) {
         if chosen.len() >= most || !found.keeps_reserve {
             break;
         }
@@ -392,19 +406,23 @@ pub(crate) fn runners_up(
         if chosen.iter().any(|&other| overlap(candidate, &rounds.candidates[other]) > max_overlap) {
             continue;
         }
-        if goal.limits_latency() && candidate.is_measured() && !candidate.confirmed {
-            if !goal.may_fit(candidate) || confirmed == CONFIRMED {
+        if goal.limits_latency() && candidate.is_measured() {
+            if !(candidate.confirmed || goal.may_fit(candidate)) || confirmed == CONFIRMED {
                 continue;
             }
             confirmed += 1;
-            confirm(goal, rounds, bench, index)?;
+            if !candidate.confirmed {
+                confirm(goal, rounds, bench, index)?;
+            }
         }
         if goal.fits_well(&rounds.candidates[index]) {
             chosen.push(index);
         }
     }
-    let runner_up =
-        |&winner: &usize| Found { winner, used: goal.used(&rounds.candidates[winner]), ..found.clone() };
+    let runner_up = |&winner: &usize| {
+        let used = goal.used(&rounds.candidates[winner]);
+        Found { winner, used, ended: found.ended.with(used), ..found.clone() }
+    };
     Ok(chosen[1..].iter().map(runner_up).collect())
 }
 
@@ -878,6 +896,31 @@ mod tests {
             assert_eq!(again.winner, winner, "{floor}");
         }
         assert!(winners[0] <= winners[2]);
+    }
+
+    #[test]
+    fn finalists_are_the_same_after_an_interruption() {
+        let finalists = |world: &mut World, rounds: &mut Rounds| -> Result<Vec<usize>> {
+            let found = world.search(rounds)?;
+            let goal = world.goal.clone();
+            let others = runners_up(&goal, 0.0, rounds, world, &found, (4, 0.9))?;
+            Ok(std::iter::once(&found).chain(&others).map(|found| found.winner).collect())
+        };
+        let mut world = World::new("0.5x", &[1.08], 0.0, 9);
+        let mut rounds = Rounds::new(String::new(), 1);
+        world.search(&mut rounds).unwrap();
+        let (searched, calls) = (world.kept.clone().unwrap(), world.calls);
+        let whole = finalists(&mut world, &mut rounds).unwrap();
+        assert!(whole.len() > 2 && world.calls > calls + 1, "{whole:?}");
+        for at in 1..=world.calls - calls {
+            let mut world = World::new("0.5x", &[1.08], 0.0, 9);
+            world.dies_at = Some(at);
+            let mut rounds: Rounds = serde_json::from_str(&searched).unwrap();
+            assert!(finalists(&mut world, &mut rounds).is_err(), "{at}");
+            world.dies_at = None;
+            let mut rounds: Rounds = serde_json::from_str(world.kept.as_ref().unwrap_or(&searched)).unwrap();
+            assert_eq!(finalists(&mut world, &mut rounds).unwrap(), whole, "{at}");
+        }
     }
 
     #[test]

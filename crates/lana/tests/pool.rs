@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Outcome, answers, apart, batch, difference, images, runtime};
-use lana_graph::{Graph, Op, Tensor, Weights, deploy};
+use lana_graph::{Graph, LayerRules, Op, Tensor, Weights, deploy, discover};
 use lana_latency::random_weights;
 use lana_models::init;
 use lana_models::pool::{Operation, Pool};
@@ -21,13 +21,18 @@ fn place(
     layer: &str,
 ) -> Result<(Graph, Weights), lana_models::Error> {
     let graph = zoo::build(teacher, &ZooOptions { resolution, ..ZooOptions::default() })?;
+    // A name such as `layer1.0-2` is that of several blocks.
+    let graph = match layer.contains('-') {
+        true => discover(&graph, &LayerRules { group: 3, ..LayerRules::alone() })?,
+        false => graph,
+    };
     let own = graph.layer_graph(layer)?;
     let weights = init::random(&own, 5);
     Ok((own, weights))
 }
 
 /// Strided and plain layers, with and without a shortcut, of even and of odd sizes.
-const PLACES: [(&str, Option<usize>, &str); 9] = [
+const PLACES: [(&str, Option<usize>, &str); 13] = [
     ("efficientnet_b2", Some(37), "blocks.0.0"),
     ("efficientnet_b2", Some(37), "blocks.1.0"),
     ("efficientnet_b2", Some(37), "blocks.2.1"),
@@ -37,6 +42,10 @@ const PLACES: [(&str, Option<usize>, &str); 9] = [
     ("resnest50d", Some(40), "layer2.0"),
     ("resnet56_cifar", None, "layer2.0"),
     ("resnet56_cifar", None, "layer3.1"),
+    ("resnet20_cifar", None, "layer2.0-2"),
+    ("resnet20_cifar", None, "layer3.0-2"),
+    ("resnet50", Some(40), "layer1.0-2"),
+    ("tf_efficientnetv2_b3", Some(48), "blocks.3.0-2"),
 ];
 
 /// Of each family some members that differ.
@@ -60,7 +69,7 @@ const OPERATIONS: [&str; 16] = [
 ];
 
 /// Edits of the teacher's layer, which begin close to it, where they apply.
-const EDITS: [&str; 8] = [
+const EDITS: [&str; 11] = [
     "narrow-w0.5",
     "own-nogate",
     "own-k3",
@@ -69,6 +78,9 @@ const EDITS: [&str; 8] = [
     "lowrank-r0.25",
     "own-nogate-relu",
     "radix-r1",
+    "depth-n1",
+    "wide-w1.5",
+    "wide-w2",
 ];
 
 #[test]
@@ -132,7 +144,7 @@ fn operations_learn_and_are_exported_as_they_learnt() -> Outcome {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(edits >= 30, "{edits}");
+    assert!(edits >= 58, "{edits}");
     Ok(())
 }
 

@@ -526,7 +526,8 @@ fn standard_error(rows: &[&Row]) -> f64 {
 /// Between controls and the students beside them, in the mean over seeds, with its standard error: by the images, which are the same for all
 /// seeds, and by the spread over seeds.
 fn difference(rows: &[&Row]) -> Option<[f64; 2]> {
-    let all: Vec<[f64; 2]> = rows.iter().filter_map(|row| row.difference).collect();
+    // Rows that were made before it was looked at have none: then nothing is known of the mean.
+    let all = rows.iter().map(|row| row.difference).collect::<Option<Vec<[f64; 2]>>>()?;
     let n = all.len() as f64;
     let mean = |what: &dyn Fn(&[f64; 2]) -> f64| all.iter().map(what).sum::<f64>() / n;
     let top1 = mean(&|[top1, _]| *top1);

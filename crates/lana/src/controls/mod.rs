@@ -26,7 +26,10 @@ use lana_models::zoo::{self, ZooOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::teacher;
-use crate::{Accuracy, Assessment, Difference, Error, Measured, Progress, Recipe, Result, WeightsSource};
+use crate::{
+    Accuracy, Assessment, Difference, Error, Measured, Progress, Recipe, Result, StudentMetrics,
+    WeightsSource,
+};
 pub(crate) use propose::{random, uniform};
 
 /// What is made to compare a student with.
@@ -288,14 +291,9 @@ impl ControlMetrics {
         Some(self.timings.first()?.measured?.ratio)
     }
 
-    /// Whether it is as accurate as the student or better, within two standard errors of the difference.
-    pub fn is_as_accurate(&self) -> bool {
-        self.difference.is_some_and(|difference| difference.is_as_accurate())
-    }
-
-    /// Whether it is more accurate than the student by more than two standard errors of the difference.
-    pub fn is_more_accurate(&self) -> bool {
-        self.difference.is_some_and(|difference| difference.top1 > 2.0 * difference.error)
+    /// Its top-1 accuracy less that of a student under the same budget.
+    pub fn difference_from(&self, student: &StudentMetrics) -> Difference {
+        self.difference.unwrap_or_else(|| Difference::between((&self.val, None), (&student.val, None)))
     }
 }
 

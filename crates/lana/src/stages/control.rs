@@ -50,6 +50,10 @@ pub(crate) fn run(
         Control::Random => context.config.select.rounds = select.rounds.max(DRAWS),
         _ => {}
     }
+    if matches!(control, Control::Random | Control::Uniform) {
+        // What is drawn is not chosen.
+        context.config.select.finalists = 1;
+    }
     // They are the rule by themselves.
     context.config.select.floors = vec![0.0];
     context.control = Some(control.clone());

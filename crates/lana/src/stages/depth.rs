@@ -21,7 +21,7 @@ use lana_torch::Batch;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
-use crate::program::{Priced, Program, searched_by};
+use crate::program::{Priced, Program, search_settings};
 use crate::stages::library::{Answers, Library};
 use crate::{Budget, Estimate, Result, Score, Scores, read_or_redo, write_json};
 
@@ -98,7 +98,7 @@ pub(crate) fn aware(
         alone: alone(scores),
         images: scores.images,
         seed: scores.seed,
-        settings: searched_by(program.config),
+        settings: search_settings(program.config),
         given,
     };
     write_json(&path(&context.budget_dir(budget), program.floor), &depth)?;
@@ -116,7 +116,7 @@ pub(crate) fn stored(
     let belongs = |d: &Depth| {
         (d.images, d.seed) == (scores.images, scores.seed)
             && d.alone == alone(scores)
-            && d.settings == searched_by(program.config)
+            && d.settings == search_settings(program.config)
     };
     Ok(read_or_redo::<Depth>(&path(folder, program.floor), progress)?.filter(belongs))
 }

@@ -2,8 +2,8 @@
 //! the student.
 //!
 //! Before fine-tuning a network of thin operations has the lower loss and a network of few wide ones the higher, and after it may be the
-//! other way round: by how much depends on network, budget and device. And the loss before it hardly ranks what is alike, where what a network
-//! can learn counts. So it is tried. The finalists learn from the same few images
+//! other way round: by how much depends on network, budget and device. And of selections that are alike that loss hardly says which can
+//! learn more. So it is tried. The finalists learn from the same few images
 //! by the recipe of the run, and are judged on other training images, which they have not seen: validation images choose nothing.
 
 use std::fs;
@@ -34,17 +34,15 @@ pub(crate) fn chosen(
 ) -> Result<usize> {
     let recipe = &context.config.finetune;
     let all = context.dataset(&context.config.train, teacher)?.len();
-    let held_out = HELD_OUT.min(all / SHARE);
-    let affordable = all_together(recipe, all) / finalists.len().max(1);
-    let images = context.config.select.finalist_images.min(all - held_out).min(affordable);
     let by_loss = |rounds: &Rounds| {
         let loss = |&place: &usize| rounds.candidates[finalists[place]].loss;
         (0..finalists.len()).min_by(|a, b| loss(a).total_cmp(&loss(b))).unwrap_or(0)
     };
-    let (short, update) = short(recipe);
-    if finalists.len() < 2 || held_out == 0 || images < LEAST * update {
+    let lesson = Lesson::of(recipe, context.config.select.finalist_images, all, finalists.len());
+    let Some(Lesson { images, held_out }) = lesson.filter(|_| finalists.len() > 1) else {
         return Ok(by_loss(rounds));
-    }
+    };
+    let (short, _) = short(recipe);
     let tuned_by = format!("{short:?} on {images} images, judged on {held_out}");
     if rounds.tuned_by != tuned_by {
         for candidate in &mut rounds.candidates {
@@ -54,7 +52,9 @@ pub(crate) fn chosen(
     }
     let folder = context.budget_dir(budget).join("finalist");
     for (place, &index) in finalists.iter().enumerate() {
-        if rounds.candidates[index].tuned.is_some() {
+        // Those of older versions have no answers.
+        let Candidate { tuned, tuned_right, .. } = &rounds.candidates[index];
+        if tuned.is_some() && tuned_right.is_some() {
             continue;
         }
         let choices = rounds.candidates[index].choices.clone();
@@ -99,18 +99,37 @@ pub(crate) fn chosen(
     Ok(widest_of_the_best(&tuned).unwrap_or_else(|| by_loss(rounds)))
 }
 
-/// Images that all finalists together may be fine-tuned on.
-fn all_together(recipe: &Recipe, all: usize) -> usize {
-    recipe.epochs.saturating_mul(all) / SHARE
+/// How many selections of each floor may be finalists: so many that each is fine-tuned on half of the images at least that one of each would be.
+pub(crate) fn places(context: &Context<'_>, teacher: &Teacher, floors: usize) -> Result<usize> {
+    let all = context.dataset(&context.config.train, teacher)?.len();
+    let select = &context.config.select;
+    Ok(Lesson::places(&context.config.finetune, (select.finalist_images, select.finalists), all, floors))
 }
 
-/// How many selections of each floor may be finalists: no more than can be fine-tuned on half of the images that are meant for each.
-pub(crate) fn affordable(context: &Context<'_>, teacher: &Teacher, floors: usize) -> Result<usize> {
-    let select = &context.config.select;
-    let all = context.dataset(&context.config.train, teacher)?.len();
-    let each = select.finalist_images.div_ceil(2) * floors;
-    let places = all_together(&context.config.finetune, all).checked_div(each).unwrap_or(1);
-    Ok(places.clamp(1, select.finalists.max(1)))
+/// What each finalist learns from and is judged on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Lesson {
+    images: usize,
+    held_out: usize,
+}
+
+impl Lesson {
+    /// For each of so many finalists, of `all` training images; none where they would learn too little to tell anything.
+    fn of(recipe: &Recipe, wanted: usize, all: usize, finalists: usize) -> Option<Self> {
+        let held_out = HELD_OUT.min(all / SHARE);
+        let affordable = recipe.epochs.saturating_mul(all) / SHARE / finalists.max(1);
+        let images = wanted.min(all - held_out).min(affordable);
+        let (_, update) = short(recipe);
+        (held_out > 0 && images >= LEAST * update).then_some(Lesson { images, held_out })
+    }
+
+    /// Finalists of each floor, `most` at most.
+    fn places(recipe: &Recipe, (wanted, most): (usize, usize), all: usize, floors: usize) -> usize {
+        let each =
+            |places: usize| Self::of(recipe, wanted, all, places * floors).map_or(0, |lesson| lesson.images);
+        let enough = wanted.min(all - HELD_OUT.min(all / SHARE)).div_ceil(2).max(1);
+        (2..=most).rev().find(|&places| each(places) >= enough).unwrap_or(1)
+    }
 }
 
 /// A finalist that was fine-tuned.
@@ -154,6 +173,31 @@ fn short(recipe: &Recipe) -> (Recipe, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_finalists_where_there_is_time_for_them() {
+        let recipe = |epochs, batch: usize| Recipe { epochs, batch: batch.into(), ..Recipe::default() };
+        // Eight epochs of 50,000 images: nine learn from 11,111 each.
+        let eight = recipe(8, 128);
+        assert_eq!(Lesson::places(&eight, (12_800, 3), 50_000, 3), 3);
+        assert_eq!(Lesson::of(&eight, 12_800, 50_000, 9), Some(Lesson { images: 11_111, held_out: 5_000 }));
+        // Two epochs: three learn from 8,333 each, six would from 4,166.
+        assert_eq!(Lesson::places(&recipe(2, 128), (12_800, 3), 50_000, 3), 1);
+        assert_eq!(Lesson::places(&recipe(4, 128), (12_800, 3), 50_000, 3), 2);
+        // Few images, many epochs: what there is.
+        assert_eq!(Lesson::places(&recipe(30, 128), (12_800, 3), 5_000, 3), 3);
+        // Eight updates of 1,024 images, or nothing is learnt: never so many that there would be fewer.
+        let large = recipe(5, 1024);
+        assert_eq!(Lesson::places(&large, (12_800, 3), 50_000, 3), 2);
+        assert!(
+            Lesson::of(&large, 12_800, 50_000, 6).is_some()
+                && Lesson::of(&large, 12_800, 50_000, 9).is_none()
+        );
+        for none in [Lesson::of(&eight, 0, 50_000, 1), Lesson::of(&eight, 12_800, 3, 1)] {
+            assert_eq!(none, None);
+        }
+        assert_eq!(Lesson::places(&eight, (0, 3), 50_000, 3), 1);
+    }
 
     #[test]
     fn the_widest_of_those_that_cannot_be_told_apart() {

@@ -16,7 +16,7 @@ use lana_torch::Batch;
 use crate::context::{Context, Teacher};
 use crate::controls::{self, Control};
 use crate::footprint::file_size;
-use crate::program::{Priced, Program, propose, searched_by, settings};
+use crate::program::{Priced, Program, propose, search_settings, settings};
 use crate::rounds::{Bench, Examined, Found, Goal, Proposed, Rounds, Told, runners_up, search};
 use crate::stages::export::{measure_options, network_files, to_measured};
 use crate::stages::library::Library;
@@ -51,7 +51,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let record = profile::record(&context.config.pool, &context.config.pool_rules, &teacher.graph, &pool)?;
     let program = Program::new(&context.config, budget, &record, teacher.graph.deployed_cost());
     let title = context.title("select", budget);
-    let (searched_by, settings) = (searched_by(&context.config), settings(&context.config));
+    let (searched_by, settings) = (search_settings(&context.config), settings(&context.config));
     let goal = goal(context, budget, &teacher)?;
     let images = score::scoring_images(context, &teacher)?;
     let mut rounds =
@@ -68,11 +68,7 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let mut floors = config.floors.clone();
     floors.sort_by(f64::total_cmp);
     floors.dedup();
-    // What is drawn is not chosen.
-    let most = match context.control {
-        Some(Control::Random | Control::Uniform) => 1,
-        _ => finals::affordable(context, &teacher, floors.len())?,
-    };
+    let most = finals::places(context, &teacher, floors.len())?;
     let mut finalists: Vec<Found> = Vec::new();
     let mut before = None;
     for (number, floor) in floors.iter().enumerate() {
@@ -116,10 +112,10 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
         };
         match search(&goal, *floor, &mut tables, &mut rounds, &mut work) {
             Ok(found) => {
-                let best = &rounds.candidates[found.winner];
-                context.progress.finish(&format!("loss {:.3}", best.loss));
                 let places = (most, config.max_overlap);
                 let others = runners_up(&goal, *floor, &mut rounds, &mut work, &found, places)?;
+                let best = &rounds.candidates[found.winner];
+                context.progress.finish(&format!("loss {:.3}", best.loss));
                 for found in std::iter::once(found).chain(others) {
                     if finalists.iter().all(|other| other.winner != found.winner) {
                         finalists.push(found);

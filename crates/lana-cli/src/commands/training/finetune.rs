@@ -70,7 +70,7 @@ pub(super) fn compared(comparison: &Comparison) -> String {
         ("network", Align::Left),
         ("top-1", Align::Right),
         ("±", Align::Right),
-        ("beside the student", Align::Right),
+        ("difference", Align::Right),
         ("ratio", Align::Right),
         ("budget", Align::Left),
         ("parameters", Align::Right),

@@ -6,7 +6,7 @@ use crate::report::axis::{Axis, Scale};
 use crate::report::chart::{Chart, Layout, both};
 use crate::report::format::{escape, fixed, ms, percent, put, standard_error};
 use crate::report::svg::{Marker, dashed_symbol, symbol};
-use crate::{Candidates, StudentMetrics};
+use crate::{Accuracy, Candidate, Candidates, StudentMetrics};
 
 pub(in crate::report) fn accuracy(report: &Report) -> String {
     let students = report.finished();
@@ -52,33 +52,42 @@ pub(in crate::report) fn accuracy(report: &Report) -> String {
                 if student.metrics.measured.is_some() { "when measured" } else { "by prediction" }
             ),
         }
-        if let Some(finalists) = finalists(student.candidates) {
-            put!(out, "<p>{finalists}</p>\n");
-        }
+        out.push_str(&finalists(student.candidates));
     }
     out
 }
 
-/// What the short fine-tuning of the best of each floor gave, in a sentence.
-fn finalists(candidates: &Candidates) -> Option<String> {
+/// What the short fine-tuning of the finalists gave, the most accurate first.
+fn finalists(candidates: &Candidates) -> String {
     let all = candidates.candidates.iter().enumerate();
-    let tuned = all.filter_map(|(index, candidate)| {
-        let made_of = match candidate.thinnest {
-            share if share < 1.0 => {
-                format!("operations from {share:.2} of their layer's multiply-accumulates")
-            }
-            _ => "nothing thinner than the teacher's layers".into(),
+    let mut tuned: Vec<(usize, &Candidate, Accuracy)> =
+        all.filter_map(|(index, candidate)| Some((index, candidate, candidate.tuned?))).collect();
+    if tuned.is_empty() {
+        return String::new();
+    }
+    tuned.sort_by(|a, b| b.2.top1.total_cmp(&a.2.top1));
+    let mut out = String::from(
+        "<p>The finalists after a short fine-tuning, on training images held out from it:</p>\n<table>\n<thead><tr>\
+         <th scope=\"col\">Thinnest operation, of its layer’s MACs</th><th scope=\"col\">Loss before</th><th scope=\"col\">Loss after</th>\
+         <th scope=\"col\">Top-1</th></tr></thead>\n<tbody>\n",
+    );
+    for (index, candidate, accuracy) in tuned {
+        let thinnest = match candidate.thinnest {
+            share if share < 1.0 => fixed(share, 2),
+            _ => "the teacher’s own".into(),
         };
-        let taken = if index == candidates.winner { ", taken" } else { "" };
-        Some(format!("{} ({made_of}{taken})", percent(candidate.tuned?.top1, 2)))
-    });
-    let tuned: Vec<String> = tuned.collect();
-    (!tuned.is_empty()).then(|| {
-        format!(
-            "The best of each kind after a short fine-tuning, on training images held out from it: {}.",
-            tuned.join("; ")
-        )
-    })
+        put!(
+            out,
+            "<tr><th scope=\"row\">{thinnest}{}</th><td>{}</td><td>{}</td><td>{} ± {}</td></tr>\n",
+            if index == candidates.winner { ", taken" } else { "" },
+            fixed(candidate.loss, 3),
+            fixed(accuracy.loss, 3),
+            percent(accuracy.top1, 2),
+            fixed(100.0 * accuracy.top1_error(), 2),
+        );
+    }
+    out.push_str("</tbody>\n</table>\n");
+    out
 }
 
 /// The interval of a student's latency; a point where it was not measured.

@@ -32,8 +32,8 @@ pub(in crate::report) fn controls(report: &Report) -> String {
     }
     out.push_str(
         "<p class=\"note\">± is the standard error: of a network’s accuracy √(p(1−p)/n), by the number n of validation images; of a \
-         difference by the images that only one of the two has right, where that is known. Two trainings that differ in their seed alone differ by \
-         about as much again.</p>\n",
+         difference by the images that only one of the two has right, where that is known. Two trainings that differ in their seed alone differ \
+         by about as much as the former.</p>\n",
     );
     out
 }
@@ -44,8 +44,8 @@ fn verdict(student: &StudentMetrics, controls: &[&ControlMetrics]) -> String {
     let within: Vec<_> = alike().filter(|control| control.meets_budget == Some(true)).collect();
     let rivals: Vec<String> = within
         .iter()
-        .filter(|control| control.is_as_accurate())
-        .map(|control| format!("<b>{}</b> ({} points)", escape(&control.control), apart(control)))
+        .filter(|control| control.difference_from(student).is_as_accurate())
+        .map(|control| format!("<b>{}</b> ({} points)", escape(&control.control), apart(control, student)))
         .collect();
     let mut out = match (within.len() - rivals.len(), rivals.is_empty()) {
         (0, true) => "No control of this recipe meets the budget: nothing can be concluded.".to_string(),
@@ -72,11 +72,14 @@ fn verdict(student: &StudentMetrics, controls: &[&ControlMetrics]) -> String {
         );
         let better: Vec<String> = beyond
             .iter()
-            .filter(|control| control.is_more_accurate())
+            .filter(|control| control.difference_from(student).is_more_accurate())
             .map(|control| {
                 let ratio = control.ratio().map_or(NONE.into(), |ratio| fixed(ratio, 3));
                 let name = escape(&control.control);
-                format!("<b>{name}</b> ({} points at {ratio} of the teacher’s latency)", apart(control))
+                format!(
+                    "<b>{name}</b> ({} points at {ratio} of the teacher’s latency)",
+                    apart(control, student)
+                )
             })
             .collect();
         out.push_str(&match better.is_empty() {
@@ -97,11 +100,10 @@ fn verdict(student: &StudentMetrics, controls: &[&ControlMetrics]) -> String {
 }
 
 /// Points between a control and the student.
-fn apart(control: &ControlMetrics) -> String {
-    control.difference.map_or(NONE.into(), |difference| {
-        let sign = if difference.top1 < 0.0 { "−" } else { "+" };
-        format!("{sign}{} ± {}", fixed(100.0 * difference.top1.abs(), 2), fixed(100.0 * difference.error, 2))
-    })
+fn apart(control: &ControlMetrics, student: &StudentMetrics) -> String {
+    let difference = control.difference_from(student);
+    let sign = if difference.top1 < 0.0 { "−" } else { "+" };
+    format!("{sign}{} ± {}", fixed(100.0 * difference.top1.abs(), 2), fixed(100.0 * difference.error, 2))
 }
 
 fn table(student: Option<&StudentMetrics>, controls: &[&ControlMetrics]) -> String {
@@ -109,7 +111,7 @@ fn table(student: Option<&StudentMetrics>, controls: &[&ControlMetrics]) -> Stri
     for title in [
         "",
         "Top-1",
-        "Beside the student’s",
+        "Difference from the student",
         "Share of the teacher’s latency",
         "Budget met",
         "Agrees with the teacher",
@@ -151,7 +153,7 @@ fn table(student: Option<&StudentMetrics>, controls: &[&ControlMetrics]) -> Stri
             &format!("{}{note}", escape(&control.control)),
             [
                 top1(control.val.top1, control.top1_error),
-                apart(control),
+                student.map_or(NONE.into(), |student| apart(control, student)),
                 control.ratio().map_or(NONE.into(), |ratio| fixed(ratio, 3)),
                 met(control.meets_budget).into(),
                 control.agreement.map_or(NONE.into(), |share| percent(share, 1)),
