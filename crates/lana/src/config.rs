@@ -219,7 +219,7 @@ pub struct SelectConfig {
     pub rounds: usize,
     /// Shares of its layer's multiply-accumulates that an operation must have to be selected, the identity aside. A selection is
     /// searched for with each: what is thin imitates well and learns badly. 0 leaves out nothing, 1 everything that is cheaper than
-    /// the teacher's own layers but identities.
+    /// the teacher's own layers but identities and blocks of a layer of several (`depth`, `wide`), which are above every floor.
     pub floors: Vec<f64>,
     /// Selections of each floor, at most, that are fine-tuned on few images before the best of them is taken.
     pub finalists: usize,
