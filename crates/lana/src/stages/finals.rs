@@ -117,7 +117,7 @@ impl Lesson {
     /// For each of so many finalists, of `all` training images; none where they would learn too little to tell anything.
     fn of(recipe: &Recipe, wanted: usize, all: usize, finalists: usize) -> Option<Self> {
         let held_out = HELD_OUT.min(all / SHARE);
-        let affordable = recipe.epochs.saturating_mul(all) / SHARE / finalists.max(1);
+        let affordable = Self::together(recipe, all) / finalists.max(1);
         let images = wanted.min(all - held_out).min(affordable);
         let (_, update) = short(recipe);
         (held_out > 0 && images >= LEAST * update).then_some(Lesson { images, held_out })
@@ -128,7 +128,13 @@ impl Lesson {
         let each =
             |places: usize| Self::of(recipe, wanted, all, places * floors).map_or(0, |lesson| lesson.images);
         let enough = wanted.min(all - HELD_OUT.min(all / SHARE)).div_ceil(2).max(1);
-        (2..=most).rev().find(|&places| each(places) >= enough).unwrap_or(1)
+        let affordable = Self::together(recipe, all) / enough / floors.max(1);
+        (2..=most.min(affordable)).rev().find(|&places| each(places) >= enough).unwrap_or(1)
+    }
+
+    /// Images that all finalists together may learn from.
+    fn together(recipe: &Recipe, all: usize) -> usize {
+        recipe.epochs.saturating_mul(all) / SHARE
     }
 }
 
@@ -197,6 +203,8 @@ mod tests {
             assert_eq!(none, None);
         }
         assert_eq!(Lesson::places(&eight, (0, 3), 50_000, 3), 1);
+        // As many as anybody may ask for.
+        assert_eq!(Lesson::places(&eight, (12_800, usize::MAX), 50_000, 3), 5);
     }
 
     #[test]
