@@ -38,8 +38,8 @@ pub(crate) fn chosen(
         let loss = |&place: &usize| rounds.candidates[finalists[place]].loss;
         (0..finalists.len()).min_by(|a, b| loss(a).total_cmp(&loss(b))).unwrap_or(0)
     };
-    let lesson = Lesson::of(recipe, context.config.select.finalist_images, all, finalists.len());
-    let Some(Lesson { images, held_out }) = lesson.filter(|_| finalists.len() > 1) else {
+    let trial = Trial::of(recipe, context.config.select.finalist_images, all, finalists.len());
+    let Some(Trial { images, held_out }) = trial.filter(|_| finalists.len() > 1) else {
         return Ok(by_loss(rounds));
     };
     let (short, _) = short(recipe);
@@ -103,30 +103,30 @@ pub(crate) fn chosen(
 pub(crate) fn places(context: &Context<'_>, teacher: &Teacher, floors: usize) -> Result<usize> {
     let all = context.dataset(&context.config.train, teacher)?.len();
     let select = &context.config.select;
-    Ok(Lesson::places(&context.config.finetune, (select.finalist_images, select.finalists), all, floors))
+    Ok(Trial::places(&context.config.finetune, (select.finalist_images, select.finalists), all, floors))
 }
 
 /// What each finalist learns from and is judged on.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Lesson {
+struct Trial {
     images: usize,
     held_out: usize,
 }
 
-impl Lesson {
+impl Trial {
     /// For each of so many finalists, of `all` training images; none where they would learn too little to tell anything.
     fn of(recipe: &Recipe, wanted: usize, all: usize, finalists: usize) -> Option<Self> {
         let held_out = HELD_OUT.min(all / SHARE);
         let affordable = Self::together(recipe, all) / finalists.max(1);
         let images = wanted.min(all - held_out).min(affordable);
         let (_, update) = short(recipe);
-        (held_out > 0 && images >= LEAST * update).then_some(Lesson { images, held_out })
+        (held_out > 0 && images >= LEAST * update).then_some(Trial { images, held_out })
     }
 
     /// Finalists of each floor, `most` at most.
     fn places(recipe: &Recipe, (wanted, most): (usize, usize), all: usize, floors: usize) -> usize {
         let each =
-            |places: usize| Self::of(recipe, wanted, all, places * floors).map_or(0, |lesson| lesson.images);
+            |places: usize| Self::of(recipe, wanted, all, places * floors).map_or(0, |trial| trial.images);
         let enough = wanted.min(all - HELD_OUT.min(all / SHARE)).div_ceil(2).max(1);
         let affordable = Self::together(recipe, all) / enough / floors.max(1);
         (2..=most.min(affordable)).rev().find(|&places| each(places) >= enough).unwrap_or(1)
@@ -185,26 +185,25 @@ mod tests {
         let recipe = |epochs, batch: usize| Recipe { epochs, batch: batch.into(), ..Recipe::default() };
         // Eight epochs of 50,000 images: nine learn from 11,111 each.
         let eight = recipe(8, 128);
-        assert_eq!(Lesson::places(&eight, (12_800, 3), 50_000, 3), 3);
-        assert_eq!(Lesson::of(&eight, 12_800, 50_000, 9), Some(Lesson { images: 11_111, held_out: 5_000 }));
+        assert_eq!(Trial::places(&eight, (12_800, 3), 50_000, 3), 3);
+        assert_eq!(Trial::of(&eight, 12_800, 50_000, 9), Some(Trial { images: 11_111, held_out: 5_000 }));
         // Two epochs: three learn from 8,333 each, six would from 4,166.
-        assert_eq!(Lesson::places(&recipe(2, 128), (12_800, 3), 50_000, 3), 1);
-        assert_eq!(Lesson::places(&recipe(4, 128), (12_800, 3), 50_000, 3), 2);
+        assert_eq!(Trial::places(&recipe(2, 128), (12_800, 3), 50_000, 3), 1);
+        assert_eq!(Trial::places(&recipe(4, 128), (12_800, 3), 50_000, 3), 2);
         // Few images, many epochs: what there is.
-        assert_eq!(Lesson::places(&recipe(30, 128), (12_800, 3), 5_000, 3), 3);
+        assert_eq!(Trial::places(&recipe(30, 128), (12_800, 3), 5_000, 3), 3);
         // Eight updates of 1,024 images, or nothing is learnt: never so many that there would be fewer.
         let large = recipe(5, 1024);
-        assert_eq!(Lesson::places(&large, (12_800, 3), 50_000, 3), 2);
+        assert_eq!(Trial::places(&large, (12_800, 3), 50_000, 3), 2);
         assert!(
-            Lesson::of(&large, 12_800, 50_000, 6).is_some()
-                && Lesson::of(&large, 12_800, 50_000, 9).is_none()
+            Trial::of(&large, 12_800, 50_000, 6).is_some() && Trial::of(&large, 12_800, 50_000, 9).is_none()
         );
-        for none in [Lesson::of(&eight, 0, 50_000, 1), Lesson::of(&eight, 12_800, 3, 1)] {
+        for none in [Trial::of(&eight, 0, 50_000, 1), Trial::of(&eight, 12_800, 3, 1)] {
             assert_eq!(none, None);
         }
-        assert_eq!(Lesson::places(&eight, (0, 3), 50_000, 3), 1);
+        assert_eq!(Trial::places(&eight, (0, 3), 50_000, 3), 1);
         // As many as anybody may ask for.
-        assert_eq!(Lesson::places(&eight, (12_800, usize::MAX), 50_000, 3), 5);
+        assert_eq!(Trial::places(&eight, (12_800, usize::MAX), 50_000, 3), 5);
     }
 
     #[test]
