@@ -16,6 +16,16 @@ fn main() -> ExitCode {
             "--solutions" => &mut options.solutions,
             "--random" => &mut options.random,
             "--images" => &mut options.images,
+            "--around" => &mut options.around,
+            "--floor" => {
+                let floor = arguments.next().and_then(|text| text.parse().ok());
+                let Some(floor) = floor.filter(|floor| (0.0..=1.0).contains(floor)) else {
+                    eprintln!("error: {argument} needs a number from 0 to 1");
+                    return ExitCode::from(2);
+                };
+                options.floor = floor;
+                continue;
+            }
             _ => {
                 texts.push(argument);
                 continue;
@@ -29,7 +39,9 @@ fn main() -> ExitCode {
         *target = number;
     }
     if texts.is_empty() {
-        eprintln!("usage: optimum RUN [BUDGET…] [--solutions K] [--random N] [--images N]");
+        eprintln!(
+            "usage: optimum RUN [BUDGET…] [--solutions K] [--random N] [--images N] [--around STEPS] [--floor SHARE]"
+        );
         return ExitCode::from(2);
     }
     let run = PathBuf::from(texts.remove(0));

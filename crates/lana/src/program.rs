@@ -511,28 +511,35 @@ pub(crate) fn propose(
     if near_count == 0 {
         return Ok((outcome, solutions));
     }
-    let mut near = Problem { solutions: near_count, max_overlap: 1.0, ..problem.clone() };
-    let known = |names: &Vec<String>| {
+    let earlier = seen.iter().map(|c| &c.choices).chain(solutions.iter().map(|s| &s.choices));
+    let most = (NEAR * problem.layers.len() as f64).round().max(2.0) as usize;
+    let earlier: Vec<Vec<String>> = earlier.cloned().collect();
+    let near = Problem { solutions: near_count, ..near(problem, &best.choices, most, &earlier) };
+    solutions.extend(lana_select::solve(&near)?.solutions.into_iter().map(|mut solution| {
+        solution.costs.remove(CHANGES);
+        solution
+    }));
+    Ok((outcome, solutions))
+}
+
+/// The problem of selections that differ from `best` in `most` layers at most, and from all of `earlier` in at least one.
+pub(crate) fn near(problem: &Problem, best: &[String], most: usize, earlier: &[Vec<String>]) -> Problem {
+    let mut near = Problem { max_overlap: 1.0, ..problem.clone() };
+    let known = |names: &&Vec<String>| {
         names.len() == near.layers.len()
             && names
                 .iter()
                 .zip(&near.layers)
                 .all(|(name, layer)| layer.choices.iter().any(|c| c.name == *name))
     };
-    let earlier = seen.iter().map(|c| &c.choices).chain(solutions.iter().map(|s| &s.choices));
-    near.earlier = earlier.filter(|names| known(names)).cloned().collect();
-    for (layer, name) in near.layers.iter_mut().zip(&best.choices) {
+    near.earlier = earlier.iter().filter(known).cloned().collect();
+    for (layer, name) in near.layers.iter_mut().zip(best) {
         for choice in &mut layer.choices {
             choice.costs.insert(CHANGES.into(), f64::from(u8::from(choice.name != *name)));
         }
     }
-    let most = (NEAR * near.layers.len() as f64).round().max(2.0);
-    near.budgets.insert(CHANGES.into(), lana_select::Budget { min: None, max: Some(most) });
-    solutions.extend(lana_select::solve(&near)?.solutions.into_iter().map(|mut solution| {
-        solution.costs.remove(CHANGES);
-        solution
-    }));
-    Ok((outcome, solutions))
+    near.budgets.insert(CHANGES.into(), lana_select::Budget { min: None, max: Some(most as f64) });
+    near
 }
 
 /// The cost that counts in how many layers a selection differs from another.

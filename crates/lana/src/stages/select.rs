@@ -45,7 +45,6 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
     let (teacher, _) = context.teacher()?;
     let scores = score::run(context)?;
     let mut tables = tables(context, budget)?;
-    let config = &context.config.select;
     let pool = context.pool(&teacher.graph)?;
     let library = Library::of(context, &teacher, &pool)?;
     let record = profile::record(&context.config.pool, &context.config.pool_rules, &teacher.graph, &pool)?;
@@ -65,68 +64,8 @@ pub(crate) fn run(context: &Context<'_>, budget: &Budget) -> Result<()> {
             100.0 * UNMEASURED
         ));
     }
-    let mut floors = config.floors.clone();
-    floors.sort_by(f64::total_cmp);
-    floors.dedup();
-    let most = finals::places(context, &teacher, floors.len())?;
-    let mut finalists: Vec<Found> = Vec::new();
-    let mut before = None;
-    for (number, floor) in floors.iter().enumerate() {
-        let program = program.above(*floor);
-        // A floor under which there is nothing more is none.
-        let forbidden = match program.problem(None, &tables, 1.0) {
-            Ok(problem) => Some(problem.forbidden),
-            // It leaves a layer without any choice.
-            Err(Error::Infeasible { .. }) if number > 0 => continue,
-            Err(other) => return Err(other),
-        };
-        if before == forbidden {
-            continue;
-        }
-        before = forbidden;
-        // What is not solved for needs no better scores.
-        let scores = match context.control {
-            Some(Control::Random | Control::Uniform) => scores.clone(),
-            _ => depth::aware(context, &library, &program, budget, &tables, &scores, &images)?,
-        };
-        let title = match number {
-            0 => title.clone(),
-            _ => format!("{title}, operations from {floor} of their layer"),
-        };
-        let goal = Goal {
-            rounds: if number > 0 { goal.rounds.min(FURTHER_ROUNDS) } else { goal.rounds },
-            ..goal.clone()
-        };
-        context.progress.begin(&title, (goal.rounds * config.solutions) as u64, "candidates");
-        let mut work = Work {
-            context,
-            budget,
-            goal: &goal,
-            teacher: &teacher,
-            library: &library,
-            images: &images,
-            scores: &scores,
-            program,
-            title: &title,
-            before: rounds.candidates.len(),
-        };
-        match search(&goal, *floor, &mut tables, &mut rounds, &mut work) {
-            Ok(found) => {
-                let places = (most, config.max_overlap);
-                let others = runners_up(&goal, *floor, &mut rounds, &mut work, &found, places)?;
-                let best = &rounds.candidates[found.winner];
-                context.progress.finish(&format!("loss {:.3}", best.loss));
-                for found in std::iter::once(found).chain(others) {
-                    if finalists.iter().all(|other| other.winner != found.winner) {
-                        finalists.push(found);
-                    }
-                }
-            }
-            // Wide operations alone may be too slow.
-            Err(Error::Infeasible { .. }) if number > 0 => context.progress.finish("out of reach"),
-            Err(other) => return Err(other),
-        }
-    }
+    let ground = Ground { context, budget, teacher: &teacher, library: &library, program, title: &title };
+    let mut finalists = ground.finalists(&goal, &scores, &images, &mut tables, &mut rounds)?;
     // What exceeds the reserve is the last resort.
     if finalists.iter().any(|found| found.keeps_reserve) {
         finalists.retain(|found| found.keeps_reserve);
@@ -225,6 +164,94 @@ fn no_uniform(budget: &Budget) -> Error {
     Error::Infeasible {
         message: format!("no operation meets {budget} when it stands in all layers that offer it"),
         hint: "widen the pool with faster operations (--pool), or ask for a larger budget".into(),
+    }
+}
+
+/// What the search for one budget stands on, whatever the floor.
+struct Ground<'a> {
+    context: &'a Context<'a>,
+    budget: &'a Budget,
+    teacher: &'a Teacher,
+    library: &'a Library<'a>,
+    program: Program<'a>,
+    title: &'a str,
+}
+
+impl Ground<'_> {
+    /// The best selections above each floor.
+    fn finalists(
+        &self,
+        goal: &Goal,
+        scores: &Scores,
+        images: &[Batch],
+        tables: &mut [Priced],
+        rounds: &mut Rounds,
+    ) -> Result<Vec<Found>> {
+        let Ground { context, budget, teacher, library, .. } = *self;
+        let config = &context.config.select;
+        let mut floors = config.floors.clone();
+        floors.sort_by(f64::total_cmp);
+        floors.dedup();
+        let most = finals::places(context, teacher, floors.len())?;
+        let mut finalists: Vec<Found> = Vec::new();
+        let mut before = None;
+        for (number, floor) in floors.iter().enumerate() {
+            let program = self.program.above(*floor);
+            // A floor under which there is nothing more is none.
+            let forbidden = match program.problem(None, tables, 1.0) {
+                Ok(problem) => Some(problem.forbidden),
+                // It leaves a layer without any choice.
+                Err(Error::Infeasible { .. }) if number > 0 => continue,
+                Err(other) => return Err(other),
+            };
+            if before == forbidden {
+                continue;
+            }
+            before = forbidden;
+            // What is not solved for needs no better scores.
+            let scores = match context.control {
+                Some(Control::Random | Control::Uniform) => scores.clone(),
+                _ => depth::aware(context, library, &program, budget, tables, scores, images)?,
+            };
+            let title = match number {
+                0 => self.title.to_string(),
+                _ => format!("{}, operations from {floor} of their layer", self.title),
+            };
+            let goal = Goal {
+                rounds: if number > 0 { goal.rounds.min(FURTHER_ROUNDS) } else { goal.rounds },
+                ..goal.clone()
+            };
+            context.progress.begin(&title, (goal.rounds * config.solutions) as u64, "candidates");
+            let mut work = Work {
+                context,
+                budget,
+                goal: &goal,
+                teacher,
+                library,
+                images,
+                scores: &scores,
+                program,
+                title: &title,
+                before: rounds.candidates.len(),
+            };
+            match search(&goal, *floor, tables, rounds, &mut work) {
+                Ok(found) => {
+                    let places = (most, config.max_overlap);
+                    let others = runners_up(&goal, *floor, rounds, &mut work, &found, places)?;
+                    let best = &rounds.candidates[found.winner];
+                    context.progress.finish(&format!("loss {:.3}", best.loss));
+                    for found in std::iter::once(found).chain(others) {
+                        if finalists.iter().all(|other| other.winner != found.winner) {
+                            finalists.push(found);
+                        }
+                    }
+                }
+                // Wide operations alone may be too slow.
+                Err(Error::Infeasible { .. }) if number > 0 => context.progress.finish("out of reach"),
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(finalists)
     }
 }
 

@@ -9,6 +9,7 @@ use lana_latency::kendall;
 use lana_select::{Problem, Solution};
 use serde::{Deserialize, Serialize};
 
+use super::around;
 use crate::context::Context;
 use crate::program::Program;
 use crate::stages::library::Library;
@@ -16,7 +17,7 @@ use crate::stages::{depth, profile, score, select};
 use crate::{Budget, Progress, Result, controls};
 
 /// How much a study looks at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StudyOptions {
     /// Solutions of the integer program.
     pub solutions: usize,
@@ -24,11 +25,15 @@ pub struct StudyOptions {
     pub random: usize,
     /// Training images for the loss; others than those of the scores, but for chance.
     pub images: usize,
+    /// Steps of scores measured again around the best selection; with none, pairs of layers aren't measured either.
+    pub around: usize,
+    /// Share of their layer's multiply-accumulates that operations have at least.
+    pub floor: f64,
 }
 
 impl Default for StudyOptions {
     fn default() -> Self {
-        StudyOptions { solutions: 100, random: 100, images: 2000 }
+        StudyOptions { solutions: 100, random: 100, images: 2000, around: 0, floor: 0.0 }
     }
 }
 
@@ -117,7 +122,7 @@ pub fn study(
     for budget in budgets {
         let of = |config| Program::new(config, budget, &record, teacher.graph.deployed_cost());
         let tables = select::tables(&context, budget)?;
-        let own = of(&context.config);
+        let own = of(&context.config).above(options.floor);
         let by_depth = depth::aware(&context, &library, &own, budget, &tables, &scores, &scoring)?;
         let problem = |kind: ScoreKind| -> Result<Problem> {
             let (config, scores) = match kind {
@@ -126,7 +131,15 @@ pub fn study(
                 ScoreKind::KlByDepth => (&by_kl, &by_depth),
                 ScoreKind::LossByDepth => (&by_loss, &by_depth),
             };
-            let problem = of(config).problem(Some(scores), &tables, 1.0)?;
+            let mut problem = of(config).problem(Some(scores), &tables, 1.0)?;
+            let teacher = vec!["teacher".to_string(); problem.layers.len()];
+            for (index, layer) in problem.layers.iter_mut().enumerate() {
+                let mut alone = teacher.clone();
+                layer.choices.retain(|choice| {
+                    alone[index].clone_from(&choice.name);
+                    own.thinnest(&alone) >= options.floor
+                });
+            }
             Ok(Problem { solutions: options.solutions, ..problem })
         };
         let problems = ScoreKind::ALL.into_iter().map(problem).collect::<Result<Vec<_>>>()?;
@@ -161,6 +174,31 @@ pub fn study(
             ways.push((format!("best of K = {}, {}", solved.len(), kind.words()), solved));
         }
         ways.push(("greedy, KL per latency".into(), greedy(first).into_iter().collect()));
+        if options.around > 0 {
+            let (kind, problem) = (ScoreKind::KlByDepth.words(), &problems[ScoreKind::KlByDepth as usize]);
+            let measure = |selections: &[Vec<String>]| -> Result<Vec<f64>> {
+                let selections: Vec<&[String]> = selections.iter().map(Vec::as_slice).collect();
+                let answers = library.answers(&context, &selections, &scoring)?;
+                let mean = |all: &[f32]| all.iter().map(|v| f64::from(*v)).sum::<f64>() / all.len() as f64;
+                Ok(answers.iter().map(|answers| mean(&answers.divergences)).collect())
+            };
+            let solved = ways.iter().rfind(|(way, _)| way.ends_with(kind)).map(|(_, way)| way.clone());
+            let solved = solved.unwrap_or_default();
+            let values = measure(&solved)?;
+            let best = solved.iter().zip(values).min_by(|a, b| a.1.total_cmp(&b.1));
+            let best = best.map_or(&[][..], |(best, _)| best);
+            let again = around::linearised(problem, best, options.around, &measure)?;
+            let climbed = around::climbed(problem, best, &again.measured, &measure)?;
+            let pairs = around::with_pairs(problem, &solved, &measure)?;
+            for (name, trail) in [
+                ("scores measured again around the best", again),
+                ("near the best by the scores as they are", climbed),
+                ("with pairs of neighbouring layers", pairs),
+            ] {
+                let measured = trail.measured.iter().map(usize::to_string).collect::<Vec<_>>().join(" + ");
+                ways.push((format!("{name}, {kind}, {measured} measured"), trail.selections));
+            }
+        }
         let drawn = controls::random(first, 0.95, options.random, own_seed.wrapping_add(1))?;
         ways.push(("random".into(), drawn.into_iter().map(|solution| solution.choices).collect()));
 
@@ -213,9 +251,9 @@ fn spread(values: &[f64]) -> [f64; 3] {
     [least, values.iter().sum::<f64>() / values.len().max(1) as f64, most]
 }
 
-const LATENCY: &str = "latency_ms";
+pub(super) const LATENCY: &str = "latency_ms";
 
-fn limit(problem: &Problem) -> f64 {
+pub(super) fn limit(problem: &Problem) -> f64 {
     problem.budgets.get(LATENCY).and_then(|budget| budget.max).unwrap_or(f64::INFINITY)
 }
 
@@ -225,12 +263,12 @@ fn sum(problem: &Problem, choices: &[String]) -> f64 {
 }
 
 /// Latency of choices by index.
-fn latency(problem: &Problem, selection: &[usize]) -> f64 {
+pub(super) fn latency(problem: &Problem, selection: &[usize]) -> f64 {
     let pairs = problem.layers.iter().zip(selection);
     pairs.map(|(layer, &choice)| layer.choices[choice].costs.get(LATENCY).copied().unwrap_or(0.0)).sum()
 }
 
-fn names(problem: &Problem, selection: &[usize]) -> Vec<String> {
+pub(super) fn names(problem: &Problem, selection: &[usize]) -> Vec<String> {
     let pairs = problem.layers.iter().zip(selection);
     pairs.map(|(layer, &choice)| layer.choices[choice].name.clone()).collect()
 }
