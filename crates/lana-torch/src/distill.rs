@@ -1,6 +1,6 @@
 //! Phase 3: a whole network trained on labels and on what the teacher makes of the same images.
 
-use lana_graph::{Graph, Layer, Precision, Value, Weights};
+use lana_graph::{Graph, Precision, Value, Weights};
 use tch::{Kind, Tensor};
 
 use crate::average::Averaged;
@@ -23,8 +23,8 @@ pub struct Training {
     pub average: Option<Average>,
     /// Names of parameters that stay as they are; a BatchNorm among them uses its running statistics.
     pub frozen: Vec<String>,
-    /// Layers behind which feature maps are compared with the teacher's, which has layers of these names.
-    pub matched: Vec<String>,
+    /// Feature maps that are compared with as many of the teacher's.
+    pub matched: Vec<Value>,
     /// Of what dropout and stochastic depth draw.
     pub seed: u64,
 }
@@ -57,7 +57,7 @@ pub enum Matching {
 /// What is minimised in one step: a weighted sum of
 /// * the *cross-entropy* with the labels, which may be smoothed (Szegedy et al. 2016),
 /// * the *distillation* `T² · KL(teacher ‖ student)` of both softmaxes at temperature T (Hinton et al. 2015),
-/// * the mean difference of *feature maps* behind the layers [`Training::matched`].
+/// * the mean difference of *feature maps*, those of [`Training::matched`].
 ///
 /// Without a teacher the last two play no part.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,11 +100,10 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Runs the teacher, which should be frozen, on images; `matched` are names of its layers behind which to keep feature
-    /// maps.
-    pub fn of(teacher: &Network, images: &Tensor, matched: &[String]) -> Result<Self> {
-        let taps = taps(teacher.graph(), matched)?;
-        let (logits, maps) = without_gradients(|| teacher.forward_tapped(images, BatchNorm::Running, &taps))?;
+    /// Runs the teacher, which should be frozen, on images; `matched` are the feature maps to keep, of [`Network::graph`].
+    pub fn of(teacher: &Network, images: &Tensor, matched: &[Value]) -> Result<Self> {
+        let (logits, maps) =
+            without_gradients(|| teacher.forward_tapped(images, BatchNorm::Running, matched))?;
         Ok(Answers { logits, maps })
     }
 
@@ -124,12 +123,6 @@ impl Answers {
     pub fn to_vec(&self) -> Result<Vec<f32>> {
         Ok(Vec::try_from(self.logits.f_to_kind(Kind::Float)?.f_flatten(0, -1)?)?)
     }
-}
-
-/// The values behind layers.
-fn taps(graph: &Graph, layers: &[String]) -> Result<Vec<Value>> {
-    let behind = |name: &String| Ok(graph.layer(name).map(|(_, layer): (_, &Layer)| layer.output)?);
-    layers.iter().map(behind).collect()
 }
 
 /// A network in training.
@@ -153,7 +146,7 @@ impl Distiller {
         let network = network.into_trainable_but(|name| training.frozen.iter().any(|other| other == name));
         let optimizer = Optimizer::new(&network, training.algorithm)?;
         let average = training.average.map(|rule| Averaged::new(&network, rule)).transpose()?;
-        let taps = taps(graph, &training.matched)?;
+        let taps = training.matched.clone();
         Ok(Distiller { network, optimizer, average, taps, clip: training.clip, seed: training.seed })
     }
 

@@ -479,13 +479,15 @@ fn a_student_learns_its_teachers_feature_maps() {
         }
     }
     let network = Network::frozen(&graph, &weights, Device::Cpu).unwrap();
-    let matched = vec!["layer1.2".to_string(), "layer3.2".to_string()];
+    let matched = |graph: &Graph| -> Vec<_> {
+        ["layer1.2", "layer3.2"].map(|name| graph.layer(name).unwrap().1.output).into()
+    };
     let batch = images(16, 9);
-    let answers = Answers::of(&network, &batch.images, &matched).unwrap();
+    let answers = Answers::of(&network, &batch.images, &matched(network.graph())).unwrap();
     assert_eq!(answers.maps.len(), 2);
     for matching in [Matching::Cosine, Matching::NormalisedMse] {
         let training =
-            Training { matched: matched.clone(), ..Training::new(Algorithm::AdamW { weight_decay: 0.0 }) };
+            Training { matched: matched(&graph), ..Training::new(Algorithm::AdamW { weight_decay: 0.0 }) };
         let mut student = Distiller::new(&graph, &start, &training, Device::Cpu).unwrap();
         // Nothing but the maps.
         let mixture = Mixture { labels: 0.0, features: 1.0, matching, ..Mixture::default() };
@@ -496,10 +498,6 @@ fn a_student_learns_its_teachers_feature_maps() {
         let nothing = Mixture { features: 0.0, ..mixture };
         assert_eq!(student.step(&batch, Some(&answers), &nothing, 3e-3).unwrap(), 0.0);
     }
-    let unknown =
-        Training { matched: vec!["layer9".into()], ..Training::new(Algorithm::AdamW { weight_decay: 0.0 }) };
-    let error = Distiller::new(&graph, &start, &unknown, Device::Cpu).unwrap_err();
-    assert!(error.to_string().contains("layer9"), "{error}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod schedule;
 use std::path::Path;
 
 use lana_data::Augmentation;
-use lana_graph::{Graph, Op, Precision, fits};
+use lana_graph::{Graph, Layer, Op, Precision, Value, fits};
 use lana_models::zoo::with_drops;
 use lana_torch::{Algorithm, Average, Matching, Mixture};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -107,14 +107,21 @@ pub struct Recipe {
     pub augment: Augmentation,
 }
 
+/// Feature maps of both networks, each with the other's at the same place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Matched {
+    pub(crate) student: Vec<Value>,
+    pub(crate) teacher: Vec<Value>,
+}
+
 /// How feature maps are compared, by its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MatchingKind {
     /// By the cosine between channels.
-    #[default]
     Cosine,
     /// By the normalised mean squared error.
+    #[default]
     Mse,
 }
 
@@ -189,8 +196,8 @@ impl Default for Recipe {
             labels: 1.0.into(),
             distillation: 1.0.into(),
             temperature: 4.0,
-            features: 0.0.into(),
-            matching: MatchingKind::Cosine,
+            features: Course::Changing { from: 256.0, to: 0.0, shape: Shape::Linear },
+            matching: MatchingKind::Mse,
             feature_layers: Vec::new(),
             checkpoint_s: 120.0,
             augment: Augmentation::default(),
@@ -493,35 +500,47 @@ impl Recipe {
         Ok(parameters.into_iter().map(|p| p.name).filter(|name| frozen(name)).collect())
     }
 
-    /// Names of the layers behind which feature maps are compared, if they are.
-    pub(crate) fn matched(&self, student: &Graph, teacher: &Graph) -> Result<Vec<String>> {
+    /// The feature maps that are compared, if any are: where no layers are named those of the last layer of each stage, by the
+    /// stages' names, else those behind layers of the same name.
+    pub(crate) fn matched(&self, student: &Graph, teacher: &Graph) -> Result<Matched> {
+        let mut matched = Matched::default();
         if self.features.ends().iter().all(|&weight| weight == 0.0) {
-            return Ok(Vec::new());
+            return Ok(matched);
         }
         let layers = teacher.layers();
         let last_of_stage = |at: usize| layers.get(at + 1).is_none_or(|next| next.stage != layers[at].stage);
-        let wanted = |at: usize| match self.feature_layers.as_slice() {
-            [] => last_of_stage(at),
-            patterns => patterns.iter().any(|pattern| fits(pattern, &layers[at].name)),
+        let wanted: Vec<&Layer> = match self.feature_layers.as_slice() {
+            [] => (0..layers.len()).filter(|&at| last_of_stage(at)).map(|at| &layers[at]).collect(),
+            patterns => {
+                layers.iter().filter(|l| patterns.iter().any(|pattern| fits(pattern, &l.name))).collect()
+            }
         };
-        let names: Vec<String> =
-            (0..layers.len()).filter(|&at| wanted(at)).map(|at| layers[at].name.clone()).collect();
-        if names.is_empty() {
+        if wanted.is_empty() {
             return Err(Error::input(
                 format!("`feature_layers`: no layer of {} fits", teacher.name()),
                 format!("its layers are {} …", layers.first().map_or("none", |l| &l.name)),
             ));
         }
-        for name in &names {
-            let shape = |graph: &Graph| graph.layer(name).ok().map(|(_, l)| graph.shape(l.output).clone());
-            if shape(student) != shape(teacher) {
-                return Err(Error::input(
-                    format!("{} gives no feature map like the teacher's behind {name}", student.name()),
+        for layer in wanted {
+            let mine = match self.feature_layers.is_empty() {
+                true => student.layers().iter().rfind(|other| other.stage == layer.stage),
+                false => student.layers().iter().find(|other| other.name == layer.name),
+            };
+            let alike = |mine: &&Layer| student.shape(mine.output) == teacher.shape(layer.output);
+            let mine = mine.filter(alike).ok_or_else(|| {
+                Error::input(
+                    format!(
+                        "{} gives no feature map like the teacher's behind {}",
+                        student.name(),
+                        layer.name
+                    ),
                     "set `features = 0`, or name layers that both have by `feature_layers`",
-                ));
-            }
+                )
+            })?;
+            matched.student.push(mine.output);
+            matched.teacher.push(layer.output);
         }
-        Ok(names)
+        Ok(matched)
     }
 
     /// The network with what the recipe drops in training, instead of what the network itself said.

@@ -178,12 +178,27 @@ fn maps_are_compared_where_both_networks_have_them() {
     let build = |name: &str| zoo::build(name, &ZooOptions::default()).unwrap();
     let (small, large) = (build("resnet20_cifar"), build("resnet56_cifar"));
     let recipe = Recipe { features: 1.0.into(), ..Recipe::default() };
-    assert!(Recipe::default().matched(&large, &large).unwrap().is_empty());
-    assert_eq!(recipe.matched(&large, &large).unwrap(), ["layer1.8", "layer2.8", "layer3.8"]);
-    let error = recipe.matched(&small, &large).unwrap_err().to_string();
+    let plain = Recipe { features: 0.0.into(), ..Recipe::default() };
+    assert_eq!(plain.matched(&large, &large).unwrap(), Matched::default());
+    let behind = |graph: &Graph, names: &[&str]| -> Vec<Value> {
+        names.iter().map(|name| graph.layer(name).unwrap().1.output).collect()
+    };
+    let of = |last: [&str; 3], same: [&str; 3]| Matched {
+        student: behind(&small, &last),
+        teacher: behind(&large, &same),
+    };
+    // By stages, however many layers these have.
+    let (ends, far_ends) = (["layer1.2", "layer2.2", "layer3.2"], ["layer1.8", "layer2.8", "layer3.8"]);
+    assert_eq!(recipe.matched(&small, &large).unwrap(), of(ends, far_ends));
+    // Layers by their names.
+    let named = Recipe { feature_layers: vec!["layer?.2".into()], ..recipe.clone() };
+    assert_eq!(named.matched(&small, &large).unwrap(), of(ends, ends));
+    let named = Recipe { feature_layers: vec!["layer?.8".into()], ..recipe.clone() };
+    let error = named.matched(&small, &large).unwrap_err().to_string();
     assert!(error.contains("layer1.8"), "{error}");
-    let named = Recipe { feature_layers: vec!["layer?.2".into()], ..recipe };
-    assert_eq!(named.matched(&small, &large).unwrap(), ["layer1.2", "layer2.2", "layer3.2"]);
+    // Others channels.
+    let error = recipe.matched(&build("effnetv2_pico_cifar"), &build("effnetv2_nano_cifar")).unwrap_err();
+    assert!(error.to_string().contains("no feature map like"), "{error}");
 }
 
 #[test]

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lana_data::{Dataset, Loader, LoaderConfig};
-use lana_graph::{Graph, Precision, Weights};
+use lana_graph::{Graph, Precision, Value, Weights};
 use lana_torch::{Answers, Batch, BatchNorm, Device, Distiller, Network, Training};
 
 use super::answers::{AnswerBook, Page};
 use super::position::{Best, Position};
 use super::trial::Settled;
 use crate::context::{Context, Teacher};
+use crate::recipe::Matched;
 use crate::{Accuracy, Assessment, EpochRecord, Error, Progress, Recipe, Result, sha256, write_atomic};
 
 /// Trains a network under a recipe.
@@ -60,7 +61,7 @@ pub(super) struct Course<'a> {
     pub(super) graph: Graph,
     pub(super) teacher: Option<Network>,
     frozen: Vec<String>,
-    pub(super) matched: Vec<String>,
+    pub(super) matched: Matched,
     train: Arc<Dataset>,
     /// Of the training images those that are learned from; all if absent.
     given: Option<Vec<u32>>,
@@ -83,7 +84,7 @@ impl Course<'_> {
             seed: self.trainer.context.config.seed,
             average: recipe.average(),
             frozen: self.frozen.clone(),
-            matched: self.matched.clone(),
+            matched: self.matched.student.clone(),
         }
     }
 
@@ -105,7 +106,7 @@ impl Course<'_> {
     /// take too much.
     pub(super) fn book(&self, loader: &Loader, batch: usize) -> Option<Arc<AnswerBook>> {
         let Trainer { context, recipe, input, images, held_out, .. } = self.trainer;
-        let teacher = self.trainer.teacher.filter(|_| self.matched.is_empty())?;
+        let teacher = self.trainer.teacher.filter(|_| self.matched.teacher.is_empty())?;
         let augment = serde_json::to_string(&recipe.augment).unwrap_or_default();
         let key = format!(
             "{} {:?} {} {augment} {batch} {} {} {images:?} {held_out} {:?}",
@@ -143,7 +144,7 @@ impl Course<'_> {
         let (rate, mixture) = (recipe.rate(epochs, settled.batch), recipe.mixture(done));
         let step = || -> Result<f64> {
             for part in &mut parts {
-                part.answer(self.teacher.as_ref(), &self.matched, self.trainer.context.progress)?;
+                part.answer(self.teacher.as_ref(), &self.matched.teacher, self.trainer.context.progress)?;
             }
             let parts = parts.iter().map(|part| (&part.batch, part.answers.as_ref()));
             Ok(distiller.step_in_parts(parts, &mixture, rate)?)
@@ -162,7 +163,7 @@ impl Course<'_> {
     ) -> crossbeam_channel::Receiver<Result<Fed>> {
         let (send, receive) = crossbeam_channel::bounded(3);
         let teacher = self.teacher.as_ref().filter(|_| overlapped).map(Network::share);
-        let (matched, progress) = (self.matched.clone(), self.trainer.context.progress);
+        let (matched, progress) = (self.matched.teacher.clone(), self.trainer.context.progress);
         scope.spawn(move || {
             for fed in batches {
                 let fed =
@@ -192,7 +193,7 @@ impl Fed {
     fn answer(
         &mut self,
         teacher: Option<&Network>,
-        matched: &[String],
+        matched: &[Value],
         progress: &dyn Progress,
     ) -> Result<()> {
         let Some(teacher) = teacher.filter(|_| self.answers.is_none()) else { return Ok(()) };
@@ -268,10 +269,12 @@ impl Trainer<'_> {
         };
         let teacher =
             self.teacher.map(|t| Network::frozen(&t.graph, &t.weights, context.device)).transpose()?;
-        let matched = self.teacher.map(|t| recipe.matched(graph, &t.graph)).transpose()?;
+        let dropping = recipe.with_drops(graph)?;
+        // By the network as it runs, whose values have other numbers than the graph it was made from.
+        let matched = teacher.as_ref().map(|t| recipe.matched(&dropping, t.graph())).transpose()?;
         Ok(Course {
             trainer: self,
-            graph: recipe.with_drops(graph)?,
+            graph: dropping,
             teacher,
             frozen: recipe.frozen(graph)?,
             matched: matched.unwrap_or_default(),
