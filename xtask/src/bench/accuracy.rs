@@ -505,7 +505,18 @@ fn differing<'a>(own: &Settings, others: impl Iterator<Item = &'a Settings> + Cl
     // Rows of which no keys are known say nothing about them.
     let others = others.filter(|other| !other.is_empty());
     let keys = own.iter().filter(|(key, value)| others.clone().any(|other| other.get(*key) != Some(*value)));
-    keys.map(|(key, value)| format!(" {key} {value}")).collect::<Vec<_>>().join(",")
+    // How maps are compared that are not tells nothing.
+    let compares = own.get("features").is_none_or(|weight| *weight != 0.0);
+    let keys = keys.filter(|(key, _)| compares || !["matching", "feature_layers"].contains(&key.as_str()));
+    keys.map(|(key, value)| format!(" {key} {}", in_words(value))).collect::<Vec<_>>().join(",")
+}
+
+/// A value of a recipe, which may change in the course of the training.
+fn in_words(value: &Value) -> String {
+    match (&value["from"], &value["to"]) {
+        (Value::Null, _) | (_, Value::Null) => value.to_string(),
+        (from, to) => format!("{from} to {to}"),
+    }
 }
 
 fn mean(rows: &[&Row], what: impl Fn(&Row) -> f64) -> f64 {
@@ -585,6 +596,18 @@ mod tests {
         assert_eq!(title(&warmer, &rows), "finetune-short temperature 4.0");
         keep(&path, vec![warmer]).unwrap();
         assert_eq!(load(&path).unwrap().len(), 4);
+        // A weight that changes, and how maps are compared where they are.
+        let weights = serde_json::json!({"from": 256.0, "to": 0.0, "shape": "linear"});
+        let [none, some] = [(0.0.into(), "cosine"), (weights, "mse")].map(|(weight, matching)| {
+            let mut row = row("LANA", 0, 0.89);
+            row.recipe = "cifar".into();
+            row.settings
+                .extend([("features".to_string(), weight), ("matching".to_string(), matching.into())]);
+            row
+        });
+        let both = [none, some];
+        let titles = both.iter().map(|row| title(row, &both)).collect::<Vec<_>>();
+        assert_eq!(titles, ["cifar features 0.0", "cifar features 256.0 to 0.0, matching \"mse\""]);
         // Another way to select is another row, told from the first by what differs.
         let [mut single, mut grouped] = [row("LANA", 0, 0.88), row("LANA", 0, 0.89)];
         for (row, group) in [(&mut single, 1), (&mut grouped, 3)] {

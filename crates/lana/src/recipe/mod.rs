@@ -500,8 +500,7 @@ impl Recipe {
         Ok(parameters.into_iter().map(|p| p.name).filter(|name| frozen(name)).collect())
     }
 
-    /// The feature maps that are compared, if any are: where no layers are named those of the last layer of each stage, by the
-    /// stages' names, else those behind layers of the same name.
+    /// The feature maps that are compared, if any are: those behind layers of the same name.
     pub(crate) fn matched(&self, student: &Graph, teacher: &Graph) -> Result<Matched> {
         let mut matched = Matched::default();
         if self.features.ends().iter().all(|&weight| weight == 0.0) {
@@ -522,10 +521,7 @@ impl Recipe {
             ));
         }
         for layer in wanted {
-            let mine = match self.feature_layers.is_empty() {
-                true => student.layers().iter().rfind(|other| other.stage == layer.stage),
-                false => student.layers().iter().find(|other| other.name == layer.name),
-            };
+            let mine = student.layers().iter().find(|other| other.name == layer.name);
             let alike = |mine: &&Layer| student.shape(mine.output) == teacher.shape(layer.output);
             let mine = mine.filter(alike).ok_or_else(|| {
                 Error::input(

@@ -1,8 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
+use lana_models::pool::Pools;
 use lana_models::zoo::{self, ZooOptions};
 
 use super::*;
+use crate::context::pool_of;
 
 #[test]
 fn presets_are_valid_and_the_default_is_one() {
@@ -183,22 +185,23 @@ fn maps_are_compared_where_both_networks_have_them() {
     let behind = |graph: &Graph, names: &[&str]| -> Vec<Value> {
         names.iter().map(|name| graph.layer(name).unwrap().1.output).collect()
     };
-    let of = |last: [&str; 3], same: [&str; 3]| Matched {
-        student: behind(&small, &last),
-        teacher: behind(&large, &same),
+    let of = |graph: &Graph, names: [&str; 3]| Matched {
+        student: behind(graph, &names),
+        teacher: behind(&large, &names),
     };
-    // By stages, however many layers these have.
-    let (ends, far_ends) = (["layer1.2", "layer2.2", "layer3.2"], ["layer1.8", "layer2.8", "layer3.8"]);
-    assert_eq!(recipe.matched(&small, &large).unwrap(), of(ends, far_ends));
-    // Layers by their names.
-    let named = Recipe { feature_layers: vec!["layer?.2".into()], ..recipe.clone() };
-    assert_eq!(named.matched(&small, &large).unwrap(), of(ends, ends));
-    let named = Recipe { feature_layers: vec!["layer?.8".into()], ..recipe.clone() };
-    let error = named.matched(&small, &large).unwrap_err().to_string();
+    assert_eq!(recipe.matched(&large, &large).unwrap(), of(&large, ["layer1.8", "layer2.8", "layer3.8"]));
+    // A layer that is left out gives what the one before it gives.
+    let pool = pool_of(&Pools::parse("identity", &[]).unwrap(), &large).unwrap();
+    let place = pool.iter().find(|place| place.layer == "layer2.8").unwrap();
+    let skipped = large.replace("layer2.8", &place.operations[0].1).unwrap();
+    let ends = recipe.matched(&skipped, &large).unwrap();
+    assert_eq!(ends.student[1], behind(&skipped, &["layer2.7"])[0]);
+    let error = recipe.matched(&small, &large).unwrap_err().to_string();
     assert!(error.contains("layer1.8"), "{error}");
-    // Others channels.
-    let error = recipe.matched(&build("effnetv2_pico_cifar"), &build("effnetv2_nano_cifar")).unwrap_err();
-    assert!(error.to_string().contains("no feature map like"), "{error}");
+    let named = Recipe { feature_layers: vec!["layer?.2".into()], ..recipe.clone() };
+    assert_eq!(named.matched(&small, &large).unwrap(), of(&small, ["layer1.2", "layer2.2", "layer3.2"]));
+    let none = Recipe { feature_layers: vec!["layer9*".into()], ..recipe };
+    assert!(none.matched(&large, &large).unwrap_err().to_string().contains("`feature_layers`"));
 }
 
 #[test]

@@ -136,7 +136,9 @@ fn network(
                 ));
             }
             let Teacher { graph, weights: start, .. } = first;
-            let trained_by = finetune::trainable(context, recipe, &graph, &teacher, &title);
+            // Its maps are of another training: made to give the teacher's it would lose what it knows (docs/results.md).
+            let by_answers = Recipe { features: 0.0.into(), ..recipe.clone() };
+            let trained_by = finetune::trainable(context, &by_answers, &graph, &teacher, &title);
             let trainer = Trainer {
                 context,
                 teacher: Some(&teacher),
