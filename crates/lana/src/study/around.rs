@@ -54,7 +54,7 @@ pub(super) fn linearised(
             // What gives no finite number is no choice.
             layer.choices.retain(|choice| choice.score.is_finite());
         }
-        let (found, least) = step(&near(&around, &best, REGION, &[]), measure)?;
+        let (found, least) = step(&near(&around, &best, REGION, std::slice::from_ref(&best)), measure)?;
         trail.measured.push(exchanges.len() + found.len());
         trail.selections.extend(found);
         if let Some(least) = least.filter(|(_, value)| *value < values[0]) {
@@ -73,9 +73,11 @@ pub(super) fn climbed(
 ) -> Result<Trail> {
     let mut trail = Trail { selections: Vec::new(), measured: Vec::new() };
     let (mut best, mut lowest) = (from.to_vec(), measure(&[from.to_vec()])?[0]);
+    let mut seen = vec![best.clone()];
     for &count in measured {
-        let problem = Problem { solutions: count, ..near(problem, &best, REGION, &trail.selections) };
+        let problem = Problem { solutions: count, ..near(problem, &best, REGION, &seen) };
         let (found, least) = step(&problem, measure)?;
+        seen.extend(found.iter().cloned());
         trail.measured.push(found.len());
         trail.selections.extend(found);
         if let Some((choices, value)) = least.filter(|(_, value)| *value < lowest) {
